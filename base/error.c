@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static const struct {
+    const char *name;
+    int number;
+} error_table[_ERROR_N] = {
+    [ERROR_NONE] = {"None", 0},
+    [ERROR_MODEL_NOT_FOUND] = {"ModelNotFound", -ENOENT},
+    [ERROR_MODEL_NOT_INSTALLED] = {"ModelNotInstalled", -ENODEV},
+    [ERROR_BUSY] = {"Busy", -EBUSY},
+    [ERROR_CANCELLED] = {"Cancelled", -ECANCELED},
+    [ERROR_NOT_ALLOWED] = {"NotAllowed", -EACCES},
+    [ERROR_INVALID_ARGUMENT] = {"InvalidArgument", -EINVAL},
+    [ERROR_UNSUPPORTED_FORMAT] = {"UnsupportedFormat", -EBADMSG},
+    [ERROR_CONTEXT_FULL] = {"ContextFull", -EOVERFLOW},
+    [ERROR_NO_MEMORY] = {"NoMemory", -ENOMEM},
+    [ERROR_NO_SPACE] = {"NoSpace", -ENOSPC},
+    [ERROR_DOWNLOAD_FAILED] = {"DownloadFailed", -ECONNABORTED},
+    [ERROR_TIMEOUT] = {"Timeout", -ETIMEDOUT},
+    [ERROR_IO] = {"Io", -EIO},
+    [ERROR_INTERNAL] = {"Internal", -ENOTRECOVERABLE},
+};
+
+int error_set(struct error *err, enum error_code code, const char *format, ...)
+{
+    if (err && err->code == ERROR_NONE) {
+        va_list args;
+
+        err->code = code;
+        va_start(args, format);
+        vsnprintf(err->text, sizeof(err->text), format, args);
+        va_end(args);
+    }
+    return error_table[code].number;
+}
+
+const char *error_name(enum error_code code)
+{
+    return error_table[code].name;
+}
+
+int error_errno(enum error_code code)
+{
+    return error_table[code].number;
+}

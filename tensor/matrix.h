@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Weight matrices and their product with rows of activations.
+ *
+ * A matrix is loaded once from a GGUF tensor and then read-only. Two forms:
+ *   fast     rows interleaved for the kernels (kernels.h), quantised types multiplied with
+ *            activations that are quantised to int8 blocks of 32; the file's pages are dropped
+ *            tensor by tensor while loading, so that there is never a second copy of the weights
+ *   precise  the file's own blocks, dequantised exactly row by row, f32 products and sums
+ *
+ * Result of one row of x: the same bits for every n_rows, chunking and thread count within one
+ * kernel row (same activation quantisation, same accumulation order).
+ *
+ * Shapes: matrix [out][in]; x [n][in]; y [n][out].
+ * Threads: engine thread, which lends the pool.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "tensor/gguf.h"
+#include "tensor/pool.h"
+
+struct matrix {
+    size_t out, in;
+    enum dtype type;     /* of the file */
+    bool precise;        /* data are the file's blocks */
+    const void *data;    /* packed by kernels.h, or the file's blocks */
+    size_t size_bytes;   /* of data */
+};
+
+/* Bytes that matrix_load() takes from the arena: 0 for a precise matrix. */
+size_t matrix_plan(const struct gguf_tensor *tensor, bool precise);
+
+/*
+ * tensor: 2 dimensions {in, out}, or 3 {in, out, n_expert} of which slice `expert` is loaded.
+ * Precise matrices keep pointing into the gguf, which must outlive them.
+ */
+void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t expert,
+                 bool precise, struct arena *arena, struct pool *pool);
+
+/* Row `row` as f32, exactly dequantised: out [in]. (Token embedding.) */
+void matrix_row(const struct matrix *matrix, size_t row, float *out);
+
+/*
+ * Quantised activations, made once and multiplied with several matrices (q, k, v; gate, up).
+ * The storage belongs to the caller: rows_init() carves it for at most n_max rows of `in_max`.
+ */
+struct rows {
+    const float *f32; /* [n][in], borrowed by rows_set() */
+    size_t n, in;
+    void *quants;     /* kernels.h: act blocks */
+    size_t n_max, in_max;
+};
+
+size_t rows_plan(size_t n_max, size_t in_max);
+void rows_init(struct rows *rows, size_t n_max, size_t in_max, struct arena *arena);
+
+/* Borrow x [n][in] until the next call, and quantise it. in must be a multiple of 32 or the
+ * matrices it meets must be of a float type. */
+void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct pool *pool);
+
+/* y[n][out] = x · matrixᵀ */
+void matmul(const struct matrix *matrix, const struct rows *x, float *y, struct pool *pool);
+
+/* Several matrices of the same `in` on the same rows, in one go of the pool. */
+void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_matrices,
+              const struct rows *x, struct pool *pool);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* Proves the error doctrine: first writer wins, codes map to errno and to bus names. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+
+static void test_first_writer_wins(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(error_set(&err, ERROR_NO_MEMORY, "Needs %d MB.", 7), -ENOMEM);
+    assert_int_equal(error_set(&err, ERROR_BUSY, "Later."), -EBUSY);
+    assert_int_equal(err.code, ERROR_NO_MEMORY);
+    assert_string_equal(err.text, "Needs 7 MB.");
+}
+
+static void test_every_code_has_a_name_and_an_errno(void **state)
+{
+    (void)state;
+    for (int code = ERROR_NONE + 1; code < _ERROR_N; code++) {
+        assert_true(strlen(error_name(code)) > 1);
+        assert_true(error_errno(code) < 0);
+        assert_int_equal(error_set(NULL, code, "x"), error_errno(code));
+    }
+}
+
+static void test_long_sentences_are_cut_not_overrun(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    error_set(&err, ERROR_IO, "%01000d", 1);
+    assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_writer_wins),
+        cmocka_unit_test(test_every_code_has_a_name_and_an_errno),
+        cmocka_unit_test(test_long_sentences_are_cut_not_overrun),
+    };
+
+    return cmocka_run_group_tests_name("error", tests, NULL, NULL);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * From logits to a token: penalties -> mask -> top-k -> top-p -> min-p -> temperature -> draw.
+ * (llama.cpp's default order; temperature 0 is greedy: the largest logit, the lowest id of equals.)
+ *
+ * Memory: one buffer of n_vocab candidates, taken in sampler_new().
+ * Threads: one owner.
+ * Source: text.md section 11.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define SAMPLER_PENALTY_WINDOW 64 /* the last ids that the penalties look at */
+
+struct sampling {
+    float temperature;        /* 0: greedy */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off; logit > 0 divided, < 0 multiplied */
+    float presence_penalty;   /* 0: off; subtracted once from every id that occurred */
+    uint64_t seed;
+};
+
+#define SAMPLING_GREEDY                                                                            \
+    {                                                                                              \
+        .temperature = 0, .top_p = 1, .repetition_penalty = 1                                      \
+    }
+
+/* 0, or -EINVAL with the name of the value that is out of range. */
+int sampling_check(const struct sampling *sampling, struct error *err);
+
+struct sampler;
+
+struct sampler *sampler_new(size_t n_vocab, const struct sampling *sampling, struct error *err);
+struct sampler *sampler_free(struct sampler *sampler);
+
+/* Ids for the penalties: prompt tokens and accepted ones. */
+void sampler_accept(struct sampler *sampler, uint32_t id);
+
+/*
+ * logits:  [n_vocab]; overwritten
+ * allowed: bit i of byte i/8 set = id i may be drawn; NULL = all. At least one must be allowed.
+ */
+uint32_t sampler_draw(struct sampler *sampler, float *logits, const uint8_t *allowed);
