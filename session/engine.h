@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The engine thread: models in memory, turns that are worked on in fair slices.
+ *
+ * One thread does all tensor work. It takes jobs (load, unload, turn, cancel) from a queue, and
+ * works on the runnable turns in slices of one prefill chunk or some decode steps: interactive
+ * turns share it round robin, background turns run when no interactive turn can. Results come
+ * back as events through a second queue, delivered by engine_dispatch() on the bus thread.
+ *
+ * Models are loaded on use, counted by users, and unloaded after their keep-alive time. The memory
+ * a load needs is computed first from the file's header; what does not fit is refused with the
+ * figures (ERROR_NO_MEMORY), after unloading idle models did not help.
+ *
+ * Threads: all functions here on the bus thread.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "session/models.h"
+#include "tensor/attend.h"
+
+#define KEEP_ALIVE_FOREVER (-1)
+
+struct engine_config {
+    unsigned n_threads;          /* 0: one for each core */
+    uint64_t memory_max_bytes;   /* 0: what the machine has available */
+    int64_t keep_alive_sec;      /* after the last use; 0: at once; < 0: for ever */
+    size_t n_context;            /* of a session that names none */
+    enum kv_type kv;
+    size_t prefix_cache_bytes;   /* shared system prompts and tool lists */
+    const char *state_directory; /* kept sessions live in sessions.db there; NULL: keep none */
+};
+
+struct model_memory {
+    bool loaded, loading;
+    uint64_t memory_bytes;
+    int64_t expires_usec; /* CLOCK_REALTIME; 0: in use or not loaded; INT64_MAX: never */
+};
+
+struct engine_sink {
+    void (*model_changed)(void *userdata, const char *model_id);
+};
+
+struct engine;
+
+struct engine *engine_new(const struct engine_config *config, struct models *models,
+                          const struct engine_sink *sink, void *userdata, struct error *err);
+/* Cancels everything, joins the thread. Sessions must be closed before. */
+struct engine *engine_free(struct engine *engine);
+
+int engine_fd(const struct engine *engine); /* readable: call engine_dispatch() */
+void engine_dispatch(struct engine *engine);
+
+/* Settings that may change while running (config reload). */
+void engine_reconfigure(struct engine *engine, const struct engine_config *config);
+
+struct model_memory engine_model_memory(const struct engine *engine, const char *model_id);
+/* Start loading now (model_changed tells the end; failures in last_error of the sink's model). */
+int engine_load(struct engine *engine, const char *model_id, struct error *err);
+/* ERROR_BUSY while a turn uses it. */
+int engine_unload(struct engine *engine, const char *model_id, struct error *err);
+
+bool engine_idle(const struct engine *engine); /* no turn, no loaded model, no job */
+
+/* Grows while the thread makes progress or sleeps with nothing to do: the watchdog looks at it. */
+uint64_t engine_heartbeat(const struct engine *engine);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Which models there are: files in the model directories, and the registry of published models that
+ * can be fetched. Says nothing about memory; what is loaded is the engine's business (engine.h).
+ *
+ * A model's id is its registry name ("lfm2.5-1.2b-instruct") or its file's stem. A download runs in
+ * the helper process lfmd-fetch, the only program here that may use the network, and only when the
+ * user asks.
+ *
+ * Threads: bus thread.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "text/sampler.h"
+
+enum model_role { MODEL_CHAT, MODEL_RETRIEVAL };
+
+enum download_state {
+    DOWNLOAD_NONE,
+    DOWNLOAD_RUNNING,
+    DOWNLOAD_VERIFYING,
+    DOWNLOAD_DONE,
+    DOWNLOAD_FAILED,
+    DOWNLOAD_CANCELLED,
+};
+
+struct model {
+    const char *id;
+    const char *title;       /* for people */
+    const char *path;        /* of the (first) GGUF file; NULL when not installed */
+    const char *licence;     /* SPDX id or the name of the licence */
+    const char *url;         /* of the file; NULL: not in the registry */
+    const char *sha256;      /* hex; NULL: not known */
+    uint64_t size_bytes;     /* of the file, installed or to come */
+    enum model_role role;
+    struct sampling sampling; /* the published defaults of this model */
+    bool is_default;         /* used when a session names none */
+    bool user_owned;         /* installed in the user's own directory: may be removed */
+    enum download_state download;
+    uint64_t download_bytes; /* never goes back */
+    struct error download_error;
+};
+
+struct models_config {
+    const char *const *directories; /* NULL-terminated; searched in order; the first is the user's own */
+    const char *default_model;      /* id, or NULL: the first installed chat model */
+    const char *mirror;             /* URL prefix in place of the registry's, or NULL */
+    const char *fetch_program;      /* path of lfmd-fetch */
+};
+
+struct models_sink {
+    /* state, progress or presence of a model changed; or a model came or went */
+    void (*changed)(void *userdata, const struct model *model);
+    void (*removed)(void *userdata, const char *id);
+};
+
+struct models;
+
+struct models *models_new(const struct models_config *config, const struct models_sink *sink,
+                          void *userdata, struct error *err);
+struct models *models_free(struct models *models); /* cancels downloads; .part files stay */
+
+/* Look at the directories again (also at the files that have come by hand). */
+int models_rescan(struct models *models, struct error *err);
+
+size_t models_n(const struct models *models);
+const struct model *models_at(const struct models *models, size_t i);
+
+/* By id, file stem or path of an installed file; NULL id: the default. ERROR_MODEL_NOT_FOUND or
+ * ERROR_MODEL_NOT_INSTALLED (with the command that installs it) in err. */
+const struct model *models_find(const struct models *models, const char *id, struct error *err);
+
+/* Starts, or joins, a download: resumes a .part file, checks disk space first. */
+int models_download(struct models *models, const char *id, struct error *err);
+int models_download_cancel(struct models *models, const char *id, struct error *err);
+/* Compare an installed file with the registry's SHA-256 in the helper; result by `changed`. */
+int models_verify(struct models *models, const char *id, struct error *err);
+int models_remove(struct models *models, const char *id, struct error *err);
+
+/* Descriptor that is readable when a helper has said something; then call models_dispatch(). */
+int models_fd(const struct models *models);
+void models_dispatch(struct models *models);
+bool models_busy(const struct models *models); /* a download is running: no idle exit */

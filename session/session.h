@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * A conversation: model, system prompt, tools, history; turns that stream.
+ *
+ * session_ask() queues a turn and returns its number. Its events arrive through the sink, on the
+ * bus thread, in this order: START, PROGRESS..., THINKING/TEXT/TOOL_CALL..., then exactly one of
+ * DONE or ERROR. Each event is one line of JSON, which is also what goes to the client.
+ *
+ *   {"event":"start","turn":1,"model":"..."}
+ *   {"event":"progress","turn":1,"done":512,"total":2048}
+ *   {"event":"thinking","turn":1,"text":"..."}      {"event":"text","turn":1,"text":"..."}
+ *   {"event":"tool_call","turn":1,"id":"call_1_0","name":"set_timer","arguments":{"minutes":10}}
+ *   {"event":"done","turn":1,"reason":"stop","dropped_turns":0,"usage":{...}}
+ *   {"event":"error","turn":1,"name":"ContextFull","message":"..."}
+ *
+ * done.reason: stop | length | tool_calls | cancelled. usage: prompt_tokens, cached_tokens,
+ * completion_tokens, load_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
+ *
+ * A reply with tool calls ends with reason tool_calls; the client answers with tool_result parts in
+ * the next ask. When the context is full, the oldest turns go whole, never the system prompt, and
+ * `dropped_turns` says how many.
+ *
+ * A kept session survives restarts: a turn is on disk before its DONE is delivered.
+ *
+ * Threads: bus thread.
+ */
+
+#include "session/engine.h"
+
+#define SESSION_QUEUED_MAX 16                 /* turns waiting in one session */
+#define SESSION_TEXT_MAX   ((size_t)4 << 20)  /* bytes of one ask */
+
+enum session_state { SESSION_IDLE, SESSION_QUEUED, SESSION_THINKING };
+
+enum turn_event_type {
+    TURN_START,
+    TURN_PROGRESS,
+    TURN_THINKING,
+    TURN_TEXT,
+    TURN_TOOL_CALL,
+    TURN_DONE,
+    TURN_ERROR,
+};
+
+struct turn_event {
+    enum turn_event_type type;
+    uint32_t turn;
+    const char *line; /* JSON, no newline */
+    size_t length;
+    const char *reason; /* DONE: as above; ERROR: the error's name */
+};
+
+struct session_sink {
+    void (*event)(void *userdata, const struct turn_event *event);
+    void (*changed)(void *userdata); /* state, context used, model */
+};
+
+struct session_options {
+    const char *model;      /* id; NULL: the default */
+    const char *system;     /* NULL: none */
+    const char *tools;      /* JSON array, or NULL */
+    const char *title;      /* for lists; NULL: from the first question */
+    size_t n_context;       /* 0: the engine's default; at most the model's */
+    bool background;        /* yields to interactive sessions */
+    bool keep;              /* survive the client and restarts */
+    int64_t keep_alive_sec; /* INT64_MIN: the engine's default */
+    const char *sampling;   /* JSON object of overrides, or NULL: temperature, top_k, top_p, min_p,
+                               repetition_penalty, presence_penalty, seed */
+};
+
+struct ask_part {
+    enum { ASK_TEXT, ASK_TOOL_RESULT } type;
+    const char *id;   /* ASK_TOOL_RESULT: of the call */
+    const char *text; /* UTF-8 */
+};
+
+struct ask_options {
+    uint32_t max_tokens;      /* 0: what the context holds */
+    const char *const *stop;  /* NULL-terminated stop strings, or NULL */
+    const char *format;       /* JSON Schema of the answer as text; "" any JSON; NULL: free text */
+    bool constrain_tools;     /* calls are held to the tools' schemas (default of the bus: true) */
+    bool require_tool;
+    bool keep_thinking;       /* reasoning of earlier turns stays in the prompt */
+    const char *sampling;     /* JSON overrides for this turn, or NULL */
+};
+
+struct session;
+
+/* ERROR_BUSY with the limit when there are too many sessions. */
+struct session *session_new(struct engine *engine, const struct session_options *options,
+                            const struct session_sink *sink, void *userdata, struct error *err);
+
+/* Reopen a kept session. ERROR_INVALID_ARGUMENT for an unknown id, ERROR_BUSY while it is open. */
+struct session *session_open(struct engine *engine, const char *id,
+                             const struct session_sink *sink, void *userdata, struct error *err);
+
+/* Cancel its turns and free it; a kept one stays on disk unless `forget`. No event follows. */
+struct session *session_close(struct session *session, bool forget);
+
+const char *session_id(const struct session *session); /* 32 hex digits */
+const struct model *session_model(const struct session *session);
+enum session_state session_state(const struct session *session);
+size_t session_context_used(const struct session *session);
+size_t session_context_limit(const struct session *session);
+bool session_kept(const struct session *session);
+
+int session_ask(struct session *session, const struct ask_part *parts, size_t n_parts,
+                const struct ask_options *options, uint32_t *ret_turn, struct error *err);
+int session_cancel(struct session *session, uint32_t turn, struct error *err);
+
+/* The client reads slowly: stop working on this turn until it is released. */
+void session_hold(struct session *session, uint32_t turn, bool hold);
+
+/* The messages so far, in the usual chat form: JSON array text, malloc. */
+char *session_history(const struct session *session);
+
+/* Kept sessions on disk: JSON array of {id, title, model, turns, created_usec, used_usec}; malloc. */
+char *session_list_kept(struct engine *engine, struct error *err);
+int session_forget(struct engine *engine, const char *id, struct error *err);
