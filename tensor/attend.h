@@ -4,12 +4,15 @@
 /*
  * Grouped-query attention over a cache of keys and values, softmax in f32.
  *
- * Cache layout: one block of rows for each KV head, [n_head_kv][n_context][head_dim], so that a
- * head streams through contiguous memory. Each K and V row is read once for all query heads of
- * its group. Positions are taken in blocks aligned to absolute position 0 with an online softmax,
- * so a query's result is the same bits for every chunking and thread count.
+ * The cache of one KV head is a run of tiles of KV_TILE positions, so that it grows in place and
+ * the first kv_bytes(n) bytes are what n positions need. Inside a tile keys lie [head_dim][position]
+ * (one lane is one key) and values [position][head_dim]; only kv_store_*() and attend() know this.
+ * Each K and V tile is read once for all query heads of its group.
  *
- * Threads: engine thread, which lends the pool.
+ * Keys are taken in blocks aligned to absolute position 0 with an online softmax, so a query's
+ * result is the same bits for every chunking and thread count.
+ *
+ * Threads: engine thread, which lends the pool; kv_store_*() any thread, one for each KV head.
  */
 
 #include <stdbool.h>
@@ -17,28 +20,39 @@
 
 #include "tensor/pool.h"
 
+#define KV_TILE 16
+
 enum kv_type { KV_F32, KV_F16, KV_Q8_0 };
 
-/* Bytes of one row of head_dim values. Q8_0 rows are blocks of 32 with an f32 scale. */
-size_t kv_row_bytes(enum kv_type type, size_t head_dim);
+/*
+ * Bytes of the keys (or of the values) of one KV head for n_positions, rounded up to whole tiles.
+ * head_dim is a multiple of 8, of 32 for KV_Q8_0 (blocks of 32 with an f32 scale), at most
+ * ATTEND_HEAD_DIM_MAX. A multiple of ARENA_ALIGN.
+ */
+size_t kv_bytes(enum kv_type type, size_t head_dim, size_t n_positions);
 
-/* Convert one row of head_dim values into the cache's format. */
-void kv_store(enum kv_type type, const float *row, size_t head_dim, void *out);
+/* Convert n rows of one KV head into the cache at positions position .. position + n - 1.
+ * rows: head_dim values each, row_stride values apart. */
+void kv_store_k(enum kv_type type, const float *rows, size_t n, size_t row_stride, size_t head_dim,
+                void *k, size_t position);
+void kv_store_v(enum kv_type type, const float *rows, size_t n, size_t row_stride, size_t head_dim,
+                void *v, size_t position);
+
+#define ATTEND_HEAD_DIM_MAX 256
+#define ATTEND_GROUP_MAX    64 /* query heads of one KV head */
 
 struct attend {
     enum kv_type type;
     size_t n_head, n_head_kv, head_dim;
-    const float *q;        /* [n][n_head][head_dim], normed and rotated */
-    size_t n;              /* queries, at positions first .. first + n - 1 */
+    const float *q;      /* [n][n_head][head_dim], normed and rotated */
+    size_t n;            /* queries, at positions first .. first + n - 1 */
     size_t first;
-    const void *k, *v;     /* [n_head_kv][stride rows][head_dim]; rows [0, n_kv) are filled */
+    const void *k, *v;   /* of KV head 0; positions [0, n_kv) are stored */
     size_t n_kv;
-    size_t stride_bytes;   /* between the blocks of two KV heads */
-    size_t window;         /* a query sees the last `window` positions, itself included; 0: all */
-    bool causal;           /* false: every query sees all n_kv rows */
-    float *out;            /* [n][n_head][head_dim] */
-    void *scratch;         /* attend_scratch_bytes() */
+    size_t stride_bytes; /* from one KV head to the next, a multiple of ARENA_ALIGN */
+    size_t window;       /* a query sees the last `window` positions, itself included; 0: all */
+    bool causal;         /* false: every query sees all n_kv positions */
+    float *out;          /* [n][n_head][head_dim] */
 };
 
-size_t attend_scratch_bytes(unsigned n_threads, size_t n_head, size_t n_head_kv, size_t head_dim);
 void attend(const struct attend *job, struct pool *pool);
