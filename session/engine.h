@@ -40,6 +40,7 @@ struct model_memory {
     bool loaded, loading;
     uint64_t memory_bytes;
     int64_t expires_usec; /* CLOCK_REALTIME; 0: in use or not loaded; INT64_MAX: never */
+    struct error last_error; /* why the last load failed; ERROR_NONE after one that went well */
 };
 
 struct engine_sink {
@@ -56,11 +57,13 @@ struct engine *engine_free(struct engine *engine);
 int engine_fd(const struct engine *engine); /* readable: call engine_dispatch() */
 void engine_dispatch(struct engine *engine);
 
-/* Settings that may change while running (config reload). */
+/* Settings that may change while running (config reload); n_threads, kv and state_directory are
+ * those of engine_new(). A smaller memory limit is kept from the next load on. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 
 struct model_memory engine_model_memory(const struct engine *engine, const char *model_id);
-/* Start loading now (model_changed tells the end; failures in last_error of the sink's model). */
+/* Start loading now. model_changed tells the end: `loaded`, or not and last_error. Loading a model
+ * that is in memory renews its keep-alive time. */
 int engine_load(struct engine *engine, const char *model_id, struct error *err);
 /* ERROR_BUSY while a turn uses it. */
 int engine_unload(struct engine *engine, const char *model_id, struct error *err);

@@ -6,7 +6,8 @@
  *
  * session_ask() queues a turn and returns its number. Its events arrive through the sink, on the
  * bus thread, in this order: START, PROGRESS..., THINKING/TEXT/TOOL_CALL..., then exactly one of
- * DONE or ERROR. Each event is one line of JSON, which is also what goes to the client.
+ * DONE or ERROR. Each event is one line of JSON, which is also what goes to the client. A turn that
+ * is cancelled or refused before its work began has DONE or ERROR only.
  *
  *   {"event":"start","turn":1,"model":"..."}
  *   {"event":"progress","turn":1,"done":512,"total":2048}
@@ -19,16 +20,28 @@
  * completion_tokens, load_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
  *
  * A reply with tool calls ends with reason tool_calls; the client answers with tool_result parts in
- * the next ask. When the context is full, the oldest turns go whole, never the system prompt, and
- * `dropped_turns` says how many.
+ * the next ask. A result for a call that the last reply does not have is an error. A call that
+ * cannot be parsed (cut off by max_tokens, or free text where calls are not constrained) comes as
+ * TEXT, as the model wrote it: nothing that was generated is hidden, and nothing is guessed.
  *
- * A kept session survives restarts: a turn is on disk before its DONE is delivered.
+ * When the context is full, the oldest turns (a question and everything up to the next question) go
+ * whole, never the system prompt. `dropped_turns` is the number of turns that the model does not see
+ * any more; they stay in the history. A single question that does not fit is ERROR_CONTEXT_FULL.
  *
- * Threads: bus thread.
+ * The history holds the turns that were DONE. A cancelled turn stays with what was said so far,
+ * unless nothing was; a turn that ended with ERROR leaves nothing, so that it may be asked again.
+ *
+ * A kept session survives restarts: a turn is on disk, with its question, before its DONE is
+ * delivered; one that cannot be written ends with ERROR. A session is on disk from its first DONE.
+ * What was not DONE when a session is closed, or the program ends, is not part of it.
+ *
+ * Threads: bus thread. The sink may call anything here and in engine.h but engine_free() and
+ * engine_dispatch().
  */
 
 #include "session/engine.h"
 
+#define SESSIONS_MAX       256                /* open at once */
 #define SESSION_QUEUED_MAX 16                 /* turns waiting in one session */
 #define SESSION_TEXT_MAX   ((size_t)4 << 20)  /* bytes of one ask */
 
@@ -100,7 +113,7 @@ struct session *session_open(struct engine *engine, const char *id,
 struct session *session_close(struct session *session, bool forget);
 
 const char *session_id(const struct session *session); /* 32 hex digits */
-const struct model *session_model(const struct session *session);
+const struct model *session_model(const struct session *session); /* NULL: not there any more */
 enum session_state session_state(const struct session *session);
 size_t session_context_used(const struct session *session);
 size_t session_context_limit(const struct session *session);
@@ -110,7 +123,8 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
                 const struct ask_options *options, uint32_t *ret_turn, struct error *err);
 int session_cancel(struct session *session, uint32_t turn, struct error *err);
 
-/* The client reads slowly: stop working on this turn until it is released. */
+/* The client reads slowly: stop working on this turn until it is released. Some events that are
+ * under way may still come. */
 void session_hold(struct session *session, uint32_t turn, bool hold);
 
 /* The messages so far, in the usual chat form: JSON array text, malloc. */
@@ -118,4 +132,5 @@ char *session_history(const struct session *session);
 
 /* Kept sessions on disk: JSON array of {id, title, model, turns, created_usec, used_usec}; malloc. */
 char *session_list_kept(struct engine *engine, struct error *err);
+/* ERROR_BUSY while it is open, ERROR_INVALID_ARGUMENT for an unknown id. */
 int session_forget(struct engine *engine, const char *id, struct error *err);
