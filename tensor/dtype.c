@@ -7,24 +7,17 @@
 
 #include "base/cleanup.h"
 
-#define QK 32   /* values in a block of the simple formats */
+#define QK   32  /* values in a block of the simple formats */
 #define QK_K 256 /* values in a block of the K formats */
 
 static const struct dtype_info infos[_DTYPE_N] = {
-    [DTYPE_F32] = {"F32", 1, 4},
-    [DTYPE_F16] = {"F16", 1, 2},
-    [DTYPE_Q4_0] = {"Q4_0", QK, 18},
-    [DTYPE_Q4_1] = {"Q4_1", QK, 20},
-    [DTYPE_Q5_0] = {"Q5_0", QK, 22},
-    [DTYPE_Q5_1] = {"Q5_1", QK, 24},
-    [DTYPE_Q8_0] = {"Q8_0", QK, 34},
-    [DTYPE_Q2_K] = {"Q2_K", QK_K, 84},
-    [DTYPE_Q3_K] = {"Q3_K", QK_K, 110},
-    [DTYPE_Q4_K] = {"Q4_K", QK_K, 144},
-    [DTYPE_Q5_K] = {"Q5_K", QK_K, 176},
-    [DTYPE_Q6_K] = {"Q6_K", QK_K, 210},
-    [DTYPE_IQ4_NL] = {"IQ4_NL", QK, 18},
-    [DTYPE_IQ4_XS] = {"IQ4_XS", QK_K, 136},
+    [DTYPE_F32] = {"F32", 1, 4},         [DTYPE_F16] = {"F16", 1, 2},
+    [DTYPE_Q4_0] = {"Q4_0", QK, 18},     [DTYPE_Q4_1] = {"Q4_1", QK, 20},
+    [DTYPE_Q5_0] = {"Q5_0", QK, 22},     [DTYPE_Q5_1] = {"Q5_1", QK, 24},
+    [DTYPE_Q8_0] = {"Q8_0", QK, 34},     [DTYPE_Q2_K] = {"Q2_K", QK_K, 84},
+    [DTYPE_Q3_K] = {"Q3_K", QK_K, 110},  [DTYPE_Q4_K] = {"Q4_K", QK_K, 144},
+    [DTYPE_Q5_K] = {"Q5_K", QK_K, 176},  [DTYPE_Q6_K] = {"Q6_K", QK_K, 210},
+    [DTYPE_IQ4_NL] = {"IQ4_NL", QK, 18}, [DTYPE_IQ4_XS] = {"IQ4_XS", QK_K, 136},
     [DTYPE_BF16] = {"BF16", 1, 2},
 };
 
@@ -37,10 +30,10 @@ const char *dtype_name(uint32_t id)
 {
     /* Known to ggml, not handled here. 4 and 5, 31 to 33 and 36 to 38 were withdrawn. */
     static const char *const others[] = {
-        [9] = "Q8_1",     [15] = "Q8_K",    [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
-        [19] = "IQ1_S",   [21] = "IQ3_S",   [22] = "IQ2_S",   [24] = "I8",     [25] = "I16",
-        [26] = "I32",     [27] = "I64",     [28] = "F64",     [29] = "IQ1_M",  [34] = "TQ1_0",
-        [35] = "TQ2_0",   [39] = "MXFP4",   [40] = "NVFP4",   [41] = "Q1_0",
+        [9] = "Q8_1",   [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS",
+        [19] = "IQ1_S", [21] = "IQ3_S", [22] = "IQ2_S",   [24] = "I8",     [25] = "I16",
+        [26] = "I32",   [27] = "I64",   [28] = "F64",     [29] = "IQ1_M",  [34] = "TQ1_0",
+        [35] = "TQ2_0", [39] = "MXFP4", [40] = "NVFP4",   [41] = "Q1_0",
     };
     static _Thread_local char unknown[sizeof("type 4294967295")];
     const struct dtype_info *info = dtype_info(id);

@@ -8,6 +8,9 @@
  * use, and everything below is safe on a gguf that gguf_open() has returned. The error names the
  * file, the key or tensor, what was expected and what was found.
  *
+ * A file that is cut short while it is mapped ends the program with SIGBUS; sizes are checked when
+ * it is opened. Model files are therefore replaced by rename, never rewritten in place.
+ *
  * Shapes: GGUF's ne lists the fast axis first, so ne = {in, out} is our matrix [out][in].
  * Memory: the mapping lives as long as the gguf; strings and tensor data point into it.
  * Threads: open and free by one owner; all readers any thread.
@@ -56,6 +59,7 @@ struct gguf_tensor {
     uint64_t ne[GGUF_DIMS_MAX]; /* fast axis first; unused dimensions are 1 */
     const void *data;           /* inside the mapping, aligned as the file says */
     size_t size_bytes;
+    bool mapped;                /* from a file, so that pages may be dropped */
 };
 
 struct gguf;
@@ -67,7 +71,8 @@ struct gguf;
  */
 struct gguf *gguf_open(const char *path, struct error *err);
 
-/* The same on bytes in memory (tests, fuzzing); `name` stands in error sentences. */
+/* The same on bytes in memory (tests, fuzzing), which must outlive the gguf and be aligned to 8
+ * bytes; `name` stands in error sentences. */
 struct gguf *gguf_open_memory(const void *bytes, size_t size, const char *name, struct error *err);
 
 struct gguf *gguf_free(struct gguf *gguf); /* accepts and returns NULL */
@@ -93,8 +98,8 @@ int gguf_str(const struct gguf *gguf, const char *key, struct gguf_string *ret, 
 struct gguf_array {
     enum gguf_type type; /* of the elements */
     size_t n;
-    const void *data;                   /* numbers: packed little endian, maybe unaligned */
-    const struct gguf_string *strings;  /* GGUF_STRING: the elements; else NULL */
+    const void *data;                  /* numbers: packed little endian, maybe unaligned */
+    const struct gguf_string *strings; /* GGUF_STRING: the elements; else NULL */
 };
 
 int gguf_array(const struct gguf *gguf, const char *key, struct gguf_array *ret, struct error *err);

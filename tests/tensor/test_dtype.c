@@ -2,7 +2,8 @@
 
 /*
  * Proves the number formats: the halves over all their values and every rounding border, the
- * names and sizes.
+ * names and sizes, and each block format against gguf-py on random blocks, bit for bit
+ * (tests/data/make_quant_blocks.py, and the reference's own file where it is at hand).
  */
 
 #include <math.h>
@@ -10,12 +11,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "tensor/dtype.h"
+#include "tensor/gguf.h"
+#include "tests/fixture.h"
 
 static uint32_t bits_of(float value)
 {
@@ -118,6 +123,52 @@ static void test_types_have_their_names_and_sizes(void **state)
     assert_string_equal(dtype_name(UINT32_MAX), "type 4294967295");
 }
 
+/* The values of all tensors, in their order, are those of the file `values`. */
+static void check_blocks(const char *gguf_path, const char *values_path, size_t n_types)
+{
+    struct error err = ERROR_INIT;
+    struct gguf *gguf = gguf_open(gguf_path, &err);
+    FILE *values = fopen(values_path, "rb");
+
+    assert_string_equal(err.text, "");
+    assert_non_null(values);
+    assert_int_equal(gguf_n_tensors(gguf), n_types);
+    for (size_t t = 0; t < n_types; t++) {
+        const struct gguf_tensor *tensor = gguf_tensor_at(gguf, t);
+        const size_t n = tensor->ne[0] * tensor->ne[1];
+        _cleanup_(freep) float *expected = malloc(n * sizeof(*expected));
+        _cleanup_(freep) float *found = malloc(n * sizeof(*found));
+
+        assert_int_equal(fread(expected, sizeof(*expected), n, values), n);
+        dtype_to_f32(tensor->type, tensor->data, found, n);
+        for (size_t i = 0; i < n; i++)
+            if (bits_of(found[i]) != bits_of(expected[i]))
+                fail_msg("%s value %zu: expected %a, found %a", dtype_name(tensor->type), i,
+                         (double)expected[i], (double)found[i]);
+    }
+    assert_int_equal(fgetc(values), EOF);
+    fclose(values);
+    gguf_free(gguf);
+}
+
+static void test_every_format_widens_to_the_same_bits_as_gguf_py(void **state)
+{
+    (void)state;
+    check_blocks(data_path("quant_blocks_more.gguf"), data_path("quant_blocks_more.bin"), 15);
+}
+
+static void test_the_reference_blocks_widen_to_the_same_bits(void **state)
+{
+    const char *path = fixture_path("text/quant_blocks.gguf");
+
+    (void)state;
+    if (!path) {
+        print_message("the reference blocks are not here\n");
+        skip();
+    }
+    check_blocks(path, fixture_path("text/quant_blocks.bin"), 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +177,8 @@ int main(void)
         cmocka_unit_test(test_a_value_between_two_halves_rounds_to_the_nearest_or_even),
         cmocka_unit_test(test_bf16_is_the_upper_half_rounded_to_even),
         cmocka_unit_test(test_types_have_their_names_and_sizes),
+        cmocka_unit_test(test_every_format_widens_to_the_same_bits_as_gguf_py),
+        cmocka_unit_test(test_the_reference_blocks_widen_to_the_same_bits),
     };
 
     return cmocka_run_group_tests_name("dtype", tests, NULL, NULL);
