@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""Trains the text core: raw recall, then dialogues at a constant rate, then a cooldown.
+
+The constant phase has no planned end. A cooldown is branched from any of its checkpoints into a
+run directory of its own and lets the rate fall linearly to 2 %:
+
+    python train/train_core.py --run RUN --steps 12000
+    python train/train_core.py --run FINAL --branch RUN/last.pt --cooldown 3000
+
+Every checkpoint holds all that the run depends on (weights, optimiser, step, position in the data,
+generators of random numbers), so a killed run continues where it was when the same command is
+given again. The data is a function of the seed and the pool's number alone.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+import circuit
+import data
+import tokenizer as tokens
+from lfm2 import LFM2, Config
+
+BATCH_TOKENS = 1536
+POOL = 1200  # dialogues drawn, sorted by length and cut into batches at a time
+WARMUP = 60
+RAW_ROWS, RAW_LENGTH, RAW_LIMIT, RAW_DONE = 8, 192, 400, 0.15
+
+
+def batches_of(vocabulary, seed, pool):
+    """The batches of one pool: rows of similar length, no row attends to another."""
+    rng = random.Random(f"{seed}/pool {pool}")
+    rows = []
+    for _ in range(POOL):
+        _, messages, where = data.conversation(rng)
+        rows.append(tokens.encode(vocabulary, data.render(messages, where)))
+    rows.sort(key=lambda row: len(row[0]))
+    batches = []
+    while rows:
+        longest = len(rows[-1][0])
+        taken = rows[-max(1, BATCH_TOKENS // longest):]
+        del rows[-len(taken):]
+        ids = torch.zeros(len(taken), longest, dtype=torch.long)
+        marks = torch.zeros(len(taken), longest, dtype=torch.bool)
+        for i, (row, learnt) in enumerate(taken):
+            ids[i, :len(row)] = torch.tensor(row)
+            marks[i, :len(row)] = torch.tensor(learnt)
+        batches.append((ids, marks))
+    rng.shuffle(batches)
+    return batches
+
+
+class Run:
+    def __init__(self, args):
+        self.args = args
+        self.dir = pathlib.Path(args.run)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(args.seed)
+        self.rng = random.Random(args.seed)
+        self.vocabulary = tokens.load(pathlib.Path(args.tokenizer))
+        cfg = Config(vocab=self.vocabulary.get_vocab_size(), **json.loads(args.config))
+        self.model = LFM2(cfg)
+        circuit.initialise(self.model)
+        matrices = [p for p in self.model.parameters() if p.dim() == 2]
+        others = [p for p in self.model.parameters() if p.dim() != 2]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+            lr=args.rate, betas=(0.9, 0.98), fused=True)
+        self.state = {"stage": "raw", "step": 0, "tokens": 0, "targets": 0, "pool": 0, "batch": 0,
+                      "loss": None, "cpu": 0.0, "cooled": 0, "raw_steps": 0}
+        source = self.dir / "last.pt"
+        if not source.exists() and args.branch:
+            source = pathlib.Path(args.branch)
+        if source.exists():
+            self.load(source)
+        self.stop = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.interrupt)
+
+    def interrupt(self, *_):
+        self.stop = True
+
+    def load(self, path):
+        saved = torch.load(path, weights_only=False)
+        self.model.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.state.update(saved["state"])
+        self.rng.setstate(saved["rng"])
+        torch.set_rng_state(saved["torch_rng"])
+        print(f"continuing from {path} at step {self.state['step']}", flush=True)
+
+    def save(self):
+        part = self.dir / "last.pt.part"
+        torch.save({"config": self.model.cfg.to_dict(), "args": vars(self.args),
+                    "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
+                    "state": dict(self.state), "rng": self.rng.getstate(),
+                    "torch_rng": torch.get_rng_state()}, part)
+        os.replace(part, self.dir / "last.pt")
+
+    def learn(self, ids, marks, factor):
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.args.rate * factor
+        wanted = marks[:, 1:]
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            states = self.model.hidden(ids[:, :-1])[wanted]
+            logits = self.model.logits(states)
+        loss = F.cross_entropy(logits.float(), ids[:, 1:][wanted])
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        state, value = self.state, loss.item()
+        state["loss"] = value if state["loss"] is None else 0.98 * state["loss"] + 0.02 * value
+        state["step"] += 1
+        state["tokens"] += ids.numel()
+        state["targets"] += int(wanted.sum())
+        return value
+
+    def raw_recall(self):
+        """Stage 0: the circuit is settled when random lists are looked up almost without error."""
+        state = self.state
+        low = len(tokens.SPECIALS)
+        while state["stage"] == "raw":
+            ids, marks = circuit.raw_batch(self.rng, low, self.model.cfg.vocab, RAW_ROWS,
+                                           RAW_LENGTH, tokens.SPECIALS.index("<|startoftext|>"))
+            self.learn(ids, marks, min(1.0, (state["step"] + 1) / WARMUP))
+            state["raw_steps"] += 1
+            if state["raw_steps"] >= RAW_LIMIT or state["loss"] < RAW_DONE:
+                state.update(stage="dialogues", loss=None)
+            if self.tick():
+                return
+
+    def factor(self):
+        """Share of the full rate at this step, or None when the run is at its end."""
+        if not self.args.cooldown:
+            return None if self.state["step"] >= self.args.steps else 1.0
+        done = self.state["cooled"] / self.args.cooldown
+        if self.args.deadline:  # the branch never takes longer than it is given
+            begun = self.state.setdefault("cooling_since", time.time())
+            done = max(done, (time.time() - begun) / max(1, self.args.deadline - begun))
+        return None if done >= 1 else max(0.02, 1 - 0.98 * done)
+
+    def dialogues(self):
+        """Stage 1: the mixture of data.py; the same stage cools down when that is asked for."""
+        state = self.state
+        while not self.stop:
+            pool = batches_of(self.vocabulary, self.args.seed, state["pool"])
+            while state["batch"] < len(pool):
+                factor = self.factor()
+                if factor is None:
+                    return
+                self.learn(*pool[state["batch"]], factor)
+                state["batch"] += 1
+                state["cooled"] += 1 if self.args.cooldown else 0
+                if self.tick():
+                    return
+            state.update(pool=state["pool"] + 1, batch=0)
+
+    def tick(self):
+        """Log lines and checkpoints; true when the run was asked to stop."""
+        now, state = time.time(), self.state
+        state["cpu"] += time.process_time() - self.cpu
+        self.cpu = time.process_time()
+        if state["step"] % 50 == 0:
+            print(f"{time.strftime('%H:%M:%S')} {state['stage']} step {state['step']} "
+                  f"tokens {state['tokens']} cpu {state['cpu']:.0f} loss {state['loss'] or 0:.4f} "
+                  f"rate {self.optimiser.param_groups[0]['lr']:.2e}", flush=True)
+        if now - self.saved > self.args.save_seconds:
+            self.saved = now
+            self.save()
+        return self.stop
+
+    def go(self):
+        self.saved, self.cpu = time.time(), time.process_time()
+        size = sum(p.numel() for p in self.model.parameters())
+        print(f"{size} parameters, vocabulary {self.model.cfg.vocab}", flush=True)
+        self.model.train()
+        if self.state["stage"] == "raw":
+            self.raw_recall()
+        if not self.stop:
+            self.dialogues()
+        self.save()
+        print(f"ended at step {self.state['step']}: {json.dumps(self.state)}", flush=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--run", required=True, help="directory of the checkpoints")
+    p.add_argument("--tokenizer", required=True, help="tokenizer.json; made when missing")
+    p.add_argument("--config", default="{}", help="JSON of settings of the network (lfm2.Config)")
+    p.add_argument("--steps", type=int, default=12000, help="end of the constant phase")
+    p.add_argument("--rate", type=float, default=2.5e-3)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--float32", action="store_true", help="no bf16 products")
+    p.add_argument("--branch", help="checkpoint that a new run directory starts from")
+    p.add_argument("--cooldown", type=int, default=0, help="steps until the rate has fallen to 2 %%")
+    p.add_argument("--deadline", type=float, help="unix time at which the cooldown ends early")
+    p.add_argument("--save-seconds", type=float, default=120)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    Run(args).go()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
