@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernels in plain C: the definition that every other row must equal bit by bit.
+ *
+ * A vector of 16 lanes is an array of 16; where a sum runs over lanes, it is written down in the
+ * order in which vector registers can do it.
+ */
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "tensor/attend.h"
+#include "tensor/kernels.h"
+
+#define LANES 16
+
+static bool ref_supported(void)
+{
+    return true;
+}
+
+/* (i) + (i + 8), then (i) + (i + 4), (i) + (i + 2), (i) + (i + 1) */
+static float sum_lanes(const float *lane)
+{
+    float s[LANES];
+
+    memcpy(s, lane, sizeof(s));
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++)
+            s[i] += s[i + half];
+    }
+    return s[0];
+}
+
+/* --- products ------------------------------------------------------------------------------- */
+
+static void ref_quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum)
+{
+    for (size_t b = 0; b < n / 32; b++) {
+        float max = 0, inverse;
+
+        for (int i = 0; i < 32; i++)
+            max = fmaxf(max, fabsf(x[32 * b + i]));
+        d[b] = max / 127;
+        inverse = max > 0 ? 127 / max : 0;
+        for (int half = 0; half < 2; half++) {
+            sum[2 * b + half] = 0;
+            for (int i = 0; i < 16; i++) {
+                const size_t k = 32 * b + 16 * half + i;
+                const float scaled = fmaxf(fminf(x[k] * inverse, 127), -127);
+
+                q[k] = (int8_t)rintf(scaled);
+                sum[2 * b + half] += q[k];
+            }
+        }
+    }
+}
+
+/* One step of a group: 32 values of 16 rows. */
+struct step {
+    uint8_t u[32][GROUP_ROWS];
+    int offset;
+    size_t n_scales; /* 1, or 2 of 16 values each */
+    bool has_min;
+    float scale[2][GROUP_ROWS];
+    float min[2][GROUP_ROWS];
+};
+
+static float half_at(const uint8_t *base, size_t i)
+{
+    uint16_t half;
+
+    memcpy(&half, base + 2 * i, 2);
+    return f16_to_f32(half);
+}
+
+static void unpack_step(const struct packing *p, const struct packing_parts *parts,
+                        const uint8_t *group, size_t index, struct step *step)
+{
+    const uint8_t *const quants = group + parts->quants + index * parts->step_bytes;
+
+    step->offset = p->offset;
+    step->n_scales = p->sub_values == 16 ? 2 : 1;
+    step->has_min = p->has_min;
+
+    for (size_t r = 0; r < GROUP_ROWS; r++) {
+        for (size_t k = 0; k < 32; k++)
+            step->u[k][r] = (uint8_t)packing_quant(p, quants, r, k);
+        for (size_t s = 0; s < step->n_scales; s++) {
+            const size_t k = 32 * index + 16 * s;
+            const size_t d = k / p->d_values * GROUP_ROWS + r;
+            float scale = half_at(group + parts->d, d);
+            float min = p->has_min ? half_at(group + parts->m, d) : 0;
+
+            if (p->sub_values) {
+                const size_t sub = k / p->sub_values * GROUP_ROWS + r;
+                const uint8_t byte = group[parts->sub + sub];
+
+                scale *= p->offset ? (float)(int8_t)byte : (float)byte;
+                if (p->has_min)
+                    min = -(min * (float)group[parts->sub_min + sub]);
+            }
+            step->scale[s][r] = scale;
+            step->min[s][r] = min;
+        }
+    }
+}
+
+/* Add one block of 32 to the accumulators of one position's 16 rows. */
+static void add_block(const struct step *step, const int8_t *q, float d, const int32_t *sum,
+                      float *acc)
+{
+    for (size_t r = 0; r < GROUP_ROWS; r++) {
+        int32_t dot[2] = {0, 0};
+        float t;
+
+        for (size_t k = 0; k < 32; k++)
+            dot[k / 16] += ((int)step->u[k][r] - step->offset) * q[k];
+
+        if (step->n_scales == 1) {
+            t = step->scale[0][r] * (float)(dot[0] + dot[1]);
+            if (step->has_min)
+                t = fmaf(step->min[0][r], (float)(sum[0] + sum[1]), t);
+        } else {
+            t = step->scale[0][r] * (float)dot[0];
+            t = fmaf(step->scale[1][r], (float)dot[1], t);
+            if (step->has_min) {
+                t = fmaf(step->min[0][r], (float)sum[0], t);
+                t = fmaf(step->min[1][r], (float)sum[1], t);
+            }
+        }
+        acc[r] = fmaf(t, d, acc[r]);
+    }
+}
+
+static void store_rows(const float *acc, size_t row, size_t out, float *y)
+{
+    memcpy(y + row, acc, MIN(out - row, (size_t)GROUP_ROWS) * sizeof(*y));
+}
+
+static void product_float(const struct weights *w, size_t g, const uint8_t *group,
+                          const struct acts *x, float *y, size_t y_stride)
+{
+    const size_t value_bytes = packing_of(w->type)->bits / 8;
+
+    for (size_t p = 0; p < x->n; p++) {
+        float acc[GROUP_ROWS] = {0}, row[GROUP_ROWS];
+
+        for (size_t k = 0; k < w->in; k++) {
+            dtype_to_f32(w->type, group + k * GROUP_ROWS * value_bytes, row, GROUP_ROWS);
+            for (size_t r = 0; r < GROUP_ROWS; r++)
+                acc[r] = fmaf(row[r], x->f32[p * x->in + k], acc[r]);
+        }
+        store_rows(acc, g * GROUP_ROWS, w->out, y + p * y_stride);
+    }
+}
+
+static void ref_product(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                        float *y, size_t y_stride, void *scratch)
+{
+    const struct packing *const p = packing_of(w->type);
+    const struct packing_parts parts = packing_parts(w->type, w->in);
+
+    (void)scratch;
+    for (size_t g = first; g < last; g++) {
+        const uint8_t *const group = w->data + g * parts.group_bytes;
+
+        if (p->d_values == 0) {
+            product_float(w, g, group, x, y, y_stride);
+            continue;
+        }
+        for (size_t pos = 0; pos < x->n; pos++) {
+            float acc[GROUP_ROWS] = {0};
+
+            for (size_t b = 0; b < w->in / 32; b++) {
+                struct step step;
+
+                unpack_step(p, &parts, group, b, &step);
+                add_block(&step, x->q + pos * x->q_stride + 32 * b, x->d[pos * (w->in / 32) + b],
+                          x->sum + (pos * (w->in / 32) + b) * 2, acc);
+            }
+            store_rows(acc, g * GROUP_ROWS, w->out, y + pos * y_stride);
+        }
+    }
+}
+
+static void ref_dot_f32(const float *w, const float *x, size_t n, size_t in, float *y,
+                        size_t y_stride)
+{
+    for (size_t p = 0; p < n; p++) {
+        float lane[LANES] = {0};
+
+        for (size_t k = 0; k < in; k++)
+            lane[k % LANES] = fmaf(w[k], x[p * in + k], lane[k % LANES]);
+        y[p * y_stride] = sum_lanes(lane);
+    }
+}
+
+/* --- exponential ---------------------------------------------------------------------------- */
+
+static float exp2_poly(float x)
+{
+    float shifted, f, y;
+    uint32_t exponent, bits;
+
+    if (x < EXP2_MIN)
+        return 0;
+    x = x > EXP2_MAX ? EXP2_MAX : x;
+    shifted = x + EXP2_SHIFT;
+    f = x - (shifted - EXP2_SHIFT);
+
+    y = fmaf(EXP2_C6, f, EXP2_C5);
+    y = fmaf(y, f, EXP2_C4);
+    y = fmaf(y, f, EXP2_C3);
+    y = fmaf(y, f, EXP2_C2);
+    y = fmaf(y, f, EXP2_C1);
+    y = fmaf(y, f, 1);
+
+    /* The low bits of `shifted` are the whole part; it goes to the exponent. */
+    memcpy(&exponent, &shifted, sizeof(exponent));
+    memcpy(&bits, &y, sizeof(bits));
+    bits += exponent << 23;
+    memcpy(&y, &bits, sizeof(y));
+    return y;
+}
+
+/* --- small operations ----------------------------------------------------------------------- */
+
+static void ref_rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
+{
+    float lane[LANES] = {0}, scale;
+
+    for (size_t k = 0; k < n; k++)
+        lane[k % LANES] = fmaf(x[k], x[k], lane[k % LANES]);
+    scale = 1 / sqrtf(sum_lanes(lane) / (float)n + eps);
+    for (size_t k = 0; k < n; k++)
+        out[k] = x[k] * scale * w[k];
+}
+
+static void ref_silu_mul(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gate[i] = gate[i] / (1 + exp2_poly(gate[i] * -LOG2E)) * up[i];
+}
+
+static void ref_add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+static void ref_add_scaled(float *x, const float *y, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = fmaf(scale, y[i], x[i]);
+}
+
+static void ref_rope_half(float *head, size_t hd, const float *cos, const float *sin)
+{
+    for (size_t i = 0; i < hd / 2; i++) {
+        const float a = head[i], b = head[i + hd / 2];
+
+        head[i] = fmaf(-b, sin[i], a * cos[i]);
+        head[i + hd / 2] = fmaf(a, sin[i], b * cos[i]);
+    }
+}
+
+static void ref_shortconv(const float *bcx, const float *taps, float *state, size_t n, size_t h,
+                          size_t l, size_t first, size_t last, float *out)
+{
+    for (size_t t = 0; t < n; t++) {
+        const float *const b = bcx + t * 3 * h, *const c = b + h, *const x = c + h;
+
+        for (size_t i = first; i < last; i++) {
+            float sum = 0;
+
+            state[(l - 1 + t) * h + i] = b[i] * x[i];
+            for (size_t j = 0; j < l; j++)
+                sum = fmaf(taps[i * l + j], state[(t + j) * h + i], sum);
+            out[t * h + i] = c[i] * sum;
+        }
+    }
+}
+
+/* --- attention ------------------------------------------------------------------------------ */
+
+static float key_at(const struct attend_work *work, size_t position, size_t i)
+{
+    const size_t tile = position / KV_TILE, lane = position % KV_TILE;
+    const uint8_t *const k =
+        (const uint8_t *)work->k + tile * kv_bytes(work->type, work->head_dim, KV_TILE);
+
+    if (work->type == KV_F32)
+        return ((const float *)(const void *)k)[i * KV_TILE + lane];
+    if (work->type == KV_F16)
+        return half_at(k, i * KV_TILE + lane);
+    return (float)((const int8_t *)k + work->head_dim / 32 * 64)[i * KV_TILE + lane];
+}
+
+static float key_scale(const struct attend_work *work, size_t position, size_t block)
+{
+    const uint8_t *const k = (const uint8_t *)work->k +
+                             position / KV_TILE * kv_bytes(work->type, work->head_dim, KV_TILE);
+
+    return ((const float *)(const void *)k)[block * KV_TILE + position % KV_TILE];
+}
+
+/* The dot product, in order of the dimensions; Q8_0 by blocks of 32. */
+static float score_of(const struct attend_work *work, const float *q, size_t position)
+{
+    float s = 0;
+
+    if (work->type != KV_Q8_0) {
+        for (size_t i = 0; i < work->head_dim; i++)
+            s = fmaf(q[i], key_at(work, position, i), s);
+        return s;
+    }
+    for (size_t b = 0; b < work->head_dim / 32; b++) {
+        float dot = 0;
+
+        for (size_t i = 32 * b; i < 32 * b + 32; i++)
+            dot = fmaf(q[i], key_at(work, position, i), dot);
+        s = fmaf(dot, key_scale(work, position, b), s);
+    }
+    return s;
+}
+
+/* out += p * value */
+static void add_value(const struct attend_work *work, size_t position, float p, float *out)
+{
+    const size_t hd = work->head_dim, width = round_up(hd, KV_TILE);
+    const size_t lane = position % KV_TILE;
+    const uint8_t *const v =
+        (const uint8_t *)work->v + position / KV_TILE * kv_bytes(work->type, hd, KV_TILE);
+
+    for (size_t i = 0; i < hd; i++) {
+        if (work->type == KV_F32) {
+            out[i] = fmaf(p, ((const float *)(const void *)v)[lane * width + i], out[i]);
+        } else if (work->type == KV_F16) {
+            out[i] = fmaf(p, half_at(v, lane * width + i), out[i]);
+        } else {
+            const float d = ((const float *)(const void *)v)[lane * (hd / 32) + i / 32];
+            const int8_t q = ((const int8_t *)v + hd / 32 * 64)[lane * width + i];
+
+            out[i] = fmaf(p * d, (float)q, out[i]);
+        }
+    }
+}
+
+static void attend_one(const struct attend_work *work, size_t index)
+{
+    const size_t hd = work->head_dim, begin = work->begin[index], end = work->end[index];
+    const float scale = LOG2E / sqrtf((float)hd);
+    float q[ATTEND_HEAD_DIM_MAX], out[ATTEND_HEAD_DIM_MAX] = {0};
+    float max = -FLT_MAX, lane[LANES] = {0}, sum;
+
+    for (size_t i = 0; i < hd; i++)
+        q[i] = work->q[index][i] * scale;
+
+    for (size_t block = begin / ATTEND_BLOCK * ATTEND_BLOCK; block < end; block += ATTEND_BLOCK) {
+        const size_t from = MAX(block, begin), to = MIN(block + ATTEND_BLOCK, end);
+        float p[ATTEND_BLOCK] = {0}, new_max = max, shrink;
+
+        for (size_t j = from; j < to; j++) {
+            p[j - block] = score_of(work, q, j);
+            new_max = fmaxf(new_max, p[j - block]);
+        }
+        shrink = exp2_poly(max - new_max);
+        max = new_max;
+        for (size_t i = 0; i < LANES; i++)
+            lane[i] *= shrink;
+        for (size_t i = 0; i < hd; i++)
+            out[i] *= shrink;
+        for (size_t j = from; j < to; j++) {
+            p[j - block] = exp2_poly(p[j - block] - max);
+            lane[j % LANES] += p[j - block];
+            add_value(work, j, p[j - block], out);
+        }
+    }
+    sum = sum_lanes(lane);
+    for (size_t i = 0; i < hd; i++)
+        work->out[index][i] = out[i] / sum;
+}
+
+static void ref_attend(const struct attend_work *work, void *scratch)
+{
+    (void)scratch;
+    for (size_t i = 0; i < work->n; i++)
+        attend_one(work, i);
+}
+
+const struct kernels kernels_ref = {
+    .name = "ref",
+    .supported = ref_supported,
+    .quantise = ref_quantise,
+    .product = ref_product,
+    .dot_f32 = ref_dot_f32,
+    .rmsnorm = ref_rmsnorm,
+    .silu_mul = ref_silu_mul,
+    .add = ref_add,
+    .add_scaled = ref_add_scaled,
+    .rope_half = ref_rope_half,
+    .shortconv = ref_shortconv,
+    .attend = ref_attend,
+};

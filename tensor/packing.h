@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The packed form of weights: what the kernels of every instruction set read.
+ *
+ * Rows are taken in groups of 16 (the last group is padded with zeros), so that one 32-bit
+ * lane of a vector is one row. A group is contiguous:
+ *
+ *     d        f16 [in / d_values][16]      scales; d_values is 32 or 256
+ *     m        f16 [in / d_values][16]      minimums, where the type has them
+ *     sub      i8 or u8 [in / sub_values][16]   small integer scales of 32 or 16 values
+ *     sub_min  u8 [in / sub_values][16]     small integer minimums
+ *     quants   [in / 32] steps of 64 * bits bytes
+ *
+ * each part rounded up to ARENA_ALIGN. A step holds 32 values of 16 rows. As bytes it would be eight
+ * vectors V[0..7] of 64 bytes: byte 4 r + i of V[j] is value 4 j + i of row r. It is stored as bit
+ * planes, lowest first, each one or more vectors P:
+ *
+ *     4-bit plane  P[0..3]  low nibble: V[2 c], high nibble: V[2 c + 1]
+ *     2-bit plane  P[0..1]  bits 2 f and 2 f + 1: V[4 c + f]
+ *     1-bit plane  P[0]     bit j: V[j]
+ *     8-bit plane  V itself
+ *
+ * A weight is scale * (u - offset) + minimum, u an unsigned integer of `bits` bits (or, for the IQ4
+ * types, the entry of a table for it); scale is d or d * sub, minimum is m or -(m * sub_min), both
+ * exact in f32. Float types are [in][16] in the file's own format.
+ *
+ * Threads: any; no state.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensor/dtype.h"
+
+#define GROUP_ROWS 16
+#define STEP_VALUES 32
+
+struct packing {
+    uint8_t bits;        /* of one quant; 16 or 32: a float type */
+    uint8_t offset;      /* a power of two, or 0 */
+    uint16_t d_values;   /* values that share d (and m); 0: a float type */
+    uint8_t sub_values;  /* values that share sub; 0: none */
+    bool has_min;        /* m, and sub_min where there is sub */
+    bool table;          /* u is an entry of packing_iq4[] */
+    bool plane4, plane2, plane1;
+};
+
+/* IQ4_NL and IQ4_XS: the 16 values, plus their offset 128. */
+extern const uint8_t packing_iq4[16];
+
+const struct packing *packing_of(enum dtype type);
+
+/* Where the parts of one group begin. */
+struct packing_parts {
+    size_t d, m, sub, sub_min, quants; /* bytes from the start of the group */
+    size_t group_bytes;
+    size_t step_bytes;
+};
+
+struct packing_parts packing_parts(enum dtype type, size_t in);
+
+/*
+ * Pack one group. rows: the file's blocks of row 0, row_bytes apart; n_rows <= 16, the rest of the
+ * group becomes zeros. scratch: GROUP_ROWS * round_up(in, 256) bytes.
+ */
+void packing_group(enum dtype type, size_t in, const void *rows, size_t row_bytes, size_t n_rows,
+                   void *group, void *scratch);
+
+/* u of value k < 32 of row r in one step. */
+unsigned packing_quant(const struct packing *p, const uint8_t *step, size_t r, size_t k);
+
+/* Row r of a group as f32, the exact values of the file. */
+void packing_row(enum dtype type, size_t in, const void *group, size_t r, float *out);

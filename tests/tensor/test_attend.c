@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Proves attention against a plain softmax in double, and that chunks and threads change no bit,
+ * for every cache type, window and direction.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "tensor/attend.h"
+#include "tensor/kernels.h"
+
+#include "random.h"
+
+struct fixture {
+    struct attend job;
+    float *k, *v; /* [n_kv][n_head_kv][head_dim], what was stored */
+};
+
+static void setup_cache(struct fixture *f, enum kv_type type, size_t n_head, size_t n_head_kv,
+                        size_t hd, size_t n_kv)
+{
+    const size_t stride = kv_bytes(type, hd, n_kv + 5);
+    unsigned char *const k = aligned_alloc(64, stride * n_head_kv);
+    unsigned char *const v = aligned_alloc(64, stride * n_head_kv);
+    float *const q = malloc(n_kv * n_head * hd * sizeof(float));
+
+    random_state = 4711;
+    memset(k, 0, stride * n_head_kv);
+    memset(v, 0, stride * n_head_kv);
+    f->k = malloc(n_kv * n_head_kv * hd * sizeof(float));
+    f->v = malloc(n_kv * n_head_kv * hd * sizeof(float));
+    random_row(f->k, n_kv * n_head_kv * hd);
+    random_row(f->v, n_kv * n_head_kv * hd);
+    random_row(q, n_kv * n_head * hd);
+    for (size_t i = 0; i < n_kv * n_head * hd; i++)
+        q[i] *= 3;
+    for (size_t h = 0; h < n_head_kv; h++) {
+        const size_t part = n_kv / 3; /* in two pieces, as chunks come */
+
+        kv_store_k(type, f->k + h * hd, part, n_head_kv * hd, hd, k + h * stride, 0);
+        kv_store_k(type, f->k + (part * n_head_kv + h) * hd, n_kv - part, n_head_kv * hd, hd,
+                   k + h * stride, part);
+        kv_store_v(type, f->v + h * hd, part, n_head_kv * hd, hd, v + h * stride, 0);
+        kv_store_v(type, f->v + (part * n_head_kv + h) * hd, n_kv - part, n_head_kv * hd, hd,
+                   v + h * stride, part);
+    }
+    f->job = (struct attend){
+        .type = type, .n_head = n_head, .n_head_kv = n_head_kv, .head_dim = hd, .q = q, .n = n_kv,
+        .k = k, .v = v, .n_kv = n_kv, .stride_bytes = stride, .causal = true,
+        .out = malloc(n_kv * n_head * hd * sizeof(float)),
+    };
+}
+
+static void teardown_cache(struct fixture *f)
+{
+    free((void *)f->job.q);
+    free((void *)f->job.k);
+    free((void *)f->job.v);
+    free(f->job.out);
+    free(f->k);
+    free(f->v);
+}
+
+/* The largest deviation from softmax(q k / sqrt(hd)) v. */
+static double deviation(const struct fixture *f)
+{
+    const struct attend *const a = &f->job;
+    const size_t hd = a->head_dim, nkv = a->n_head_kv;
+    double worst = 0, *const p = malloc(a->n_kv * sizeof(double));
+
+    for (size_t t = 0; t < a->n; t++) {
+        const size_t end = a->causal ? t + 1 : a->n_kv;
+        const size_t begin = a->window && t + 1 > a->window ? t + 1 - a->window : 0;
+
+        for (size_t h = 0; h < a->n_head; h++) {
+            const size_t kv = h / (a->n_head / nkv);
+            double sum = 0;
+
+            for (size_t j = begin; j < end; j++) {
+                double s = 0;
+
+                for (size_t i = 0; i < hd; i++)
+                    s += (double)a->q[(t * a->n_head + h) * hd + i] *
+                         (double)f->k[(j * nkv + kv) * hd + i];
+                p[j] = exp(s / sqrt((double)hd));
+                sum += p[j];
+            }
+            for (size_t i = 0; i < hd; i++) {
+                double o = 0;
+
+                for (size_t j = begin; j < end; j++)
+                    o += p[j] * (double)f->v[(j * nkv + kv) * hd + i];
+                worst = fmax(worst, fabs(o / sum - (double)a->out[(t * a->n_head + h) * hd + i]));
+            }
+        }
+    }
+    free(p);
+    return worst;
+}
+
+static const double tolerance[] = {[KV_F32] = 3e-6, [KV_F16] = 2e-3, [KV_Q8_0] = 2e-2};
+
+static void check(enum kv_type type, size_t n_head, size_t n_head_kv, size_t hd, size_t n,
+                  size_t window, bool causal)
+{
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(3, &err), *alone = pool_new(1, &err);
+    struct fixture f;
+    float *whole;
+    double worst;
+    const size_t size = n * n_head * hd * sizeof(float);
+
+    setup_cache(&f, type, n_head, n_head_kv, hd, n);
+    f.job.window = window;
+    f.job.causal = causal;
+    attend(&f.job, pool);
+    worst = deviation(&f);
+    if (!(worst <= tolerance[type]))
+        fail_msg("type %d, heads %zu/%zu of %zu, %zu queries: deviates by %g", type, n_head,
+                 n_head_kv, hd, n, worst);
+
+    /* Query by query, as decode does; the keys that come later are already there. */
+    whole = malloc(size);
+    memcpy(whole, f.job.out, size);
+    memset(f.job.out, 0, size);
+    for (size_t t = 0, step = 1; t < n; t += step, step = 1 + t % 5) {
+        struct attend part = f.job;
+
+        part.n = MIN(step, n - t);
+        part.first = t;
+        part.q += t * n_head * hd;
+        part.out += t * n_head * hd;
+        if (causal)
+            part.n_kv = t + part.n;
+        attend(&part, alone);
+    }
+    assert_memory_equal(whole, f.job.out, size);
+    free(whole);
+    teardown_cache(&f);
+    pool_free(pool);
+    pool_free(alone);
+}
+
+static void test_attention_is_softmax_and_chunks_change_no_bit(void **state)
+{
+    const struct kernels *rows[8];
+    const size_t n_rows = kernels_list(rows, 8);
+
+    (void)state;
+    for (size_t r = 0; r < n_rows; r++) {
+        kernels_force(rows[r]);
+        for (int type = KV_F32; type <= KV_Q8_0; type++) {
+            check(type, 4, 2, 64, 1, 0, true);
+            check(type, 6, 2, 32, 150, 0, true);
+            check(type, 4, 1, 64, 133, 0, true);
+            check(type, 2, 2, 128, 70, 0, true);
+            check(type, 4, 2, 32, 200, 37, true);
+            check(type, 3, 3, 96, 75, 0, false);
+        }
+        check(KV_F32, 2, 2, 72, 90, 0, false);
+        check(KV_F16, 26, 2, 8, 40, 3, true);
+    }
+    kernels_force(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attention_is_softmax_and_chunks_change_no_bit),
+    };
+
+    return cmocka_run_group_tests_name("attend", tests, NULL, NULL);
+}

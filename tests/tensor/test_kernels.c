@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/* Proves that every row of kernels gives the bits of plain C, on odd sizes and tails. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "tensor/attend.h"
+#include "tensor/kernels.h"
+#include "tensor/pool.h"
+
+#include "random.h"
+
+#define EACH_ROW(row)                                                                              \
+    const struct kernels *_rows[8];                                                                \
+    const size_t _n = kernels_list(_rows, 8);                                                      \
+    for (size_t _i = 1; _i < _n; _i++)                                                             \
+        for (const struct kernels *row = _rows[_i]; row; row = NULL)
+
+static void equal(const char *what, const struct kernels *row, size_t size, const float *expected,
+                  const float *found, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (memcmp(&expected[i], &found[i], sizeof(float)) != 0)
+            fail_msg("%s of %s at size %zu: element %zu is %a, plain C gives %a", what, row->name,
+                     size, i, (double)found[i], (double)expected[i]);
+    }
+}
+
+#define SIZE_MAX_OPS 1027
+
+static const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 65, 257, 1024, 1027};
+
+static void test_small_operations(void **state)
+{
+    static float x[SIZE_MAX_OPS], w[SIZE_MAX_OPS], a[SIZE_MAX_OPS], b[SIZE_MAX_OPS];
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
+            const size_t n = sizes[s];
+
+            random_row(x, n);
+            random_row(w, n);
+            kernels_ref.rmsnorm(x, w, n, 1e-5f, a);
+            row->rmsnorm(x, w, n, 1e-5f, b);
+            equal("rmsnorm", row, n, a, b, n);
+
+            for (size_t i = 0; i < n; i++)
+                a[i] = b[i] = x[i] * (i % 3 ? 20 : 2000);
+            kernels_ref.silu_mul(a, w, n);
+            row->silu_mul(b, w, n);
+            equal("silu_mul", row, n, a, b, n);
+
+            memcpy(a, x, n * sizeof(float));
+            memcpy(b, x, n * sizeof(float));
+            kernels_ref.add(a, w, n);
+            row->add(b, w, n);
+            equal("add", row, n, a, b, n);
+            kernels_ref.add_scaled(a, w, 0.3f, n);
+            row->add_scaled(b, w, 0.3f, n);
+            equal("add_scaled", row, n, a, b, n);
+
+            kernels_ref.dot_f32(w, x, 1, n, a, 1);
+            row->dot_f32(w, x, 1, n, b, 1);
+            equal("dot_f32", row, n, a, b, 1);
+        }
+    }
+}
+
+static void test_dot_f32_of_several_rows(void **state)
+{
+    static float x[7 * 131], w[131], a[7 * 3], b[7 * 3];
+
+    (void)state;
+    random_row(x, ARRAY_LEN(x));
+    random_row(w, ARRAY_LEN(w));
+    EACH_ROW(row)
+    {
+        for (size_t n = 1; n <= 7; n++) {
+            kernels_ref.dot_f32(w, x, n, 131, a, 3);
+            row->dot_f32(w, x, n, 131, b, 3);
+            equal("dot_f32", row, n, a, b, n * 3);
+        }
+    }
+}
+
+static void test_silu_is_silu(void **state)
+{
+    static float up[2001], gate[2001];
+
+    (void)state;
+    for (int i = 0; i <= 2000; i++) {
+        gate[i] = (float)(i - 1000) * 0.1f;
+        up[i] = 1;
+    }
+    kernels_ref.silu_mul(gate, up, 2001);
+    for (int i = 0; i <= 2000; i++) {
+        const double x = (double)((float)(i - 1000) * 0.1f), y = x / (1 + exp(-x));
+
+        assert_true(fabs((double)gate[i] - y) <= fabs(y) * 1e-5 + 1e-30);
+    }
+}
+
+static void test_rope(void **state)
+{
+    float head[128], cos[64], sin[64], a[128], b[128];
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t hd = 2; hd <= 128; hd += hd < 40 ? 2 : 8) {
+            random_row(head, hd);
+            random_row(cos, hd / 2);
+            random_row(sin, hd / 2);
+            memcpy(a, head, sizeof(a));
+            memcpy(b, head, sizeof(b));
+            kernels_ref.rope_half(a, hd, cos, sin);
+            row->rope_half(b, hd, cos, sin);
+            equal("rope_half", row, hd, a, b, hd);
+        }
+    }
+}
+
+static void test_shortconv(void **state)
+{
+    static float bcx[9 * 3 * 150], taps[150 * 5], past[4 * 150];
+    static float state_a[13 * 150], state_b[13 * 150], a[9 * 150], b[9 * 150];
+    static const size_t cuts[] = {0, 1, 33, 64, 150};
+
+    (void)state;
+    random_row(bcx, ARRAY_LEN(bcx));
+    random_row(taps, ARRAY_LEN(taps));
+    random_row(past, ARRAY_LEN(past));
+    EACH_ROW(row)
+    {
+        for (size_t l = 1; l <= 5; l++) {
+            memset(a, 0, sizeof(a));
+            memset(b, 0, sizeof(b));
+            memcpy(state_a, past, (l - 1) * 150 * sizeof(float));
+            memcpy(state_b, past, (l - 1) * 150 * sizeof(float));
+            kernels_ref.shortconv(bcx, taps, state_a, 9, 150, l, 0, 150, a);
+            for (size_t c = 0; c + 1 < ARRAY_LEN(cuts); c++)
+                row->shortconv(bcx, taps, state_b, 9, 150, l, cuts[c], cuts[c + 1], b);
+            equal("shortconv", row, l, a, b, ARRAY_LEN(a));
+            equal("shortconv's state", row, l, state_a, state_b, (l - 1 + 9) * 150);
+        }
+    }
+}
+
+static void test_quantise(void **state)
+{
+    static float x[320], d_a[10], d_b[10];
+    static int8_t q_a[320], q_b[320];
+    static int32_t sum_a[20], sum_b[20];
+
+    (void)state;
+    random_row(x, 320);
+    memset(x + 64, 0, 32 * sizeof(float));      /* a block of zeros */
+    for (int i = 0; i < 32; i++)
+        x[96 + i] = (float)(i * 2 - 32) * 0.5f; /* ties */
+    x[96] = 127;
+    x[130] *= 1e30f;
+    x[170] *= 1e-38f;
+    for (int i = 0; i < 32; i++)
+        x[192 + i] *= 1e-40f; /* subnormal */
+    kernels_ref.quantise(x, 320, q_a, d_a, sum_a);
+    EACH_ROW(row)
+    {
+        row->quantise(x, 320, q_b, d_b, sum_b);
+        assert_memory_equal(q_a, q_b, sizeof(q_a));
+        assert_memory_equal(d_a, d_b, sizeof(d_a));
+        assert_memory_equal(sum_a, sum_b, sizeof(sum_a));
+    }
+}
+
+#define N_MAX   41
+#define OUT_MAX 71
+
+static void check_product(const struct kernels *row, enum dtype type, size_t in, size_t out,
+                          size_t n, void *scratch)
+{
+    const size_t row_bytes = dtype_row_bytes(type, in), n_groups = (out + 15) / 16;
+    const size_t group_bytes = packing_parts(type, in).group_bytes;
+    unsigned char *const blocks = malloc(out * row_bytes);
+    unsigned char *const data = aligned_alloc(64, n_groups * group_bytes);
+    float *const x = malloc(n * in * sizeof(float));
+    float *const a = calloc(n * out, sizeof(float)), *const b = calloc(n * out, sizeof(float));
+    const struct weights w = {type, out, in, data};
+    const size_t stride = round_up(in, 64) + 64;
+    struct acts acts = {
+        .n = n, .in = in, .q_stride = stride, .f32 = x, .q = aligned_alloc(64, n * stride),
+        .d = malloc(n * in / 32 * sizeof(float) + 4), .sum = malloc(n * in / 16 * 4 + 8),
+    };
+
+    random_row(x, n * in);
+    random_blocks(type, blocks, out * in);
+    for (size_t g = 0; g < n_groups; g++)
+        packing_group(type, in, blocks + g * 16 * row_bytes, row_bytes, MIN(out - g * 16, 16u),
+                      data + g * group_bytes, scratch);
+    if (in % 32 == 0) {
+        for (size_t p = 0; p < n; p++)
+            kernels_ref.quantise(x + p * in, in, acts.q + p * stride, acts.d + p * (in / 32),
+                                 acts.sum + p * (in / 16));
+    }
+    kernels_ref.product(&w, 0, n_groups, &acts, a, out, scratch);
+    row->product(&w, 0, n_groups, &acts, b, out, scratch);
+    equal(dtype_name(type), row, in * 1000000 + out * 1000 + n, a, b, n * out);
+    free(acts.q);
+    free(acts.d);
+    free(acts.sum);
+    free(x);
+    free(a);
+    free(b);
+    free(data);
+    free(blocks);
+}
+
+static void test_products(void **state)
+{
+    static const size_t counts[] = {1, 2, 3, 4, 5, 8, 11, 12, 13, 17, 24, N_MAX};
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t t = 0; t < ARRAY_LEN(random_types); t++) {
+            const enum dtype type = random_types[t];
+            const size_t block = dtype_info(type)->block_values;
+
+            for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
+                check_product(row, type, block == 1 ? 37 : block, 1 + c * 6, counts[c], scratch);
+                check_product(row, type, 3 * MAX(block, (size_t)32), OUT_MAX, counts[c], scratch);
+            }
+            check_product(row, type, 4608, 33, 1, scratch);
+            check_product(row, type, 4608, 33, 14, scratch);
+        }
+    }
+    free(scratch);
+}
+
+static void test_attention(void **state)
+{
+    static const struct {
+        int type;
+        size_t head_dim;
+    } cases[] = {{KV_F32, 64}, {KV_F32, 72}, {KV_F32, 8}, {KV_F16, 64}, {KV_F16, 40},
+                 {KV_F16, 128}, {KV_Q8_0, 32}, {KV_Q8_0, 64}, {KV_Q8_0, 256}};
+    static float rows[300 * 256], q[ATTEND_TILE * 256], a[ATTEND_TILE * 256],
+        b[ATTEND_TILE * 256];
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t c = 0; c < ARRAY_LEN(cases); c++) {
+            const size_t hd = cases[c].head_dim, size = kv_bytes(cases[c].type, hd, 300);
+            unsigned char *const k = aligned_alloc(64, size), *const v = aligned_alloc(64, size);
+
+            memset(k, 0, size);
+            memset(v, 0, size);
+            random_row(rows, 300 * hd);
+            kv_store_k(cases[c].type, rows, 300, hd, hd, k, 0);
+            random_row(rows, 300 * hd);
+            kv_store_v(cases[c].type, rows, 300, hd, hd, v, 0);
+            random_row(q, ATTEND_TILE * hd);
+            for (size_t n = 1; n <= ATTEND_TILE; n++) {
+                struct attend_work work = {.type = cases[c].type, .head_dim = hd, .k = k, .v = v,
+                                           .n = n};
+
+                for (size_t i = 0; i < n; i++) {
+                    work.q[i] = q + i * hd;
+                    work.out[i] = a + i * hd;
+                    work.end[i] = 1 + (i * 97 + n * 31) % 300;
+                    work.begin[i] = n % 3 ? 0 : work.end[i] / 2;
+                }
+                kernels_ref.attend(&work, scratch);
+                for (size_t i = 0; i < n; i++)
+                    work.out[i] = b + i * hd;
+                row->attend(&work, scratch);
+                equal("attend", row, hd, a, b, n * hd);
+            }
+            free(k);
+            free(v);
+        }
+    }
+    free(scratch);
+}
+
+static void test_a_forced_row_that_is_not_there_is_an_error(void **state)
+{
+    const char *const old = getenv("LFMD_KERNELS");
+    char *const copy = old ? strdup(old) : NULL;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    setenv("LFMD_KERNELS", "ref", 1);
+    kernels_force(NULL);
+    assert_int_equal(kernels_check(&err), 0);
+    assert_string_equal(kernels()->name, "ref");
+    setenv("LFMD_KERNELS", "vax", 1);
+    assert_int_not_equal(kernels_check(&err), 0);
+    assert_non_null(strstr(err.text, "\"vax\""));
+    unsetenv("LFMD_KERNELS");
+    if (copy)
+        setenv("LFMD_KERNELS", copy, 1);
+    free(copy);
+    kernels_force(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_small_operations),
+        cmocka_unit_test(test_dot_f32_of_several_rows),
+        cmocka_unit_test(test_silu_is_silu),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_shortconv),
+        cmocka_unit_test(test_quantise),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_a_forced_row_that_is_not_there_is_an_error),
+    };
+
+    return cmocka_run_group_tests_name("kernels", tests, NULL, NULL);
+}

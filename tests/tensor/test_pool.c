@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* Proves that every unit runs exactly once, for many small jobs in a row and odd sizes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tensor/pool.h"
+
+#define UNITS 1000
+
+static unsigned char count[UNITS];
+static atomic_uint bad_worker;
+
+static void count_units(void *context, size_t first, size_t last, unsigned worker, void *scratch)
+{
+    const unsigned n_threads = *(const unsigned *)context;
+
+    if (worker >= n_threads)
+        atomic_fetch_add(&bad_worker, 1);
+    memset(scratch, (int)worker, 4096);
+    for (size_t i = first; i < last; i++)
+        count[i]++;
+}
+
+static void test_every_unit_runs_once(void **state)
+{
+    (void)state;
+    for (unsigned n_threads = 1; n_threads <= 5; n_threads += 2) {
+        struct error err = ERROR_INIT;
+        struct pool *pool = pool_new(n_threads, &err);
+
+        assert_non_null(pool);
+        assert_int_equal(pool_n_threads(pool), n_threads);
+        for (size_t job = 0; job < 3000; job++) {
+            const size_t n = job % UNITS, chunk = 1 + job % 7;
+
+            memset(count, 0, sizeof(count));
+            pool_run(pool, count_units, &n_threads, n, chunk);
+            for (size_t i = 0; i < UNITS; i++)
+                assert_int_equal(count[i], i < n);
+        }
+        pool_free(pool);
+    }
+    assert_int_equal(bad_worker, 0);
+}
+
+static void test_workers_that_fell_asleep_wake_up(void **state)
+{
+    struct error err = ERROR_INIT;
+    unsigned n_threads = 3;
+    struct pool *pool = pool_new(n_threads, &err);
+
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        memset(count, 0, sizeof(count));
+        pool_run(pool, count_units, &n_threads, UNITS, 1);
+        for (size_t i = 0; i < UNITS; i++)
+            assert_int_equal(count[i], 1);
+        usleep(2000);
+    }
+    pool_free(pool);
+    assert_null(pool_free(NULL));
+}
+
+static void test_too_many_threads_are_refused(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_null(pool_new(POOL_THREADS_MAX + 1, &err));
+    assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_unit_runs_once),
+        cmocka_unit_test(test_workers_that_fell_asleep_wake_up),
+        cmocka_unit_test(test_too_many_threads_are_refused),
+    };
+
+    return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
+}
