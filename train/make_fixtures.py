@@ -25,6 +25,7 @@ from lfm2 import LFM2, Config, Experts, ShortConv
 
 TEXT = ("<|startoftext|><|im_start|>user\nWhere is the thin red hat? 12 hens, then 345 more!"
         "<|im_end|>\n<|im_start|>assistant\n")
+SEED = 61
 MODELS = {
     "tiny_dense_f32": dict(hidden=32, layout="caca", ffn=24, heads=2, kv_heads=1),
     "tiny_moe_f32": dict(hidden=32, layout="cca", ffn=24, heads=4, kv_heads=2, conv_kernel=4,
@@ -203,7 +204,7 @@ def retrieval(folder, stem, model, bpe, pad):
 def make(folder):
     pieces, merges, specials, bpe = vocabulary()
     ids = bpe.encode(TEXT).ids
-    for seed, (stem, settings) in enumerate(MODELS.items(), 11):
+    for seed, (stem, settings) in enumerate(MODELS.items(), SEED):
         model = random_model(Config(vocab=len(pieces), **settings), seed)
         export_gguf.write(folder / f"{stem}.gguf", model, pieces, merges, specials, "f32", 512,
                           {"name": stem})
