@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lfm-run: the engine without the daemon, one verb for each thing that it computes.
+ *
+ *     lfm-run VERB --model FILE [options] < input > output
+ *
+ * A bad argument or input: exit 2, one sentence on stderr, nothing on stdout.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "tools/run.h"
+
+static const struct run_verb *const groups[] = {
+    run_text_verbs,
+};
+
+static const struct run_verb *find_verb(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(groups); i++)
+        for (const struct run_verb *verb = groups[i]; verb->name; verb++)
+            if (strcmp(verb->name, name) == 0)
+                return verb;
+    return NULL;
+}
+
+static void print_usage(FILE *file)
+{
+    fprintf(file,
+            "usage: lfm-run VERB --model FILE [--threads N] [--kv f32|f16|q8_0] [--precise]\n");
+    for (size_t i = 0; i < ARRAY_LEN(groups); i++)
+        for (const struct run_verb *verb = groups[i]; verb->name; verb++)
+            fprintf(file, "  %-14s %s\n", verb->name, verb->options);
+}
+
+int main(int argc, char **argv)
+{
+    struct run_options options;
+    struct error error = ERROR_INIT;
+    const struct run_verb *verb;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    if (argc < 2) {
+        print_usage(stderr);
+        return 2;
+    }
+    verb = find_verb(argv[1]);
+    if (!verb) {
+        fprintf(stderr, "lfm-run has no verb \"%s\"; lfm-run --help lists them.\n", argv[1]);
+        return 2;
+    }
+    if (run_options_parse(verb, argv + 2, argc - 2, &options, &error) < 0 ||
+        verb->run(&options, &error) < 0) {
+        fprintf(stderr, "%s\n", error.text);
+        return 2;
+    }
+    return 0;
+}

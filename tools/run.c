@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+/* Every verb takes these, so that one set of arguments serves a whole comparison. */
+static const char common_options[] = "model= threads= kv= precise";
+
+/* Whether the list has the option; *ret_value: whether it takes a value. */
+static bool listed(const char *list, const char *name, bool *ret_value)
+{
+    while (*list) {
+        const size_t n = strcspn(list, " ");
+        const bool value = list[n - 1] == '=';
+
+        if (n - value == strlen(name) && memcmp(list, name, n - value) == 0) {
+            *ret_value = value;
+            return true;
+        }
+        list += n + strspn(list + n, " ");
+    }
+    return false;
+}
+
+static const struct run_option *find(const struct run_options *options, const char *name)
+{
+    for (size_t i = 0; i < options->n; i++)
+        if (strcmp(options->items[i].name, name) == 0)
+            return &options->items[i];
+    return NULL;
+}
+
+int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,
+                      struct error *err)
+{
+    ret->n = 0;
+    for (int i = 0; i < n; i++) {
+        struct run_option *option = &ret->items[ret->n];
+        const char *name = arguments[i] + strspn(arguments[i], "-");
+        const size_t length = strcspn(name, "=");
+        const char *value = name[length] == '=' ? name + length + 1 : NULL;
+        bool takes_value;
+
+        if (name == arguments[i] || length == 0 || length >= sizeof(option->name))
+            return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" is not an option of %s.",
+                             arguments[i], verb->name);
+        memcpy(option->name, name, length);
+        option->name[length] = '\0';
+        if (!listed(verb->options, option->name, &takes_value) &&
+            !listed(common_options, option->name, &takes_value))
+            return error_set(err, ERROR_INVALID_ARGUMENT, "%s has no option --%s.", verb->name,
+                             option->name);
+        if (find(ret, option->name))
+            return error_set(err, ERROR_INVALID_ARGUMENT, "--%s is given twice.", option->name);
+        if (!takes_value && value)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "--%s takes no value.", option->name);
+        if (takes_value && !value) {
+            if (++i == n)
+                return error_set(err, ERROR_INVALID_ARGUMENT, "--%s needs a value.", option->name);
+            value = arguments[i];
+        }
+        if (ret->n + 1 == RUN_OPTIONS_MAX)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "There are more than %d options.",
+                             RUN_OPTIONS_MAX - 1);
+        option->value = value;
+        ret->n++;
+    }
+    return 0;
+}
+
+const char *run_value(const struct run_options *options, const char *name)
+{
+    const struct run_option *option = find(options, name);
+
+    return option ? option->value : NULL;
+}
+
+bool run_flag(const struct run_options *options, const char *name)
+{
+    return find(options, name) != NULL;
+}
+
+int run_need(const struct run_options *options, const char *name, const char **ret,
+             struct error *err)
+{
+    const char *value = run_value(options, name);
+
+    if (!value)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "--%s is missing.", name);
+    *ret = value;
+    return 0;
+}
+
+int run_number(const struct run_options *options, const char *name, uint64_t low, uint64_t high,
+               uint64_t *ret, struct error *err)
+{
+    const char *value = run_value(options, name);
+    unsigned long long number;
+    char *end;
+
+    if (!value)
+        return 0;
+    errno = 0;
+    number = strtoull(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end || errno || number < low || number > high)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "--%s is \"%s\", expected a whole number from %" PRIu64 " to %" PRIu64 ".",
+                         name, value, low, high);
+    *ret = number;
+    return 0;
+}
+
+int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,
+            struct error *err)
+{
+    _cleanup_(freep) uint32_t *ids = NULL;
+    const char *text = NULL;
+    size_t n = 0;
+    int r = run_need(options, "ids", &text, err);
+
+    if (r < 0)
+        return r;
+    ids = calloc(strlen(text) / 2 + 1, sizeof(ids[0])); /* an id and its comma are two bytes */
+    if (!ids)
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the ids.");
+
+    while (*text) {
+        unsigned long long id;
+        char *end;
+
+        errno = 0;
+        id = strtoull(text, &end, 10);
+        if (*text < '0' || *text > '9' || errno || (*end && (*end != ',' || !end[1])))
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "--ids is broken at \"%.16s\", expected numbers with commas between.",
+                             text);
+        if (id >= n_vocab)
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "--ids has %llu, but the vocabulary has %zu tokens.", id, n_vocab);
+        ids[n++] = (uint32_t)id;
+        text = *end ? end + 1 : end;
+    }
+    *ret = TAKE_PTR(ids);
+    *ret_n = n;
+    return 0;
+}
+
+int run_stdin(char **ret, size_t *ret_length, struct error *err)
+{
+    _cleanup_(freep) char *text = NULL;
+    size_t length = 0, capacity = 0;
+
+    for (;;) {
+        size_t n;
+
+        if (capacity - length < 2) {
+            char *larger;
+
+            if (capacity >= RUN_INPUT_MAX)
+                return error_set(err, ERROR_INVALID_ARGUMENT, "The input is longer than %zu bytes.",
+                                 RUN_INPUT_MAX);
+            capacity = capacity ? 2 * capacity : (size_t)1 << 16;
+            larger = realloc(text, capacity);
+            if (!larger)
+                return error_set(err, ERROR_NO_MEMORY, "There is no memory for the input.");
+            text = larger;
+        }
+        n = fread(text + length, 1, capacity - length - 1, stdin);
+        length += n;
+        if (n == 0)
+            break;
+    }
+    if (ferror(stdin))
+        return error_set(err, ERROR_IO, "The input cannot be read: %s.", strerror(errno));
+    text[length] = '\0';
+    *ret = TAKE_PTR(text);
+    *ret_length = length;
+    return 0;
+}
+
+int run_print(const char *text, size_t length, struct error *err)
+{
+    if (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0)
+        return error_set(err, ERROR_IO, "The output cannot be written: %s.", strerror(errno));
+    return 0;
+}
+
+int run_print_ids(const uint32_t *ids, size_t n, struct error *err)
+{
+    putchar('[');
+    for (size_t i = 0; i < n; i++)
+        printf("%s%" PRIu32, i > 0 ? ", " : "", ids[i]);
+    return run_print("]\n", 2, err);
+}

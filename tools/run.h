@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What the verbs of lfm-run share: options, input, output.
+ *
+ * A verb checks and computes everything before it prints, so that a failure leaves stdout empty.
+ *
+ * Threads: main.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define RUN_INPUT_MAX ((size_t)1 << 30) /* bytes read from stdin */
+
+#define RUN_OPTIONS_MAX 32
+
+struct run_option {
+    char name[32];
+    const char *value; /* NULL: a flag */
+};
+
+struct run_options {
+    struct run_option items[RUN_OPTIONS_MAX];
+    size_t n;
+};
+
+struct run_verb {
+    const char *name;
+    /* Its options beside those of every verb, in one line: "special" is a flag, "ids=" has a value. */
+    const char *options;
+    int (*run)(const struct run_options *options, struct error *err);
+};
+
+/* The verbs of one file, ended by a name of NULL. */
+extern const struct run_verb run_text_verbs[];
+
+/* Check the arguments after the verb. Accepts --name value and --name=value, each option once. */
+int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,
+                      struct error *err);
+
+/* The value of an option, or NULL. */
+const char *run_value(const struct run_options *options, const char *name);
+bool run_flag(const struct run_options *options, const char *name);
+
+/* The same for an option that must be given. */
+int run_need(const struct run_options *options, const char *name, const char **ret,
+             struct error *err);
+
+/* A whole number within bounds; *ret keeps its value when the option is absent. */
+int run_number(const struct run_options *options, const char *name, uint64_t low, uint64_t high,
+               uint64_t *ret, struct error *err);
+
+/* --ids 1,2,3, each below n_vocab. *ret: malloc. */
+int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,
+            struct error *err);
+
+/* All of stdin, malloc, with a NUL after it. */
+int run_stdin(char **ret, size_t *ret_length, struct error *err);
+
+/* Bytes to stdout. */
+int run_print(const char *text, size_t length, struct error *err);
+int run_print_ids(const uint32_t *ids, size_t n,
+                  struct error *err); /* a JSON array and a newline */
