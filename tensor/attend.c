@@ -44,7 +44,7 @@ static void store_row(enum kv_type type, const float *row, size_t hd, unsigned c
         int32_t sum[2];
         float d;
 
-        kernels()->quantise(row + 32 * b, 32, q, &d, sum);
+        kernels()->quantise(row + 32 * b, 32, q, &d, sum, 1);
         memcpy(tile + (scale_base + b * scale_step) * sizeof(d), &d, sizeof(d));
         for (size_t i = 0; i < 32; i++)
             quants[base + (32 * b + i) * step] = (unsigned char)q[i];

@@ -41,15 +41,29 @@
 #define EXP2_C6    0x1.444004p-13f
 #define LOG2E      0x1.715476p0f
 
-/* Quantised activations; n rows of `in` values, a multiple of 32. */
+/*
+ * Quantised activations: n rows of `in` values, a multiple of 32, in tiles of ACT_TILE rows (the
+ * last one smaller), so that a product reads the same four values of all rows of a tile at once.
+ * In a tile of `rows` rows that begins with row `first`:
+ *
+ *     q    word (k / 4 * rows + row) of q + first * in: values k .. k + 3
+ *     d    d[first * in / 32 + k / 32 * rows + row]
+ *     sum  sum[first * in / 16 + k / 16 * rows + row]
+ */
+#define ACT_TILE 12
+
 struct acts {
     size_t n, in;
-    int8_t *q;       /* [n][q_stride] */
-    float *d;        /* [n][in / 32] */
-    int32_t *sum;    /* [n][in / 16] */
-    size_t q_stride;
+    int8_t *q;        /* [n * in] */
+    float *d;         /* [n * in / 32] */
+    int32_t *sum;     /* [n * in / 16] */
     const float *f32; /* [n][in], what was quantised */
 };
+
+static inline size_t acts_tile_rows(const struct acts *acts, size_t first)
+{
+    return acts->n - first < ACT_TILE ? acts->n - first : ACT_TILE;
+}
 
 struct weights {
     enum dtype type;
@@ -84,8 +98,9 @@ struct kernels {
     const char *name;
     bool (*supported)(void);
 
-    /* One row of activations; n is a multiple of 32. */
-    void (*quantise)(const float *x, size_t n, int8_t *q, float *d, int32_t *sum);
+    /* One row of activations, n a multiple of 32; words of q, and elements of d and sum, are
+     * `stride` apart. */
+    void (*quantise)(const float *x, size_t n, int8_t *q, float *d, int32_t *sum, size_t stride);
 
     /*
      * y[p][row] for rows of the groups [first, last) and all positions p; rows from `out` on are

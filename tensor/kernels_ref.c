@@ -37,23 +37,23 @@ static float sum_lanes(const float *lane)
 
 /* --- products ------------------------------------------------------------------------------- */
 
-static void ref_quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum)
+static void ref_quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum,
+                         size_t stride)
 {
     for (size_t b = 0; b < n / 32; b++) {
         float max = 0, inverse;
 
         for (int i = 0; i < 32; i++)
             max = fmaxf(max, fabsf(x[32 * b + i]));
-        d[b] = max / 127;
+        d[b * stride] = max / 127;
         inverse = max > 0 ? 127 / max : 0;
-        for (int half = 0; half < 2; half++) {
-            sum[2 * b + half] = 0;
-            for (int i = 0; i < 16; i++) {
-                const size_t k = 32 * b + 16 * half + i;
-                const float scaled = fmaxf(fminf(x[k] * inverse, 127), -127);
+        for (size_t half = 2 * b; half < 2 * b + 2; half++) {
+            sum[half * stride] = 0;
+            for (size_t k = 16 * half; k < 16 * half + 16; k++) {
+                const int8_t quant = (int8_t)rintf(fmaxf(fminf(x[k] * inverse, 127), -127));
 
-                q[k] = (int8_t)rintf(scaled);
-                sum[2 * b + half] += q[k];
+                q[k / 4 * 4 * stride + k % 4] = quant;
+                sum[half * stride] += quant;
             }
         }
     }
@@ -111,25 +111,27 @@ static void unpack_step(const struct packing *p, const struct packing_parts *par
 
 /* Add one block of 32 to the accumulators of one position's 16 rows. */
 static void add_block(const struct step *step, const int8_t *q, float d, const int32_t *sum,
-                      float *acc)
+                      size_t stride, float *acc)
 {
+    const float s0 = (float)sum[0], s1 = (float)sum[stride];
+
     for (size_t r = 0; r < GROUP_ROWS; r++) {
         int32_t dot[2] = {0, 0};
         float t;
 
         for (size_t k = 0; k < 32; k++)
-            dot[k / 16] += ((int)step->u[k][r] - step->offset) * q[k];
+            dot[k / 16] += ((int)step->u[k][r] - step->offset) * q[k / 4 * 4 * stride + k % 4];
 
         if (step->n_scales == 1) {
             t = step->scale[0][r] * (float)(dot[0] + dot[1]);
             if (step->has_min)
-                t = fmaf(step->min[0][r], (float)(sum[0] + sum[1]), t);
+                t = fmaf(step->min[0][r], s0 + s1, t);
         } else {
             t = step->scale[0][r] * (float)dot[0];
             t = fmaf(step->scale[1][r], (float)dot[1], t);
             if (step->has_min) {
-                t = fmaf(step->min[0][r], (float)sum[0], t);
-                t = fmaf(step->min[1][r], (float)sum[1], t);
+                t = fmaf(step->min[0][r], s0, t);
+                t = fmaf(step->min[1][r], s1, t);
             }
         }
         acc[r] = fmaf(t, d, acc[r]);
@@ -173,14 +175,17 @@ static void ref_product(const struct weights *w, size_t first, size_t last, cons
             continue;
         }
         for (size_t pos = 0; pos < x->n; pos++) {
+            const size_t tile = pos / ACT_TILE * ACT_TILE, rows = acts_tile_rows(x, tile);
+            const int8_t *const q = x->q + tile * x->in + pos % ACT_TILE * 4;
+            const float *const d = x->d + tile * (x->in / 32) + pos % ACT_TILE;
+            const int32_t *const sum = x->sum + tile * (x->in / 16) + pos % ACT_TILE;
             float acc[GROUP_ROWS] = {0};
 
             for (size_t b = 0; b < w->in / 32; b++) {
                 struct step step;
 
                 unpack_step(p, &parts, group, b, &step);
-                add_block(&step, x->q + pos * x->q_stride + 32 * b, x->d[pos * (w->in / 32) + b],
-                          x->sum + (pos * (w->in / 32) + b) * 2, acc);
+                add_block(&step, q + 32 * b * rows, d[b * rows], sum + 2 * b * rows, rows, acc);
             }
             store_rows(acc, g * GROUP_ROWS, w->out, y + pos * y_stride);
         }

@@ -84,17 +84,11 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out)
 
 /* --- activations ---------------------------------------------------------------------------- */
 
-/* Rows a power of two apart would share their cache lines' sets. */
-static size_t q_stride(size_t in)
-{
-    return round_up(in, 64) + 64;
-}
-
 size_t rows_plan(size_t n_max, size_t in_max)
 {
     const size_t blocks = in_max / 32;
 
-    return arena_need(n_max * q_stride(in_max)) + arena_need(n_max * blocks * sizeof(float)) +
+    return arena_need(n_max * in_max) + arena_need(n_max * blocks * sizeof(float)) +
            arena_need(n_max * blocks * 2 * sizeof(int32_t)) + arena_need(sizeof(struct acts));
 }
 
@@ -103,7 +97,7 @@ void rows_init(struct rows *rows, size_t n_max, size_t in_max, struct arena *are
     const size_t blocks = in_max / 32;
     struct acts *const acts = arena_take(arena, sizeof(*acts));
 
-    acts->q = arena_take(arena, n_max * q_stride(in_max));
+    acts->q = arena_take(arena, n_max * in_max);
     acts->d = arena_take(arena, n_max * blocks * sizeof(float));
     acts->sum = arena_take(arena, n_max * blocks * 2 * sizeof(int32_t));
     *rows = (struct rows){.quants = acts, .n_max = n_max, .in_max = in_max};
@@ -116,9 +110,13 @@ static void quantise_rows(void *context, size_t first, size_t last, unsigned wor
 
     (void)worker;
     (void)scratch;
-    for (size_t p = first; p < last; p++)
-        kernels()->quantise(acts->f32 + p * in, in, acts->q + p * acts->q_stride,
-                            acts->d + p * (in / 32), acts->sum + p * (in / 16));
+    for (size_t p = first; p < last; p++) {
+        const size_t tile = p / ACT_TILE * ACT_TILE, row = p % ACT_TILE;
+
+        kernels()->quantise(acts->f32 + p * in, in, acts->q + tile * in + 4 * row,
+                            acts->d + tile * (in / 32) + row, acts->sum + tile * (in / 16) + row,
+                            acts_tile_rows(acts, tile));
+    }
 }
 
 void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct pool *pool)
@@ -132,9 +130,8 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
     acts->n = n;
     acts->in = in;
     acts->f32 = x;
-    acts->q_stride = q_stride(in);
     if (in % 32 == 0)
-        pool_run(pool, quantise_rows, acts, n, 8);
+        pool_run(pool, quantise_rows, acts, n, ACT_TILE);
 }
 
 /* --- products ------------------------------------------------------------------------------- */

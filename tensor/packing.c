@@ -15,36 +15,9 @@
 const uint8_t packing_iq4[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                  129, 141, 153, 166, 181, 197, 217, 241};
 
-static const struct packing packings[_DTYPE_N] = {
-    [DTYPE_F32] = {.bits = 32},
-    [DTYPE_F16] = {.bits = 16},
-    [DTYPE_BF16] = {.bits = 16},
-    [DTYPE_Q4_0] = {.bits = 4, .offset = 8, .d_values = 32, .plane4 = true},
-    [DTYPE_Q4_1] = {.bits = 4, .d_values = 32, .has_min = true, .plane4 = true},
-    [DTYPE_Q5_0] = {.bits = 5, .offset = 16, .d_values = 32, .plane4 = true, .plane1 = true},
-    [DTYPE_Q5_1] = {.bits = 5, .d_values = 32, .has_min = true, .plane4 = true, .plane1 = true},
-    [DTYPE_Q8_0] = {.bits = 8, .offset = 128, .d_values = 32},
-    [DTYPE_Q2_K] = {.bits = 2, .d_values = 256, .sub_values = 16, .has_min = true, .plane2 = true},
-    [DTYPE_Q3_K] = {.bits = 3, .offset = 4, .d_values = 256, .sub_values = 16, .plane2 = true,
-                    .plane1 = true},
-    [DTYPE_Q4_K] = {.bits = 4, .d_values = 256, .sub_values = 32, .has_min = true, .plane4 = true},
-    [DTYPE_Q5_K] = {.bits = 5, .d_values = 256, .sub_values = 32, .has_min = true, .plane4 = true,
-                    .plane1 = true},
-    [DTYPE_Q6_K] = {.bits = 6, .offset = 32, .d_values = 256, .sub_values = 16, .plane4 = true,
-                    .plane2 = true},
-    [DTYPE_IQ4_NL] = {.bits = 4, .offset = 128, .d_values = 32, .table = true, .plane4 = true},
-    [DTYPE_IQ4_XS] = {.bits = 4, .offset = 128, .d_values = 256, .sub_values = 32, .table = true,
-                      .plane4 = true},
-};
-
-const struct packing *packing_of(enum dtype type)
-{
-    return &packings[type];
-}
-
 struct packing_parts packing_parts(enum dtype type, size_t in)
 {
-    const struct packing *const p = &packings[type];
+    const struct packing *const p = packing_of(type);
     struct packing_parts parts = {0};
     size_t end = 0;
 
@@ -263,7 +236,7 @@ static void pack_float(size_t in, const uint8_t *rows, size_t row_bytes, size_t 
 void packing_group(enum dtype type, size_t in, const void *rows, size_t row_bytes, size_t n_rows,
                    void *group, void *scratch)
 {
-    const struct packing *const p = &packings[type];
+    const struct packing *const p = packing_of(type);
     const struct packing_parts parts = packing_parts(type, in);
     const struct dtype_info *const info = dtype_info(type);
     uint8_t *const q = scratch; /* [GROUP_ROWS][in] */
@@ -338,7 +311,7 @@ static float half_at(const uint8_t *base, size_t i)
 
 void packing_row(enum dtype type, size_t in, const void *group, size_t r, float *out)
 {
-    const struct packing *const p = &packings[type];
+    const struct packing *const p = packing_of(type);
     const struct packing_parts parts = packing_parts(type, in);
     const uint8_t *const base = group;
 

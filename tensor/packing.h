@@ -51,7 +51,32 @@ struct packing {
 /* IQ4_NL and IQ4_XS: the 16 values, plus their offset 128. */
 extern const uint8_t packing_iq4[16];
 
-const struct packing *packing_of(enum dtype type);
+static const struct packing packing_table[_DTYPE_N] = {
+    [DTYPE_F32] = {.bits = 32},
+    [DTYPE_F16] = {.bits = 16},
+    [DTYPE_BF16] = {.bits = 16},
+    [DTYPE_Q4_0] = {.bits = 4, .offset = 8, .d_values = 32, .plane4 = true},
+    [DTYPE_Q4_1] = {.bits = 4, .d_values = 32, .has_min = true, .plane4 = true},
+    [DTYPE_Q5_0] = {.bits = 5, .offset = 16, .d_values = 32, .plane4 = true, .plane1 = true},
+    [DTYPE_Q5_1] = {.bits = 5, .d_values = 32, .has_min = true, .plane4 = true, .plane1 = true},
+    [DTYPE_Q8_0] = {.bits = 8, .offset = 128, .d_values = 32},
+    [DTYPE_Q2_K] = {.bits = 2, .d_values = 256, .sub_values = 16, .has_min = true, .plane2 = true},
+    [DTYPE_Q3_K] = {.bits = 3, .offset = 4, .d_values = 256, .sub_values = 16, .plane2 = true,
+                    .plane1 = true},
+    [DTYPE_Q4_K] = {.bits = 4, .d_values = 256, .sub_values = 32, .has_min = true, .plane4 = true},
+    [DTYPE_Q5_K] = {.bits = 5, .d_values = 256, .sub_values = 32, .has_min = true, .plane4 = true,
+                    .plane1 = true},
+    [DTYPE_Q6_K] = {.bits = 6, .offset = 32, .d_values = 256, .sub_values = 16, .plane4 = true,
+                    .plane2 = true},
+    [DTYPE_IQ4_NL] = {.bits = 4, .offset = 128, .d_values = 32, .table = true, .plane4 = true},
+    [DTYPE_IQ4_XS] = {.bits = 4, .offset = 128, .d_values = 256, .sub_values = 32, .table = true,
+                      .plane4 = true},
+};
+
+static inline const struct packing *packing_of(enum dtype type)
+{
+    return &packing_table[type];
+}
 
 /* Where the parts of one group begin. */
 struct packing_parts {

@@ -157,9 +157,9 @@ static void test_shortconv(void **state)
 
 static void test_quantise(void **state)
 {
-    static float x[320], d_a[10], d_b[10];
-    static int8_t q_a[320], q_b[320];
-    static int32_t sum_a[20], sum_b[20];
+    static float x[320], d_a[50], d_b[50];
+    static int8_t q_a[1600], q_b[1600];
+    static int32_t sum_a[100], sum_b[100];
 
     (void)state;
     random_row(x, 320);
@@ -171,13 +171,15 @@ static void test_quantise(void **state)
     x[170] *= 1e-38f;
     for (int i = 0; i < 32; i++)
         x[192 + i] *= 1e-40f; /* subnormal */
-    kernels_ref.quantise(x, 320, q_a, d_a, sum_a);
     EACH_ROW(row)
     {
-        row->quantise(x, 320, q_b, d_b, sum_b);
-        assert_memory_equal(q_a, q_b, sizeof(q_a));
-        assert_memory_equal(d_a, d_b, sizeof(d_a));
-        assert_memory_equal(sum_a, sum_b, sizeof(sum_a));
+        for (size_t stride = 1; stride <= 5; stride += 2) {
+            kernels_ref.quantise(x, 320, q_a, d_a, sum_a, stride);
+            row->quantise(x, 320, q_b, d_b, sum_b, stride);
+            assert_memory_equal(q_a, q_b, sizeof(q_a));
+            assert_memory_equal(d_a, d_b, sizeof(d_a));
+            assert_memory_equal(sum_a, sum_b, sizeof(sum_a));
+        }
     }
 }
 
@@ -194,10 +196,9 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
     float *const x = malloc(n * in * sizeof(float));
     float *const a = calloc(n * out, sizeof(float)), *const b = calloc(n * out, sizeof(float));
     const struct weights w = {type, out, in, data};
-    const size_t stride = round_up(in, 64) + 64;
     struct acts acts = {
-        .n = n, .in = in, .q_stride = stride, .f32 = x, .q = aligned_alloc(64, n * stride),
-        .d = malloc(n * in / 32 * sizeof(float) + 4), .sum = malloc(n * in / 16 * 4 + 8),
+        .n = n, .in = in, .f32 = x, .q = malloc(n * in), .d = malloc(n * in / 32 * 4 + 4),
+        .sum = malloc(n * in / 16 * 4 + 4),
     };
 
     random_row(x, n * in);
@@ -206,9 +207,13 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
         packing_group(type, in, blocks + g * 16 * row_bytes, row_bytes, MIN(out - g * 16, 16u),
                       data + g * group_bytes, scratch);
     if (in % 32 == 0) {
-        for (size_t p = 0; p < n; p++)
-            kernels_ref.quantise(x + p * in, in, acts.q + p * stride, acts.d + p * (in / 32),
-                                 acts.sum + p * (in / 16));
+        for (size_t p = 0; p < n; p++) {
+            const size_t tile = p / ACT_TILE * ACT_TILE, at = p % ACT_TILE;
+
+            kernels_ref.quantise(x + p * in, in, acts.q + tile * in + 4 * at,
+                                 acts.d + tile * (in / 32) + at, acts.sum + tile * (in / 16) + at,
+                                 acts_tile_rows(&acts, tile));
+        }
     }
     kernels_ref.product(&w, 0, n_groups, &acts, a, out, scratch);
     row->product(&w, 0, n_groups, &acts, b, out, scratch);

@@ -1,0 +1,963 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The kernels over vectors of 16 lanes: one algorithm for every instruction set. A file
+ * kernels_X.c includes its vec_X.h, then this, with KERNELS defined as the name of its table.
+ *
+ * Everything is inlined with constant types and counts, so that the accumulators are registers.
+ */
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "tensor/attend.h"
+#include "tensor/kernels.h"
+#include "tensor/pool.h"
+
+#define LANES  16
+#define UNROLL _Pragma("GCC unroll 64")
+
+/* --- activations ---------------------------------------------------------------------------- */
+
+static void quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum, size_t stride)
+{
+    for (size_t b = 0; b < n / 32; b++) {
+        const vf half[2] = {vf_load(x + 32 * b), vf_load(x + 32 * b + 16)};
+        const float max = vf_max_lane(vf_max(vf_abs(half[0]), vf_abs(half[1])));
+        const vf inverse = vf_set1(max > 0 ? 127 / max : 0);
+
+        d[b * stride] = max / 127;
+        for (size_t h = 0; h < 2; h++) {
+            const vf scaled = vf_max(vf_min(vf_mul(half[h], inverse), vf_set1(127)), vf_set1(-127));
+            const vi quants = vi_round(scaled);
+            int8_t bytes[16];
+
+            vi_store_i8(bytes, quants);
+            for (size_t i = 0; i < 4; i++)
+                memcpy(q + ((b * 2 + h) * 4 + i) * 4 * stride, bytes + 4 * i, 4);
+            sum[(2 * b + h) * stride] = vi_sum(quants);
+        }
+    }
+}
+
+/* --- weights of one step -------------------------------------------------------------------- */
+
+struct group {
+    const uint8_t *d, *m, *sub, *sub_min, *quants;
+};
+
+ALWAYS struct group group_at(const struct packing_parts *parts, const uint8_t *data)
+{
+    return (struct group){
+        .d = data + parts->d,
+        .m = data + parts->m,
+        .sub = data + parts->sub,
+        .sub_min = data + parts->sub_min,
+        .quants = data + parts->quants,
+    };
+}
+
+/* The eight vectors of bytes of step b. 8-bit values become signed where vi_dot() wants that. */
+ALWAYS void unpack_bytes(const struct packing *p, const struct group *g, size_t b, vb v[8])
+{
+    const uint8_t *plane = g->quants + b * p->bits * 64;
+    int to = 0;
+
+    if (p->bits == 8) {
+        UNROLL for (int j = 0; j < 8; j++)
+            v[j] = vb_load(plane + 64 * j);
+    }
+    if (p->plane4) {
+        UNROLL for (int c = 0; c < 4; c++)
+        {
+            const vb x = vb_load(plane + 64 * c);
+
+            v[2 * c] = vb_field(x, 0, 0, 15);
+            v[2 * c + 1] = vb_field(x, 4, 0, 15);
+        }
+        plane += 256;
+        to = 4;
+    }
+    if (p->plane2) {
+        UNROLL for (int c = 0; c < 2; c++)
+        {
+            const vb x = vb_load(plane + 64 * c);
+
+            UNROLL for (int f = 0; f < 4; f++)
+            {
+                const vb field = vb_field(x, 2 * f, to, 3);
+
+                v[4 * c + f] = to ? vb_or(v[4 * c + f], field) : field;
+            }
+        }
+        plane += 128;
+        to += 2;
+    }
+    if (p->plane1) {
+        const vb x = vb_load(plane);
+
+        UNROLL for (int j = 0; j < 8; j++)
+            v[j] = vb_or(v[j], vb_field(x, j, to, 1));
+    }
+    if (p->table) {
+        UNROLL for (int j = 0; j < 8; j++)
+            v[j] = vb_lookup(packing_iq4, v[j]);
+    }
+#if VEC_BYTES_SIGNED
+    if (p->offset == 128) {
+        UNROLL for (int j = 0; j < 8; j++)
+            v[j] = vb_flip(v[j]);
+    }
+#endif
+}
+
+ALWAYS int n_scales(const struct packing *p)
+{
+    return p->sub_values == 16 ? 2 : 1;
+}
+
+ALWAYS void unpack_scales(const struct packing *p, const struct group *g, size_t b, vf scale[2],
+                          vf min[2])
+{
+    const size_t d = b * 32 / p->d_values * GROUP_ROWS * 2;
+
+    UNROLL for (int s = 0; s < n_scales(p); s++)
+    {
+        scale[s] = vf_load_f16(g->d + d);
+        if (p->sub_values) {
+            const size_t sub = (b * 32 / p->sub_values + s) * GROUP_ROWS;
+
+            scale[s] = vf_mul(scale[s],
+                              p->offset ? vf_load_i8(g->sub + sub) : vf_load_u8(g->sub + sub));
+        }
+        if (p->has_min) {
+            min[s] = vf_load_f16(g->m + d);
+            if (p->sub_values) {
+                const size_t sub = (b * 32 / p->sub_values + s) * GROUP_ROWS;
+
+                min[s] = vf_sub(vf_zero(), vf_mul(min[s], vf_load_u8(g->sub_min + sub)));
+            }
+        }
+    }
+}
+
+/* --- a block of 32 times some positions ----------------------------------------------------- */
+
+/*
+ * A tile of activations as a product reads it: element i of `rows` positions lies side by side.
+ * aux: for types with an offset -offset * sum, where the integer sums start; for types with a
+ * minimum the sums as f32; [in / 32][n_scales][rows].
+ */
+struct tile {
+    const int8_t *q;
+    const float *d;
+    const void *aux;
+    size_t rows;
+};
+
+ALWAYS bool starts_at_zero(const struct packing *p)
+{
+    return p->offset == 0 || (VEC_BYTES_SIGNED && p->offset == 128);
+}
+
+/* acc[0 .. n) += block b; v: the bytes, or NULL and `panel` has them. */
+ALWAYS void add_block(const struct packing *p, const vb *v, const uint8_t *panel, const vf *scale,
+                      const vf *min, const struct tile *x, size_t b, int n, vf *acc)
+{
+    const int ns = n_scales(p);
+    const int8_t *q = x->q + b * 32 * x->rows;
+    const float *const d = x->d + b * x->rows;
+    const float *const sum = (const float *)x->aux + b * ns * x->rows;
+    const int32_t *const start = (const int32_t *)x->aux + b * ns * x->rows;
+    vi dot[VEC_ROWS_MAX];
+    vf t[VEC_ROWS_MAX];
+
+    UNROLL for (int s = 0; s < ns; s++)
+    {
+        UNROLL for (int i = 0; i < n; i++)
+            dot[i] = vi_set1(starts_at_zero(p) ? 0 : start[s * x->rows + i]);
+        UNROLL for (int j = s * 8 / ns; j < (s + 1) * 8 / ns; j++)
+        {
+            const vb w = v ? v[j] : vb_load(panel + 64 * j);
+
+            UNROLL for (int i = 0; i < n; i++)
+                dot[i] = vi_dot(dot[i], w, q + 4 * i);
+            q += 4 * x->rows;
+        }
+        UNROLL for (int i = 0; i < n; i++)
+        {
+            const vf f = vf_from_vi(dot[i]);
+
+            t[i] = s == 0 ? vf_mul(scale[0], f) : vf_fma(scale[1], f, t[i]);
+        }
+    }
+    if (p->has_min) {
+        UNROLL for (int s = 0; s < ns; s++)
+        {
+            UNROLL for (int i = 0; i < n; i++)
+                t[i] = vf_fma(min[s], vf_set1(sum[s * x->rows + i]), t[i]);
+        }
+    }
+    UNROLL for (int i = 0; i < n; i++)
+        acc[i] = vf_fma(t[i], vf_set1(d[i]), acc[i]);
+}
+
+/* Rows of a group that exist. */
+ALWAYS void store_group(vf acc, float *y, size_t row, size_t out)
+{
+    if (out - row >= GROUP_ROWS)
+        vf_store(y + row, acc);
+    else
+        vf_store_n(y + row, acc, out - row);
+}
+
+/* aux of a tile that begins with activation row `first`. */
+static void prepare_aux(const struct packing *p, const struct acts *x, size_t first, size_t rows,
+                        void *aux)
+{
+    const int32_t *const sum = x->sum + first * (x->in / 16);
+    const size_t step = p->sub_values == 16 ? 1 : 2; /* sums of 16 that one element adds */
+    const size_t n = x->in / 16 / step * rows;
+    const int32_t factor = -(int32_t)p->offset;
+    int32_t *const start = aux;
+    float *const sums = aux;
+
+    if (!p->has_min && starts_at_zero(p))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = step == 1 ? i : i / rows * 2 * rows + i % rows;
+        const int32_t s = step == 1 ? sum[at] : sum[at] + sum[at + rows];
+
+        if (p->has_min)
+            sums[i] = (float)s;
+        else
+            start[i] = s * factor;
+    }
+}
+
+/* --- products straight from the packed form: few positions ---------------------------------- */
+
+ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, size_t last,
+                     const struct tile *x, int n, float *y, size_t y_stride)
+{
+    const struct packing *const p = &packing_table[type];
+    const struct packing_parts parts = packing_parts(type, w->in);
+
+    for (size_t g = first; g < last; g++) {
+        const struct group group = group_at(&parts, w->data + g * parts.group_bytes);
+        vf acc[VEC_ROWS_MAX];
+
+        UNROLL for (int i = 0; i < n; i++)
+            acc[i] = vf_zero();
+        for (size_t b = 0; b < w->in / 32; b++) {
+            vf scale[2], min[2];
+            vb v[8];
+
+            unpack_bytes(p, &group, b, v);
+            unpack_scales(p, &group, b, scale, min);
+            add_block(p, v, NULL, scale, min, x, b, n, acc);
+        }
+        UNROLL for (int i = 0; i < n; i++)
+            store_group(acc[i], y + i * y_stride, g * GROUP_ROWS, w->out);
+    }
+}
+
+#define DIRECT_MAX 4
+
+ALWAYS void direct(enum dtype type, const struct weights *w, size_t first, size_t last,
+                   const struct acts *x, float *y, size_t y_stride, void *aux)
+{
+    const struct tile tile = {x->q, x->d, aux, x->n};
+
+    prepare_aux(&packing_table[type], x, 0, x->n, aux);
+    switch (x->n) {
+    case 1:
+        direct_n(type, w, first, last, &tile, 1, y, y_stride);
+        break;
+    case 2:
+        direct_n(type, w, first, last, &tile, 2, y, y_stride);
+        break;
+    case 3:
+        direct_n(type, w, first, last, &tile, 3, y, y_stride);
+        break;
+    case 4:
+        direct_n(type, w, first, last, &tile, 4, y, y_stride);
+        break;
+    }
+}
+
+/* --- products by panels: many positions ----------------------------------------------------- */
+
+/*
+ * A panel is one group with its bits unpacked and its scales in f32, so that all tiles of
+ * positions read ready vectors from the near cache:
+ * [in / 32] { bytes [8][64], scale f32 [n_scales][16], min f32 [n_scales][16] }
+ */
+ALWAYS size_t panel_step_bytes(const struct packing *p)
+{
+    return 512 + 64 * (size_t)n_scales(p) * (p->has_min ? 2 : 1);
+}
+
+ALWAYS void unpack_panel(enum dtype type, const struct weights *w, size_t g, uint8_t *panel)
+{
+    const struct packing *const p = &packing_table[type];
+    const struct packing_parts parts = packing_parts(type, w->in);
+    const struct group group = group_at(&parts, w->data + g * parts.group_bytes);
+
+    for (size_t b = 0; b < w->in / 32; b++, panel += panel_step_bytes(p)) {
+        float *const scales = (float *)(void *)(panel + 512);
+        vf scale[2], min[2];
+        vb v[8];
+
+        unpack_bytes(p, &group, b, v);
+        unpack_scales(p, &group, b, scale, min);
+        UNROLL for (int j = 0; j < 8; j++)
+            vb_store(panel + 64 * j, v[j]);
+        UNROLL for (int s = 0; s < n_scales(p); s++)
+        {
+            vf_store(scales + 16 * s, scale[s]);
+            if (p->has_min)
+                vf_store(scales + 16 * (n_scales(p) + s), min[s]);
+        }
+    }
+}
+
+/* One group times n positions of a tile. */
+ALWAYS void panel_n(const struct packing *p, const uint8_t *panel, size_t n_steps,
+                    const struct tile *x, int n, float *y, size_t y_stride, size_t row,
+                    size_t out)
+{
+    vf acc[VEC_ROWS_MAX];
+
+    UNROLL for (int i = 0; i < n; i++)
+        acc[i] = vf_zero();
+    for (size_t b = 0; b < n_steps; b++, panel += panel_step_bytes(p)) {
+        const float *const scales = (const float *)(const void *)(panel + 512);
+        vf scale[2], min[2];
+
+        UNROLL for (int s = 0; s < n_scales(p); s++)
+        {
+            scale[s] = vf_load(scales + 16 * s);
+            if (p->has_min)
+                min[s] = vf_load(scales + 16 * (n_scales(p) + s));
+        }
+        add_block(p, NULL, panel, scale, min, x, b, n, acc);
+    }
+    UNROLL for (int i = 0; i < n; i++)
+        store_group(acc[i], y + i * y_stride, row, out);
+}
+
+/* The kinds of block that types come down to, as far as add_block() can tell them apart. */
+static const struct packing kind_plain = {.offset = 8, .sub_values = 32};
+static const struct packing kind_plain8 = {.offset = 128, .sub_values = 32};
+static const struct packing kind_min = {.has_min = true, .sub_values = 32};
+static const struct packing kind_halves = {.offset = 4, .sub_values = 16};
+static const struct packing kind_halves_min = {.has_min = true, .sub_values = 16};
+
+typedef void panel_fn(const uint8_t *panel, size_t n_steps, const struct tile *x, size_t n,
+                      float *y, size_t y_stride, size_t row, size_t out);
+
+#define PANEL_CASE(kind, count)                                                                    \
+    case count:                                                                                    \
+        panel_n(&kind, panel, n_steps, x, count < VEC_ROWS_MAX ? count : VEC_ROWS_MAX, y,          \
+                y_stride, row, out);                                                               \
+        break;
+
+#define PANEL_FN(kind)                                                                             \
+    static void panel_##kind(const uint8_t *panel, size_t n_steps, const struct tile *x, size_t n, \
+                             float *y, size_t y_stride, size_t row, size_t out)                    \
+    {                                                                                              \
+        switch (n) {                                                                               \
+            PANEL_CASE(kind, 1)                                                                    \
+            PANEL_CASE(kind, 2)                                                                    \
+            PANEL_CASE(kind, 3)                                                                    \
+            PANEL_CASE(kind, 4)                                                                    \
+            PANEL_CASE(kind, 5)                                                                    \
+            PANEL_CASE(kind, 6)                                                                    \
+            PANEL_CASE(kind, 7)                                                                    \
+            PANEL_CASE(kind, 8)                                                                    \
+            PANEL_CASE(kind, 9)                                                                    \
+            PANEL_CASE(kind, 10)                                                                   \
+            PANEL_CASE(kind, 11)                                                                   \
+            PANEL_CASE(kind, 12)                                                                   \
+        }                                                                                          \
+    }
+
+PANEL_FN(kind_plain)
+PANEL_FN(kind_plain8)
+PANEL_FN(kind_min)
+PANEL_FN(kind_halves)
+PANEL_FN(kind_halves_min)
+
+ALWAYS panel_fn *panel_fn_of(const struct packing *p)
+{
+    if (n_scales(p) == 2)
+        return p->has_min ? panel_kind_halves_min : panel_kind_halves;
+    if (p->has_min)
+        return panel_kind_min;
+    return p->offset == 128 ? panel_kind_plain8 : panel_kind_plain;
+}
+
+ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, size_t last,
+                      const struct acts *x, float *y, size_t y_stride, void *scratch)
+{
+    const struct packing *const p = &packing_table[type];
+    const size_t n_steps = w->in / 32;
+    const size_t aux_bytes = round_up(n_steps * n_scales(p) * ACT_TILE * 4, ARENA_ALIGN);
+    const size_t panel_bytes = n_steps * panel_step_bytes(p);
+    const size_t n_panels = (POOL_SCRATCH_BYTES - aux_bytes) / panel_bytes;
+    uint8_t *const aux = scratch, *const panels = aux + aux_bytes;
+
+    assert(n_panels > 0);
+    for (size_t g = first; g < last; g += n_panels) {
+        const size_t n = MIN(last - g, n_panels);
+
+        for (size_t i = 0; i < n; i++)
+            unpack_panel(type, w, g + i, panels + i * panel_bytes);
+        for (size_t t = 0; t < x->n; t += ACT_TILE) {
+            const size_t rows = acts_tile_rows(x, t);
+
+            prepare_aux(p, x, t, rows, aux);
+            for (size_t i = 0; i < n; i++) {
+                for (size_t r = 0; r < rows; r += VEC_ROWS_MAX) {
+                    const struct tile tile = {
+                        x->q + t * w->in + 4 * r,
+                        x->d + t * n_steps + r,
+                        aux + 4 * r,
+                        rows,
+                    };
+
+                    panel_fn_of(p)(panels + i * panel_bytes, n_steps, &tile,
+                                   MIN(rows - r, (size_t)VEC_ROWS_MAX), y + (t + r) * y_stride,
+                                   y_stride, (g + i) * GROUP_ROWS, w->out);
+                }
+            }
+        }
+    }
+}
+
+/* --- float types ---------------------------------------------------------------------------- */
+
+ALWAYS vf load_weights(enum dtype type, const uint8_t *group, size_t k)
+{
+    if (type == DTYPE_F32)
+        return vf_load((const float *)(const void *)group + k * GROUP_ROWS);
+    if (type == DTYPE_F16)
+        return vf_load_f16(group + k * GROUP_ROWS * 2);
+    return vf_load_bf16(group + k * GROUP_ROWS * 2);
+}
+
+/* n_groups groups times n positions, all in registers. */
+ALWAYS void float_tile(enum dtype type, const struct weights *w, size_t g, int n_groups,
+                       const float *x, int n, float *y, size_t y_stride)
+{
+    const size_t group_bytes = packing_parts(type, w->in).group_bytes;
+    const uint8_t *const data = w->data + g * group_bytes;
+    vf acc[VEC_ROWS_MAX];
+
+    UNROLL for (int i = 0; i < n_groups * n; i++)
+        acc[i] = vf_zero();
+    for (size_t k = 0; k < w->in; k++) {
+        UNROLL for (int j = 0; j < n_groups; j++)
+        {
+            const vf v = load_weights(type, data + j * group_bytes, k);
+
+            UNROLL for (int i = 0; i < n; i++)
+                acc[j * n + i] = vf_fma(v, vf_set1(x[i * w->in + k]), acc[j * n + i]);
+        }
+    }
+    UNROLL for (int j = 0; j < n_groups; j++)
+    {
+        UNROLL for (int i = 0; i < n; i++)
+            store_group(acc[j * n + i], y + i * y_stride, (g + j) * GROUP_ROWS, w->out);
+    }
+}
+
+#define FLOAT_GROUPS MIN(4, VEC_ROWS_MAX)
+
+ALWAYS void float_product(enum dtype type, const struct weights *w, size_t first, size_t last,
+                          const struct acts *x, float *y, size_t y_stride)
+{
+    for (size_t g = first; g < last; g += FLOAT_GROUPS) {
+        const size_t n_groups = MIN(last - g, (size_t)FLOAT_GROUPS);
+        size_t p = 0;
+
+        for (; p + VEC_ROWS_MAX <= x->n; p += VEC_ROWS_MAX) {
+            for (size_t j = 0; j < n_groups; j++)
+                float_tile(type, w, g + j, 1, x->f32 + p * w->in, VEC_ROWS_MAX, y + p * y_stride,
+                           y_stride);
+        }
+        for (; p < x->n; p++) {
+            if (n_groups == FLOAT_GROUPS) {
+                float_tile(type, w, g, FLOAT_GROUPS, x->f32 + p * w->in, 1, y + p * y_stride,
+                           y_stride);
+                continue;
+            }
+            for (size_t j = 0; j < n_groups; j++)
+                float_tile(type, w, g + j, 1, x->f32 + p * w->in, 1, y + p * y_stride, y_stride);
+        }
+    }
+}
+
+/* --- dispatch by type ----------------------------------------------------------------------- */
+
+typedef void product_fn(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                        float *y, size_t y_stride, void *scratch);
+
+#define PRODUCT_QUANT(type)                                                                        \
+    static void product_##type(const struct weights *w, size_t first, size_t last,                 \
+                               const struct acts *x, float *y, size_t y_stride, void *scratch)     \
+    {                                                                                              \
+        if (x->n <= MIN(DIRECT_MAX, VEC_ROWS_MAX))                                                 \
+            direct(DTYPE_##type, w, first, last, x, y, y_stride, scratch);                         \
+        else                                                                                       \
+            by_panels(DTYPE_##type, w, first, last, x, y, y_stride, scratch);                      \
+    }
+
+#define PRODUCT_FLOAT(type)                                                                        \
+    static void product_##type(const struct weights *w, size_t first, size_t last,                 \
+                               const struct acts *x, float *y, size_t y_stride, void *scratch)     \
+    {                                                                                              \
+        (void)scratch;                                                                             \
+        float_product(DTYPE_##type, w, first, last, x, y, y_stride);                               \
+    }
+
+PRODUCT_FLOAT(F32)
+PRODUCT_FLOAT(F16)
+PRODUCT_FLOAT(BF16)
+PRODUCT_QUANT(Q4_0)
+PRODUCT_QUANT(Q4_1)
+PRODUCT_QUANT(Q5_0)
+PRODUCT_QUANT(Q5_1)
+PRODUCT_QUANT(Q8_0)
+PRODUCT_QUANT(Q2_K)
+PRODUCT_QUANT(Q3_K)
+PRODUCT_QUANT(Q4_K)
+PRODUCT_QUANT(Q5_K)
+PRODUCT_QUANT(Q6_K)
+PRODUCT_QUANT(IQ4_NL)
+PRODUCT_QUANT(IQ4_XS)
+
+#define PRODUCT_ROW(type) [DTYPE_##type] = product_##type
+
+static product_fn *const products[_DTYPE_N] = {
+    PRODUCT_ROW(F32),  PRODUCT_ROW(F16),  PRODUCT_ROW(BF16),   PRODUCT_ROW(Q4_0),
+    PRODUCT_ROW(Q4_1), PRODUCT_ROW(Q5_0), PRODUCT_ROW(Q5_1),   PRODUCT_ROW(Q8_0),
+    PRODUCT_ROW(Q2_K), PRODUCT_ROW(Q3_K), PRODUCT_ROW(Q4_K),   PRODUCT_ROW(Q5_K),
+    PRODUCT_ROW(Q6_K), PRODUCT_ROW(IQ4_NL), PRODUCT_ROW(IQ4_XS),
+};
+
+static void product(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                    float *y, size_t y_stride, void *scratch)
+{
+    products[w->type](w, first, last, x, y, y_stride, scratch);
+}
+
+/* --- dots of f32 rows ----------------------------------------------------------------------- */
+
+#define DOT_ROWS MIN(4, VEC_ROWS_MAX)
+
+ALWAYS void dot_rows(const float *w, const float *x, size_t in, int n, float *y, size_t y_stride)
+{
+    vf acc[DOT_ROWS];
+    size_t k = 0;
+
+    UNROLL for (int i = 0; i < n; i++)
+        acc[i] = vf_zero();
+    for (; k + LANES <= in; k += LANES) {
+        const vf v = vf_load(w + k);
+
+        UNROLL for (int i = 0; i < n; i++)
+            acc[i] = vf_fma(v, vf_load(x + i * in + k), acc[i]);
+    }
+    if (k < in) {
+        const vf v = vf_load_n(w + k, in - k);
+
+        UNROLL for (int i = 0; i < n; i++)
+            acc[i] = vf_fma(v, vf_load_n(x + i * in + k, in - k), acc[i]);
+    }
+    UNROLL for (int i = 0; i < n; i++)
+        y[i * y_stride] = vf_sum(acc[i]);
+}
+
+static void dot_f32(const float *w, const float *x, size_t n, size_t in, float *y, size_t y_stride)
+{
+    size_t p = 0;
+
+    for (; p + DOT_ROWS <= n; p += DOT_ROWS)
+        dot_rows(w, x + p * in, in, DOT_ROWS, y + p * y_stride, y_stride);
+    for (; p < n; p++)
+        dot_rows(w, x + p * in, in, 1, y + p * y_stride, y_stride);
+}
+
+/* --- small operations ----------------------------------------------------------------------- */
+
+ALWAYS vf exp2_poly(vf x)
+{
+    const vf shift = vf_set1(EXP2_SHIFT);
+    const vf clamped = vf_min(x, vf_set1(EXP2_MAX));
+    const vf shifted = vf_add(clamped, shift);
+    const vf f = vf_sub(clamped, vf_sub(shifted, shift));
+    vf y = vf_fma(vf_set1(EXP2_C6), f, vf_set1(EXP2_C5));
+
+    y = vf_fma(y, f, vf_set1(EXP2_C4));
+    y = vf_fma(y, f, vf_set1(EXP2_C3));
+    y = vf_fma(y, f, vf_set1(EXP2_C2));
+    y = vf_fma(y, f, vf_set1(EXP2_C1));
+    y = vf_fma(y, f, vf_set1(1));
+    return vf_where_ge(x, vf_set1(EXP2_MIN), vf_add_exponent(y, shifted));
+}
+
+ALWAYS vf load_some(const float *p, size_t n)
+{
+    return n >= LANES ? vf_load(p) : vf_load_n(p, n);
+}
+
+ALWAYS void store_some(float *p, vf v, size_t n)
+{
+    if (n >= LANES)
+        vf_store(p, v);
+    else
+        vf_store_n(p, v, n);
+}
+
+static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
+{
+    vf sum = vf_zero(), scale;
+
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = load_some(x + k, n - k);
+
+        sum = vf_fma(v, v, sum);
+    }
+    scale = vf_set1(1 / sqrtf(vf_sum(sum) / (float)n + eps));
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = vf_mul(load_some(x + k, n - k), scale);
+
+        store_some(out + k, vf_mul(v, load_some(w + k, n - k)), n - k);
+    }
+}
+
+static void silu_mul(float *gate, const float *up, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf g = load_some(gate + k, n - k);
+        const vf e = exp2_poly(vf_mul(g, vf_set1(-LOG2E)));
+        const vf silu = vf_div(g, vf_add(vf_set1(1), e));
+
+        store_some(gate + k, vf_mul(silu, load_some(up + k, n - k)), n - k);
+    }
+}
+
+static void add(float *x, const float *y, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES)
+        store_some(x + k, vf_add(load_some(x + k, n - k), load_some(y + k, n - k)), n - k);
+}
+
+static void add_scaled(float *x, const float *y, float scale, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES)
+        store_some(x + k,
+                   vf_fma(vf_set1(scale), load_some(y + k, n - k), load_some(x + k, n - k)),
+                   n - k);
+}
+
+static void rope_half(float *head, size_t hd, const float *cos, const float *sin)
+{
+    float *const a = head, *const b = head + hd / 2;
+
+    for (size_t i = 0; i < hd / 2; i += LANES) {
+        const size_t n = hd / 2 - i;
+        const vf va = load_some(a + i, n), vb_ = load_some(b + i, n);
+        const vf c = load_some(cos + i, n), s = load_some(sin + i, n);
+
+        store_some(a + i, vf_fma(vf_sub(vf_zero(), vb_), s, vf_mul(va, c)), n);
+        store_some(b + i, vf_fma(va, s, vf_mul(vb_, c)), n);
+    }
+}
+
+static void shortconv(const float *bcx, const float *taps, float *state, size_t n, size_t h,
+                      size_t l, size_t first, size_t last, float *out)
+{
+    for (size_t i = first; i < last; i += LANES) {
+        const size_t width = MIN(last - i, (size_t)LANES);
+
+        for (size_t t = 0; t < n; t++) {
+            const float *const row = bcx + t * 3 * h + i;
+            vf sum = vf_zero();
+
+            store_some(state + (l - 1 + t) * h + i,
+                       vf_mul(load_some(row, width), load_some(row + 2 * h, width)), width);
+            for (size_t j = 0; j < l; j++) {
+                float tap[LANES] = {0};
+
+                for (size_t c = 0; c < width; c++)
+                    tap[c] = taps[(i + c) * l + j];
+                sum = vf_fma(vf_load(tap), load_some(state + (t + j) * h + i, width), sum);
+            }
+            store_some(out + t * h + i, vf_mul(load_some(row + h, width), sum), width);
+        }
+    }
+}
+
+/* --- attention ------------------------------------------------------------------------------ */
+
+#define BLOCK_TILES (ATTEND_BLOCK / KV_TILE)
+
+struct attend_scratch {
+    _Alignas(64) float q[ATTEND_HEAD_DIM_MAX][ATTEND_TILE]; /* scaled */
+    _Alignas(64) float p[ATTEND_TILE][ATTEND_BLOCK];
+    _Alignas(64) float out[ATTEND_TILE][ATTEND_HEAD_DIM_MAX];
+    _Alignas(64) float lane[ATTEND_TILE][LANES];
+    float max[ATTEND_TILE];
+};
+
+ALWAYS vf load_key(int type, const uint8_t *k, size_t hd, size_t i)
+{
+    if (type == KV_F32)
+        return vf_load((const float *)(const void *)k + i * KV_TILE);
+    if (type == KV_F16)
+        return vf_load_f16(k + i * KV_TILE * 2);
+    return vf_load_i8(k + hd / 32 * 64 + i * KV_TILE);
+}
+
+/* Scores of n rows and n_tiles tiles of keys, all in registers. */
+ALWAYS void score_tiles(int type, const uint8_t *k, size_t tile_bytes, size_t hd, int n_tiles,
+                        struct attend_scratch *s, size_t row, int n, size_t tile)
+{
+    vf acc[VEC_ROWS_MAX], dot[VEC_ROWS_MAX];
+
+    UNROLL for (int i = 0; i < n * n_tiles; i++)
+        acc[i] = dot[i] = vf_zero();
+    for (size_t i = 0; i < hd; i++) {
+        UNROLL for (int j = 0; j < n_tiles; j++)
+        {
+            const vf key = load_key(type, k + j * tile_bytes, hd, i);
+
+            UNROLL for (int r = 0; r < n; r++)
+            {
+                vf *const to = type == KV_Q8_0 ? &dot[j * n + r] : &acc[j * n + r];
+
+                *to = vf_fma(vf_set1(s->q[i][row + r]), key, *to);
+            }
+        }
+        if (type == KV_Q8_0 && i % 32 == 31) {
+            UNROLL for (int j = 0; j < n_tiles; j++)
+            {
+                const vf d = vf_load((const float *)(const void *)(k + j * tile_bytes) +
+                                     i / 32 * KV_TILE);
+
+                UNROLL for (int r = 0; r < n; r++)
+                {
+                    acc[j * n + r] = vf_fma(dot[j * n + r], d, acc[j * n + r]);
+                    dot[j * n + r] = vf_zero();
+                }
+            }
+        }
+    }
+    UNROLL for (int j = 0; j < n_tiles; j++)
+    {
+        UNROLL for (int r = 0; r < n; r++)
+            vf_store(s->p[row + r] + (tile + j) * KV_TILE, acc[j * n + r]);
+    }
+}
+
+ALWAYS vf load_value(int type, const uint8_t *v, size_t hd, size_t width, size_t lane, size_t i)
+{
+    if (type == KV_F32)
+        return vf_load((const float *)(const void *)v + lane * width + i);
+    if (type == KV_F16)
+        return vf_load_f16(v + (lane * width + i) * 2);
+    return vf_load_i8(v + hd / 32 * 64 + lane * width + i);
+}
+
+/* out[row .. row + n)[16 i .. 16 (i + n_vec)) += p v over the first n_keys of a block */
+ALWAYS void add_values(int type, const uint8_t *v, size_t tile_bytes, size_t hd, size_t n_keys,
+                       struct attend_scratch *s, size_t row, int n, size_t first_vec, int n_vec)
+{
+    const size_t width = round_up(hd, KV_TILE);
+    vf acc[VEC_ROWS_MAX];
+
+    UNROLL for (int r = 0; r < n; r++)
+    {
+        UNROLL for (int c = 0; c < n_vec; c++)
+            acc[r * n_vec + c] = vf_load(s->out[row + r] + (first_vec + c) * LANES);
+    }
+    for (size_t j = 0; j < n_keys; j++) {
+        const uint8_t *const tile = v + j / KV_TILE * tile_bytes;
+        const size_t lane = j % KV_TILE;
+
+        UNROLL for (int c = 0; c < n_vec; c++)
+        {
+            const size_t i = (first_vec + c) * LANES;
+            const vf value = load_value(type, tile, hd, width, lane, i);
+
+            UNROLL for (int r = 0; r < n; r++)
+            {
+                float p = s->p[row + r][j];
+
+                if (type == KV_Q8_0)
+                    p *= ((const float *)(const void *)tile)[lane * (hd / 32) + i / 32];
+                acc[r * n_vec + c] = vf_fma(vf_set1(p), value, acc[r * n_vec + c]);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < n; r++)
+    {
+        UNROLL for (int c = 0; c < n_vec; c++)
+            vf_store(s->out[row + r] + (first_vec + c) * LANES, acc[r * n_vec + c]);
+    }
+}
+
+/* Mask the invisible, raise the maximum, shrink what was added so far, turn scores into p. */
+ALWAYS void soften(const struct attend_work *work, struct attend_scratch *s, size_t r,
+                   size_t block)
+{
+    const size_t begin = MAX(work->begin[r], block) - block;
+    const size_t end = MIN(MAX(work->end[r], block), block + ATTEND_BLOCK) - block;
+    vf score[BLOCK_TILES], max = vf_set1(-FLT_MAX), lane, shrink;
+    float new_max;
+
+    for (size_t t = 0; t < BLOCK_TILES; t++) {
+        const size_t from = MIN(MAX(begin, t * LANES) - t * LANES, (size_t)LANES);
+        const size_t to = MIN(MAX(end, t * LANES) - t * LANES, (size_t)LANES);
+
+        score[t] = vf_load(s->p[r] + t * LANES);
+        if (from > 0 || to < LANES)
+            score[t] = vf_in_range(score[t], from, MAX(from, to), vf_set1(-FLT_MAX));
+        max = vf_max(max, score[t]);
+    }
+    new_max = fmaxf(s->max[r], vf_max_lane(max));
+    shrink = exp2_poly(vf_set1(s->max[r] - new_max));
+    s->max[r] = new_max;
+    lane = vf_mul(vf_load(s->lane[r]), shrink);
+    for (size_t i = 0; i < work->head_dim; i += LANES)
+        vf_store(s->out[r] + i, vf_mul(vf_load(s->out[r] + i), shrink));
+    for (size_t t = 0; t < BLOCK_TILES; t++) {
+        const size_t from = MIN(MAX(begin, t * LANES) - t * LANES, (size_t)LANES);
+        const size_t to = MIN(MAX(end, t * LANES) - t * LANES, (size_t)LANES);
+        vf p = exp2_poly(vf_sub(score[t], vf_set1(new_max)));
+
+        if (from > 0 || to < LANES)
+            p = vf_in_range(p, from, MAX(from, to), vf_zero());
+        vf_store(s->p[r] + t * LANES, p);
+        lane = vf_add(lane, p);
+    }
+    vf_store(s->lane[r], lane);
+}
+
+/* Rows [row, row + n) of the work against one block, whose first n_keys may be visible. */
+ALWAYS void attend_rows(int type, const struct attend_work *work, struct attend_scratch *s,
+                        const uint8_t *k, const uint8_t *v, size_t tile_bytes, size_t block,
+                        size_t n_keys, size_t row, int n)
+{
+    const int n_tiles = MIN(VEC_ROWS_MAX / n, BLOCK_TILES);
+    const int n_vec = MAX(1, MIN(VEC_ROWS_MAX / n, 4));
+    const size_t n_vecs = (work->head_dim + LANES - 1) / LANES;
+    const size_t used = (n_keys + KV_TILE - 1) / KV_TILE;
+    size_t t = 0, c = 0;
+
+    for (; t + n_tiles <= used; t += n_tiles)
+        score_tiles(type, k + t * tile_bytes, tile_bytes, work->head_dim, n_tiles, s, row, n, t);
+    for (; t < used; t++)
+        score_tiles(type, k + t * tile_bytes, tile_bytes, work->head_dim, 1, s, row, n, t);
+    for (int r = 0; r < n; r++)
+        soften(work, s, row + r, block);
+    for (; c + n_vec <= n_vecs; c += n_vec)
+        add_values(type, v, tile_bytes, work->head_dim, n_keys, s, row, n, c, n_vec);
+    for (; c < n_vecs; c++)
+        add_values(type, v, tile_bytes, work->head_dim, n_keys, s, row, n, c, 1);
+}
+
+ALWAYS void attend_type(int type, const struct attend_work *work, struct attend_scratch *s)
+{
+    const size_t hd = work->head_dim, tile_bytes = kv_bytes(type, hd, KV_TILE);
+    const float scale = LOG2E / sqrtf((float)hd);
+    size_t begin = work->begin[0], end = 0;
+
+    for (size_t r = 0; r < work->n; r++) {
+        for (size_t i = 0; i < hd; i++)
+            s->q[i][r] = work->q[r][i] * scale;
+        memset(s->out[r], 0, round_up(hd, LANES) * sizeof(float));
+        memset(s->lane[r], 0, sizeof(s->lane[r]));
+        s->max[r] = -FLT_MAX;
+        begin = MIN(begin, work->begin[r]);
+        end = MAX(end, work->end[r]);
+    }
+
+    for (size_t b = begin / ATTEND_BLOCK * ATTEND_BLOCK; b < end; b += ATTEND_BLOCK) {
+        const uint8_t *const k = (const uint8_t *)work->k + b / KV_TILE * tile_bytes;
+        const uint8_t *const v = (const uint8_t *)work->v + b / KV_TILE * tile_bytes;
+        const size_t n_keys = MIN(end - b, (size_t)ATTEND_BLOCK);
+        size_t r = 0;
+
+        for (; r + VEC_ROWS_MAX <= work->n; r += VEC_ROWS_MAX)
+            attend_rows(type, work, s, k, v, tile_bytes, b, n_keys, r, VEC_ROWS_MAX);
+#if VEC_ROWS_MAX > 4
+        for (; r + 4 <= work->n; r += 4)
+            attend_rows(type, work, s, k, v, tile_bytes, b, n_keys, r, 4);
+#endif
+#if VEC_ROWS_MAX > 3
+        for (; r + 3 <= work->n; r += 3)
+            attend_rows(type, work, s, k, v, tile_bytes, b, n_keys, r, 3);
+#endif
+        for (; r + 2 <= work->n; r += 2)
+            attend_rows(type, work, s, k, v, tile_bytes, b, n_keys, r, 2);
+        for (; r < work->n; r++)
+            attend_rows(type, work, s, k, v, tile_bytes, b, n_keys, r, 1);
+    }
+
+    for (size_t r = 0; r < work->n; r++) {
+        const vf sum = vf_set1(vf_sum(vf_load(s->lane[r])));
+
+        for (size_t i = 0; i < hd; i += LANES)
+            store_some(work->out[r] + i, vf_div(vf_load(s->out[r] + i), sum), hd - i);
+    }
+}
+
+static void attend_f32(const struct attend_work *work, void *scratch)
+{
+    attend_type(KV_F32, work, scratch);
+}
+
+static void attend_f16(const struct attend_work *work, void *scratch)
+{
+    attend_type(KV_F16, work, scratch);
+}
+
+static void attend_q8_0(const struct attend_work *work, void *scratch)
+{
+    attend_type(KV_Q8_0, work, scratch);
+}
+
+static void attend_work(const struct attend_work *work, void *scratch)
+{
+    if (work->type == KV_F32)
+        attend_f32(work, scratch);
+    else if (work->type == KV_F16)
+        attend_f16(work, scratch);
+    else
+        attend_q8_0(work, scratch);
+}
+
+_Static_assert(sizeof(struct attend_scratch) <= POOL_SCRATCH_BYTES, "scratch is too small");
+_Static_assert(ACT_TILE % VEC_ROWS_MAX == 0 && ATTEND_TILE % VEC_ROWS_MAX == 0, "whole tiles");
+
+const struct kernels KERNELS = {
+    .name = KERNELS_NAME,
+    .supported = supported,
+    .quantise = quantise,
+    .product = product,
+    .dot_f32 = dot_f32,
+    .rmsnorm = rmsnorm,
+    .silu_mul = silu_mul,
+    .add = add,
+    .add_scaled = add_scaled,
+    .rope_half = rope_half,
+    .shortconv = shortconv,
+    .attend = attend_work,
+};
