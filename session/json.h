@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * JSON text in and out, for options, messages and events.
+ *
+ * Threads: any; the objects belong to one thread at a time.
+ */
+
+#include <json-c/json.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define JSON_DEPTH_MAX 96 /* deeper than what a reply may hold (text/reply.h) inside a message */
+
+/*
+ * One strict JSON value of the wanted type, and nothing after it but white space.
+ *
+ * `what` begins the sentence of the error: "The tool list". NULL on failure.
+ */
+struct json_object *json_read(const char *text, enum json_type type, const char *what,
+                              struct error *err);
+
+/* One line, malloc; NULL when memory is short. */
+char *json_write(struct json_object *value);
+
+/* The text of a string member; NULL when there is no such member or it is no string. */
+const char *json_member_text(struct json_object *object, const char *key);
+
+/* _cleanup_(json_putp) */
+void json_putp(struct json_object **value);
