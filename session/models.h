@@ -5,8 +5,9 @@
  * Which models there are: files in the model directories, and the registry of published models that
  * can be fetched. Says nothing about memory; what is loaded is the engine's business (engine.h).
  *
- * A model's id is its registry name ("lfm2.5-1.2b-instruct") or its file's stem. A download runs in
- * the helper process lfmd-fetch, the only program here that may use the network, and only when the
+ * A model's id is its registry name ("lfm2.5-1.2b-instruct"; another quantisation of it:
+ * "lfm2.5-1.2b-instruct:q8_0") or its file's stem. Each file that can be fetched is in the list,
+ * installed ones first. A download runs in the helper process lfmd-fetch, the only program here that may use the network, and only when the
  * user asks.
  *
  * Threads: bus thread.
@@ -41,6 +42,7 @@ struct model {
     struct sampling sampling; /* the published defaults of this model */
     bool is_default;         /* used when a session names none */
     bool user_owned;         /* installed in the user's own directory: may be removed */
+    struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */
     enum download_state download;
     uint64_t download_bytes; /* never goes back */
     struct error download_error;
@@ -78,8 +80,14 @@ const struct model *models_find(const struct models *models, const char *id, str
 /* Starts, or joins, a download: resumes a .part file, checks disk space first. */
 int models_download(struct models *models, const char *id, struct error *err);
 int models_download_cancel(struct models *models, const char *id, struct error *err);
-/* Compare an installed file with the registry's SHA-256 in the helper; result by `changed`. */
+/*
+ * Compare an installed file, in the helper, with the SHA-256 of the registry or, where that has
+ * none, the one that was found when it was fetched. While it runs the state is DOWNLOAD_VERIFYING;
+ * `changed` brings the result: DOWNLOAD_DONE, the file is intact; DOWNLOAD_FAILED with
+ * ERROR_UNSUPPORTED_FORMAT, it is not; with another error, it could not be read.
+ */
 int models_verify(struct models *models, const char *id, struct error *err);
+/* The user's own file, with what a download left beside it; others are ERROR_NOT_ALLOWED. */
 int models_remove(struct models *models, const char *id, struct error *err);
 
 /* Descriptor that is readable when a helper has said something; then call models_dispatch(). */

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A real HTTP server with the habits, good and bad, that a download meets.
 
-usage: server.py LOG     prints its port; each request is a line "PATH RANGE IF-RANGE" in LOG
+usage: server.py LOG [FOLDER]
 
-The file is FILE_BYTES long; byte i is (7 i + i / 256 + version) modulo 256.
+Prints its port; each request is a line "PATH RANGE IF-RANGE" in LOG. The file of most addresses is
+FILE_BYTES long; byte i is (7 i + i / 256 + version) modulo 256. Below /LiquidAI/ it is a hub that
+has the files of FOLDER; those with Q8_0 in their name come slowly.
 """
 import hashlib
 import http.server
+import os
 import re
 import sys
 import time
@@ -47,10 +50,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(pause)
         self.close_connection = True
 
-    def ranged(self, version=0, cut=None, pause=0.0, extra=None):
+    def ranged(self, version=0, cut=None, pause=0.0, extra=None, data=None):
         """The file, or the range that was asked for; with `cut`, at most so many bytes of it."""
         etag = '"v%d"' % version
-        data, start, status = FILES[version], 0, 200
+        data, start, status = data or FILES[version], 0, 200
         headers = {"ETag": etag, "Accept-Ranges": "bytes", **(extra or {})}
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and self.headers.get("If-Range", etag) == etag:
@@ -75,7 +78,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def serve(self, path):
         here = "http://127.0.0.1:%d" % self.server.server_port
         linked = {"X-Linked-Etag": '"%s"' % SHA256[0], "X-Linked-Size": str(FILE_BYTES)}
-        if path == "/file.gguf":
+        if path.startswith("/LiquidAI/"):
+            name = os.path.join(sys.argv[2], os.path.basename(path))
+            if not os.path.exists(name):
+                return self.answer(404, {}, b"nothing here")
+            with open(name, "rb") as file:
+                data = file.read()
+            self.ranged(data=data, pause=0.05 if "Q8_0" in name else 0, extra={
+                "X-Linked-Etag": '"%s"' % hashlib.sha256(data).hexdigest(),
+                "X-Linked-Size": str(len(data))})
+        elif path == "/file.gguf":
             self.ranged()
         elif path == "/plain.gguf":  # knows neither ranges nor ETags
             self.answer(200, {}, FILES[0])

@@ -1,0 +1,922 @@
+/* SPDX-License-Identifier: MIT */
+#include "session/models.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/utf8.h"
+#include "session/json.h"
+#include "session/registry.h"
+#include "tensor/gguf.h"
+
+#define MODELS_MAX      1024 /* in the list */
+#define HELPER_LINE_MAX 4096
+#define SHA256_HEX      64
+
+/* A helper at work on a model. */
+struct job {
+    pid_t pid;
+    int fd; /* its stdout */
+    bool verify, finished;
+    size_t length;
+    char line[HELPER_LINE_MAX]; /* not yet complete */
+};
+
+/* A model with its texts. Its address stays the same while it is in the list. */
+struct entry {
+    struct model model;
+    bool in_registry;
+    struct registry_file registry;
+    char *id, *title, *path, *licence, *url;
+    char sha256[SHA256_HEX + 1];
+    struct job *job;
+
+    /* the installed file, as it was looked at: a look is repeated when it is another */
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec modified;
+    bool found;       /* by the scan that is under way */
+    unsigned rank;    /* order of finding */
+};
+
+struct models {
+    char **directories;
+    char *default_model, *mirror, *fetch_program;
+    const struct models_sink *sink;
+    void *userdata;
+    int epoll;
+    struct entry *entries[MODELS_MAX];
+    size_t n;
+};
+
+/* --- entries -------------------------------------------------------------------------------- */
+
+static char *copy(const char *text)
+{
+    char *p = text ? strdup(text) : NULL;
+
+    if (text && !p)
+        abort(); /* a list of names: without memory for it nothing works */
+    return p;
+}
+
+static void replace(char **text, const char *value)
+{
+    char *p = copy(value);
+
+    free(*text);
+    *text = p;
+}
+
+static void entry_publish(struct entry *e)
+{
+    e->model.id = e->id;
+    e->model.title = e->title;
+    e->model.path = e->path;
+    e->model.licence = e->licence;
+    e->model.url = e->url;
+    e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
+}
+
+static struct entry *entry_new(const char *id)
+{
+    struct entry *e = calloc(1, sizeof(*e));
+
+    if (!e)
+        abort();
+    e->id = copy(id);
+    e->title = copy(id);
+    e->licence = copy("unknown");
+    e->model.sampling = registry_sampling(id);
+    entry_publish(e);
+    return e;
+}
+
+static struct entry *entry_free(struct entry *e)
+{
+    free(e->id);
+    free(e->title);
+    free(e->path);
+    free(e->licence);
+    free(e->url);
+    free(e);
+    return NULL;
+}
+
+static struct entry *find_id(const struct models *models, const char *id)
+{
+    for (size_t i = 0; i < models->n; i++) {
+        if (strcmp(models->entries[i]->id, id) == 0)
+            return models->entries[i];
+    }
+    return NULL;
+}
+
+/* By id, file stem or path. */
+static const struct entry *find_named(const struct models *models, const char *name)
+{
+    for (size_t i = 0; i < models->n; i++) {
+        const struct entry *e = models->entries[i];
+        const char *file = e->path ? strrchr(e->path, '/') + 1 : NULL;
+
+        if (strcasecmp(e->id, name) == 0)
+            return e;
+        if (file && (strcmp(e->path, name) == 0 ||
+                     (strlen(file) == strlen(name) + strlen(".gguf") &&
+                      strncasecmp(file, name, strlen(name)) == 0)))
+            return e;
+    }
+    return NULL;
+}
+
+static void changed(struct models *models, struct entry *e)
+{
+    entry_publish(e);
+    if (models->sink && models->sink->changed)
+        models->sink->changed(models->userdata, &e->model);
+}
+
+/* What the registry says of a model whose file is not here. */
+static void describe_registry(struct models *models, struct entry *e)
+{
+    const struct registry_file *r = &e->registry;
+    char url[2048];
+
+    snprintf(url, sizeof(url), "%s/%s/resolve/%s/%s", models->mirror ? models->mirror : REGISTRY_SITE,
+             r->repository, r->revision, r->file);
+    replace(&e->url, url);
+    replace(&e->title, r->title);
+    replace(&e->licence, r->licence);
+    snprintf(e->sha256, sizeof(e->sha256), "%s", r->sha256 ? r->sha256 : "");
+    e->model.size_bytes = r->size_bytes;
+    e->model.role = r->role;
+    e->model.sampling = r->sampling;
+    e->model.error = (struct error)ERROR_INIT;
+    entry_publish(e);
+}
+
+/* --- looking at a file ---------------------------------------------------------------------- */
+
+static void read_text(const struct gguf *gguf, const char *key, char **text)
+{
+    struct gguf_string s;
+
+    if (gguf_str(gguf, key, &s, NULL) == 0 && s.length > 0 && s.length < 200 &&
+        !memchr(s.text, 0, s.length) && utf8_valid(s.text, s.length)) {
+        _cleanup_(freep) char *p = strndup(s.text, s.length);
+
+        replace(text, p);
+    }
+}
+
+/* Sampling that the publisher wrote into the file; values that make no sense are not taken. */
+static void read_sampling(const struct gguf *gguf, struct sampling *s)
+{
+    uint32_t n;
+    float x;
+
+    if (gguf_f32(gguf, "general.sampling.temp", &x, NULL) == 0 && x >= 0 && x <= 2)
+        s->temperature = x;
+    if (gguf_u32(gguf, "general.sampling.top_k", &n, NULL) == 0 && n <= 100000)
+        s->top_k = n;
+    if (gguf_f32(gguf, "general.sampling.top_p", &x, NULL) == 0 && x > 0 && x <= 1)
+        s->top_p = x;
+    if (gguf_f32(gguf, "general.sampling.min_p", &x, NULL) == 0 && x >= 0 && x < 1)
+        s->min_p = x;
+    if (gguf_f32(gguf, "general.sampling.penalty_repeat", &x, NULL) == 0 && x >= 1 && x <= 2)
+        s->repetition_penalty = x;
+}
+
+/* A retrieval model ends in an embedding: it pools, projects, or sees both ways. */
+static bool is_retrieval(const struct gguf *gguf, const char *architecture)
+{
+    char key[96];
+    bool causal = true;
+    uint32_t pooling = 0;
+
+    snprintf(key, sizeof(key), "%s.attention.causal", architecture);
+    gguf_bool(gguf, key, &causal, NULL);
+    snprintf(key, sizeof(key), "%s.pooling_type", architecture);
+    gguf_u32(gguf, key, &pooling, NULL);
+    return !causal || pooling > 0 || strcmp(architecture, "lfm2-bidir") == 0 ||
+           gguf_tensor(gguf, "dense_2.weight");
+}
+
+/* Read what a list of models needs from the header; weights are not touched. */
+static void probe(struct entry *e)
+{
+    _cleanup_(freep) char *architecture = NULL;
+    struct error err = ERROR_INIT;
+    struct gguf *gguf = gguf_open(e->path, &err);
+
+    if (!gguf) {
+        e->model.error = err;
+        log_warning("A model file cannot be used: %s", error_name(err.code));
+        log_debug("%s", err.text);
+        return;
+    }
+    e->model.error = (struct error)ERROR_INIT;
+    e->model.size_bytes = gguf_file_bytes(gguf);
+    architecture = copy("");
+    read_text(gguf, "general.architecture", &architecture);
+    if (strcmp(architecture, "lfm2") != 0 && strcmp(architecture, "lfm2moe") != 0 &&
+        strcmp(architecture, "lfm2-bidir") != 0)
+        error_set(&e->model.error, ERROR_UNSUPPORTED_FORMAT,
+                  "%.200s holds a model of the architecture '%.60s'; lfm2 and lfm2moe are known.",
+                  e->path, architecture);
+    if (!e->in_registry) {
+        read_text(gguf, "general.name", &e->title);
+        read_text(gguf, "general.license", &e->licence);
+        if (strcmp(e->licence, "other") == 0)
+            read_text(gguf, "general.license.name", &e->licence);
+        e->model.role = is_retrieval(gguf, architecture) ? MODEL_RETRIEVAL : MODEL_CHAT;
+    }
+    read_sampling(gguf, &e->model.sampling);
+    gguf_free(gguf);
+}
+
+/* The hash that was found when the file was fetched: "HASH  NAME" beside it. */
+static void read_hash_note(struct entry *e)
+{
+    char path[PATH_MAX], text[SHA256_HEX + 1] = "";
+    _cleanup_(closep) int fd = -1;
+
+    if (snprintf(path, sizeof(path), "%s.sha256", e->path) >= (int)sizeof(path))
+        return;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || read(fd, text, SHA256_HEX) != SHA256_HEX ||
+        strspn(text, "0123456789abcdef") != SHA256_HEX)
+        return;
+    memcpy(e->sha256, text, sizeof(text));
+}
+
+/* --- scanning ------------------------------------------------------------------------------- */
+
+/* A file's model: the registry knows its name, or its stem is the id. NULL: none that we take. */
+static struct entry *entry_of_file(struct models *models, const char *file)
+{
+    size_t length = strlen(file);
+    char id[NAME_MAX + 1];
+    struct entry *e;
+
+    for (size_t i = 0; i < models->n; i++) {
+        if (models->entries[i]->in_registry &&
+            strcasecmp(models->entries[i]->registry.file, file) == 0)
+            return models->entries[i];
+    }
+    snprintf(id, sizeof(id), "%.*s", (int)(length - strlen(".gguf")), file);
+    e = find_id(models, id);
+    if (e)
+        return e;
+    if (models->n == MODELS_MAX)
+        return NULL;
+    e = entry_new(id);
+    models->entries[models->n++] = e;
+    return e;
+}
+
+/* Parts of a split model after the first: the first one opens them all. */
+static bool is_later_part(const char *file)
+{
+    size_t length = strlen(file), tail = strlen("-00001-of-00001.gguf");
+    unsigned part, parts;
+    int end = 0;
+
+    return length > tail &&
+           sscanf(file + length - tail, "-%5u-of-%5u.gguf%n", &part, &parts, &end) == 2 &&
+           (size_t)end == tail && part != 1;
+}
+
+static bool is_model_file(const char *file)
+{
+    size_t length = strlen(file);
+
+    return file[0] != '.' && length > strlen(".gguf") &&
+           strcasecmp(file + length - strlen(".gguf"), ".gguf") == 0 &&
+           utf8_valid(file, length) && !is_later_part(file);
+}
+
+static void take_file(struct models *models, const char *directory, const char *file,
+                      bool user_owned, unsigned rank)
+{
+    char path[PATH_MAX];
+    struct entry *e;
+    struct stat st;
+
+    if (snprintf(path, sizeof(path), "%s/%s", directory, file) >= (int)sizeof(path) ||
+        stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    e = entry_of_file(models, file);
+    if (!e || e->found)
+        return; /* an earlier directory has it */
+    e->found = true;
+    e->rank = rank;
+    if (e->path && strcmp(e->path, path) == 0 && e->device == st.st_dev &&
+        e->inode == st.st_ino && e->size == st.st_size &&
+        e->modified.tv_sec == st.st_mtim.tv_sec && e->modified.tv_nsec == st.st_mtim.tv_nsec)
+        return;
+    replace(&e->path, path);
+    e->device = st.st_dev;
+    e->inode = st.st_ino;
+    e->size = st.st_size;
+    e->modified = st.st_mtim;
+    e->model.size_bytes = (uint64_t)st.st_size;
+    e->model.user_owned = user_owned;
+    if (!e->in_registry || !e->registry.sha256)
+        read_hash_note(e);
+    probe(e);
+    changed(models, e);
+}
+
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int wanted_name(const struct dirent *entry)
+{
+    return is_model_file(entry->d_name);
+}
+
+/* Installed files in the order of finding, then the registry in its own. */
+static int compare_entries(const void *a, const void *b)
+{
+    const struct entry *x = *(struct entry *const *)a, *y = *(struct entry *const *)b;
+
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+/* A file went away: the model goes back to the registry, or out of the list. */
+static void lose_file(struct models *models, size_t *i)
+{
+    struct entry *e = models->entries[*i];
+
+    free(e->path);
+    e->path = NULL;
+    e->model.user_owned = false;
+    if (e->in_registry) {
+        if (e->model.download == DOWNLOAD_DONE)
+            e->model.download = DOWNLOAD_NONE;
+        describe_registry(models, e);
+        changed(models, e);
+        return;
+    }
+    if (models->sink && models->sink->removed)
+        models->sink->removed(models->userdata, e->id);
+    memmove(&models->entries[*i], &models->entries[*i + 1],
+            (models->n - *i - 1) * sizeof(models->entries[0]));
+    models->n--;
+    --*i;
+    entry_free(e);
+}
+
+static const struct entry *find_default(const struct models *models)
+{
+    const struct entry *e = NULL;
+
+    if (models->default_model) {
+        e = find_named(models, models->default_model);
+        return e && e->path ? e : NULL;
+    }
+    for (size_t i = 0; i < models->n && !e; i++) {
+        if (models->entries[i]->path && models->entries[i]->model.role == MODEL_CHAT &&
+            models->entries[i]->model.error.code == ERROR_NONE)
+            e = models->entries[i];
+    }
+    return e;
+}
+
+static void mark_default(struct models *models)
+{
+    const struct entry *chosen = find_default(models);
+
+    for (size_t i = 0; i < models->n; i++) {
+        struct entry *e = models->entries[i];
+
+        if (e->model.is_default != (e == chosen)) {
+            e->model.is_default = e == chosen;
+            changed(models, e);
+        }
+    }
+}
+
+int models_rescan(struct models *models, struct error *err)
+{
+    unsigned rank = 0;
+
+    (void)err; /* a folder that cannot be read is one without models */
+    for (size_t i = 0; i < models->n; i++) {
+        models->entries[i]->found = false;
+        models->entries[i]->rank = MODELS_MAX * 64 + (unsigned)i;
+    }
+    for (size_t d = 0; models->directories[d]; d++) {
+        struct dirent **names = NULL;
+        int n = scandir(models->directories[d], &names, wanted_name, compare_names);
+
+        for (int i = 0; i < n; i++) {
+            take_file(models, models->directories[d], names[i]->d_name, d == 0, rank++);
+            free(names[i]);
+        }
+        free(names);
+    }
+    for (size_t i = 0; i < models->n; i++) {
+        struct entry *e = models->entries[i];
+
+        if (!e->found && e->path && !e->job)
+            lose_file(models, &i);
+    }
+    qsort(models->entries, models->n, sizeof(models->entries[0]), compare_entries);
+    mark_default(models);
+    return 0;
+}
+
+/* --- helper processes ----------------------------------------------------------------------- */
+
+static void job_end(struct models *models, struct entry *e)
+{
+    struct job *job = e->job;
+
+    epoll_ctl(models->epoll, EPOLL_CTL_DEL, job->fd, NULL);
+    close(job->fd);
+    e->job = NULL;
+    free(job);
+}
+
+static void fail(struct entry *e, enum error_code code, const char *text)
+{
+    e->model.download = code == ERROR_CANCELLED ? DOWNLOAD_CANCELLED : DOWNLOAD_FAILED;
+    e->model.download_error = (struct error)ERROR_INIT;
+    error_set(&e->model.download_error, code, "%s", text);
+}
+
+static enum error_code code_of_name(const char *name)
+{
+    for (int code = ERROR_NONE + 1; code < _ERROR_N; code++) {
+        if (name && strcmp(error_name((enum error_code)code), name) == 0)
+            return (enum error_code)code;
+    }
+    return ERROR_INTERNAL;
+}
+
+static uint64_t member_u64(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static void helper_done(struct models *models, struct entry *e, struct json_object *event)
+{
+    const char *sha256 = json_member_text(event, "sha256");
+    struct json_object *intact;
+
+    e->job->finished = true;
+    if (e->job->verify && json_object_object_get_ex(event, "intact", &intact) &&
+        !json_object_get_boolean(intact)) {
+        char text[300];
+
+        snprintf(text, sizeof(text), "%.100s is damaged: its SHA-256 is %.16s..., expected %.16s....",
+                 e->id, sha256 ? sha256 : "", e->sha256);
+        fail(e, ERROR_UNSUPPORTED_FORMAT, text);
+        return;
+    }
+    e->model.download = DOWNLOAD_DONE;
+    e->model.download_bytes = member_u64(event, "size");
+    e->model.download_error = (struct error)ERROR_INIT;
+    if (!e->job->verify) {
+        log_info("The model %s has arrived.", e->id);
+        models_rescan(models, NULL);
+    }
+}
+
+static void helper_said(struct models *models, struct entry *e, const char *line)
+{
+    _cleanup_(json_putp) struct json_object *event =
+        json_read(line, json_type_object, "What the download helper said", NULL);
+    const char *name = event ? json_member_text(event, "event") : NULL;
+    const char *message;
+    uint64_t done;
+
+    if (!name || e->job->finished)
+        return;
+    if (strcmp(name, "start") == 0 || strcmp(name, "progress") == 0) {
+        done = member_u64(event, "done");
+        e->model.download_bytes = MAX(done, e->model.download_bytes);
+        if (!e->job->verify && member_u64(event, "total") > 0)
+            e->model.size_bytes = member_u64(event, "total");
+    } else if (strcmp(name, "verifying") == 0) {
+        e->model.download = DOWNLOAD_VERIFYING;
+    } else if (strcmp(name, "done") == 0) {
+        helper_done(models, e, event);
+    } else if (strcmp(name, "error") == 0) {
+        message = json_member_text(event, "message");
+        e->job->finished = true;
+        fail(e, code_of_name(json_member_text(event, "name")),
+             message ? message : "The download failed without a word.");
+        log_info("The work on the file of model %s ended: %s.", e->id,
+                 error_name(e->model.download_error.code));
+    }
+    changed(models, e);
+}
+
+static void helper_gone(struct models *models, struct entry *e)
+{
+    int status = 0;
+    bool finished = e->job->finished;
+
+    waitpid(e->job->pid, &status, 0);
+    job_end(models, e);
+    if (!finished) {
+        fail(e, ERROR_INTERNAL,
+             WIFEXITED(status) && WEXITSTATUS(status) == 127
+                 ? "The download helper lfmd-fetch cannot be started."
+                 : "The download helper lfmd-fetch ended without a result.");
+        changed(models, e);
+    }
+}
+
+/* Read what is there; false when the helper has closed its end. */
+static bool helper_read(struct models *models, struct entry *e)
+{
+    struct job *job = e->job;
+    char *newline;
+    ssize_t n;
+
+    n = read(job->fd, job->line + job->length, sizeof(job->line) - 1 - job->length);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (n == 0)
+        return false;
+    job->length += (size_t)n;
+    job->line[job->length] = '\0';
+    while ((newline = strchr(job->line, '\n'))) {
+        *newline = '\0';
+        helper_said(models, e, job->line);
+        job->length -= (size_t)(newline + 1 - job->line);
+        memmove(job->line, newline + 1, job->length + 1);
+    }
+    if (job->length == sizeof(job->line) - 1)
+        job->length = 0; /* no line of ours is that long */
+    return true;
+}
+
+static int spawn(const char *program, int in, int out, pid_t *ret_pid)
+{
+    char *const arguments[] = {(char *)"lfmd-fetch", NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    extern char **environ;
+    int r;
+
+    /* The daemon blocks the signals that it reads from a descriptor; the helper must not. */
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    r = posix_spawn(ret_pid, program, &actions, &attributes, arguments, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return -r;
+}
+
+/* Start the helper with a request (taken), which is small enough for an empty pipe. */
+static int job_start(struct models *models, struct entry *e, struct json_object *request,
+                     bool verify, struct error *err)
+{
+    _cleanup_(json_putp) struct json_object *taken = request;
+    _cleanup_(freep) char *text = json_write(taken);
+    _cleanup_(closep) int in_read = -1, in_write = -1, out_read = -1, out_write = -1;
+    int in[2], out[2], r;
+    struct job *job;
+
+    if (pipe2(in, O_CLOEXEC) < 0)
+        return error_set(err, ERROR_IO, "No pipe to the download helper: %s.", strerror(errno));
+    in_read = in[0];
+    in_write = in[1];
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return error_set(err, ERROR_IO, "No pipe to the download helper: %s.", strerror(errno));
+    out_read = out[0];
+    out_write = out[1];
+    job = calloc(1, sizeof(*job));
+    if (!job || !text) {
+        free(job);
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for a download.");
+    }
+    r = spawn(models->fetch_program, in_read, out_write, &job->pid);
+    if (r < 0) {
+        free(job);
+        return error_set(err, ERROR_INTERNAL, "The download helper %.200s cannot be started: %s.",
+                         models->fetch_program, strerror(-r));
+    }
+    if (write(in_write, text, strlen(text)) < 0)
+        log_debug("The download helper took no request.");
+    fcntl(out_read, F_SETFL, O_NONBLOCK);
+    job->fd = TAKE_FD(out_read);
+    job->verify = verify;
+    e->job = job;
+    epoll_ctl(models->epoll, EPOLL_CTL_ADD, job->fd,
+              &(struct epoll_event){.events = EPOLLIN, .data.ptr = e});
+    e->model.download = verify ? DOWNLOAD_VERIFYING : DOWNLOAD_RUNNING;
+    e->model.download_bytes = 0;
+    e->model.download_error = (struct error)ERROR_INIT;
+    changed(models, e);
+    return 0;
+}
+
+static void add(struct json_object *request, const char *key, const char *text)
+{
+    if (text)
+        json_object_object_add(request, key, json_object_new_string(text));
+}
+
+int models_download(struct models *models, const char *id, struct error *err)
+{
+    struct entry *e = find_id(models, id);
+    struct json_object *request;
+    char path[PATH_MAX];
+
+    if (!e)
+        return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
+    if (e->job && !e->job->verify)
+        return 0; /* joined */
+    if (e->job)
+        return error_set(err, ERROR_BUSY, "%.100s is being verified.", id);
+    if (!e->in_registry)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "%.100s is a local file; it is not published anywhere.", id);
+    if (e->path && e->model.error.code == ERROR_NONE) {
+        e->model.download = DOWNLOAD_DONE;
+        e->model.download_bytes = e->model.size_bytes;
+        changed(models, e);
+        return 0;
+    }
+    if (!models->directories[0] ||
+        snprintf(path, sizeof(path), "%s/%s", models->directories[0], e->registry.file) >=
+            (int)sizeof(path))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no folder for models to go to.");
+    request = json_object_new_object();
+    add(request, "verb", "download");
+    add(request, "url", e->url);
+    add(request, "path", path);
+    add(request, "sha256", e->registry.sha256);
+    add(request, "mirror", models->mirror);
+    if (e->registry.size_exact)
+        json_object_object_add(request, "size", json_object_new_uint64(e->registry.size_bytes));
+    log_info("The download of model %s begins.", id);
+    return job_start(models, e, request, false, err);
+}
+
+int models_download_cancel(struct models *models, const char *id, struct error *err)
+{
+    struct entry *e = find_id(models, id);
+
+    if (!e)
+        return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
+    if (e->job && !e->job->verify)
+        kill(e->job->pid, SIGTERM); /* it says "Cancelled" and ends */
+    return 0;
+}
+
+int models_verify(struct models *models, const char *id, struct error *err)
+{
+    struct entry *e = find_id(models, id);
+    struct json_object *request;
+
+    if (!e)
+        return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
+    if (!e->path)
+        return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
+    if (e->job)
+        return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified already.", id);
+    if (!e->sha256[0])
+        return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for %.100s.", id);
+    request = json_object_new_object();
+    add(request, "verb", "verify");
+    add(request, "path", e->path);
+    add(request, "sha256", e->sha256);
+    return job_start(models, e, request, true, err);
+}
+
+/* Delete every part of a split model, or the one file. */
+static int delete_files(const char *path)
+{
+    size_t length = strlen(path), tail = strlen("-00001-of-00001.gguf");
+    unsigned part, parts;
+    char name[PATH_MAX];
+
+    if (unlink(path) < 0)
+        return -errno;
+    if (length > tail &&
+        sscanf(path + length - tail, "-%5u-of-%5u.gguf", &part, &parts) == 2) {
+        for (part = 2; part <= parts && part <= GGUF_SPLITS_MAX; part++) {
+            snprintf(name, sizeof(name), "%.*s-%05u-of-%05u.gguf", (int)(length - tail), path, part,
+                     parts);
+            unlink(name);
+        }
+    }
+    return 0;
+}
+
+int models_remove(struct models *models, const char *id, struct error *err)
+{
+    static const char *const leftovers[] = {".part", ".part.json", ".sha256"};
+    struct entry *e = find_id(models, id);
+    char path[PATH_MAX], name[PATH_MAX];
+    bool partial = false;
+    int r;
+
+    if (!e)
+        return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
+    if (e->job)
+        return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified; cancel that first.",
+                         id);
+    if (e->path && !e->model.user_owned)
+        return error_set(err, ERROR_NOT_ALLOWED,
+                         "%.100s belongs to the system: it is not in your own model folder.", id);
+    if (e->path)
+        snprintf(path, sizeof(path), "%s", e->path);
+    else if (!e->in_registry || !models->directories[0] ||
+             snprintf(path, sizeof(path), "%s/%s", models->directories[0], e->registry.file) >=
+                 (int)sizeof(path))
+        return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
+
+    for (size_t i = 0; i < ARRAY_LEN(leftovers); i++) {
+        if (snprintf(name, sizeof(name), "%s%s", path, leftovers[i]) < (int)sizeof(name))
+            partial |= unlink(name) == 0;
+    }
+    if (e->path) {
+        r = delete_files(path);
+        if (r < 0 && r != -ENOENT)
+            return error_set(err, ERROR_IO, "%.100s cannot be removed: %s.", id, strerror(-r));
+        log_info("The model %s was removed.", id);
+    } else if (!partial) {
+        return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
+    }
+    e->model.download = DOWNLOAD_NONE;
+    e->model.download_bytes = 0;
+    return models_rescan(models, err);
+}
+
+int models_fd(const struct models *models)
+{
+    return models->epoll;
+}
+
+void models_dispatch(struct models *models)
+{
+    struct epoll_event events[16];
+    int n = epoll_wait(models->epoll, events, ARRAY_LEN(events), 0);
+
+    for (int i = 0; i < n; i++) {
+        struct entry *e = events[i].data.ptr;
+
+        if (!helper_read(models, e))
+            helper_gone(models, e);
+    }
+}
+
+bool models_busy(const struct models *models)
+{
+    for (size_t i = 0; i < models->n; i++) {
+        if (models->entries[i]->job)
+            return true;
+    }
+    return false;
+}
+
+/* --- the list ------------------------------------------------------------------------------- */
+
+size_t models_n(const struct models *models)
+{
+    return models->n;
+}
+
+const struct model *models_at(const struct models *models, size_t i)
+{
+    return &models->entries[i]->model;
+}
+
+const struct model *models_find(const struct models *models, const char *id, struct error *err)
+{
+    const struct entry *e;
+
+    if (!id) {
+        e = find_default(models);
+        if (e)
+            return &e->model;
+        if (models->default_model)
+            return models_find(models, models->default_model, err);
+        error_set(err, ERROR_MODEL_NOT_INSTALLED,
+                  "No model is installed. \"lfmctl models\" lists what there is; "
+                  "\"lfmctl pull lfm2.5-1.2b-instruct\" fetches one.");
+        return NULL;
+    }
+    e = find_named(models, id);
+    if (e && e->path)
+        return &e->model;
+    if (e)
+        error_set(err, ERROR_MODEL_NOT_INSTALLED,
+                  "The model %.100s is not installed. \"lfmctl pull %.100s\" fetches it.", e->id,
+                  e->id);
+    else
+        error_set(err, ERROR_MODEL_NOT_FOUND,
+                  "There is no model '%.100s'. \"lfmctl models\" lists what there is.", id);
+    return NULL;
+}
+
+static void registry_fill(struct models *models)
+{
+    struct registry_file file;
+
+    for (size_t i = 0; registry_at(i, &file); i++) {
+        struct entry *e = entry_new(file.id);
+
+        e->in_registry = true;
+        e->registry = file;
+        describe_registry(models, e);
+        models->entries[models->n++] = e;
+    }
+}
+
+struct models *models_new(const struct models_config *config, const struct models_sink *sink,
+                          void *userdata, struct error *err)
+{
+    struct models *models = calloc(1, sizeof(*models));
+    size_t n = 0, length;
+
+    if (!models) {
+        error_set(err, ERROR_NO_MEMORY, "There is no memory for the list of models.");
+        return NULL;
+    }
+    models->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (models->epoll < 0) {
+        error_set(err, ERROR_IO, "No epoll descriptor for downloads: %s.", strerror(errno));
+        free(models);
+        return NULL;
+    }
+    while (config->directories && config->directories[n])
+        n++;
+    models->directories = calloc(n + 1, sizeof(*models->directories));
+    if (!models->directories)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        models->directories[i] = copy(config->directories[i]);
+    models->default_model = copy(config->default_model);
+    models->mirror = copy(config->mirror);
+    length = models->mirror ? strlen(models->mirror) : 0;
+    while (length > 0 && models->mirror[length - 1] == '/')
+        models->mirror[--length] = '\0';
+    models->fetch_program = copy(config->fetch_program ? config->fetch_program : "lfmd-fetch");
+    registry_fill(models);
+    models_rescan(models, NULL);
+    /* Nobody has seen the list before: what was found so far is no change. */
+    models->sink = sink;
+    models->userdata = userdata;
+    return models;
+}
+
+struct models *models_free(struct models *models)
+{
+    if (!models)
+        return NULL;
+    for (size_t i = 0; i < models->n; i++) {
+        struct entry *e = models->entries[i];
+
+        if (e->job) {
+            kill(e->job->pid, SIGTERM);
+            waitpid(e->job->pid, NULL, 0);
+            job_end(models, e);
+        }
+        entry_free(e);
+    }
+    for (size_t i = 0; models->directories[i]; i++)
+        free(models->directories[i]);
+    free(models->directories);
+    free(models->default_model);
+    free(models->mirror);
+    free(models->fetch_program);
+    close(models->epoll);
+    free(models);
+    return NULL;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Liquid AI's published text and retrieval models: which files there are, and how to use them.
+ *
+ * One entry is one file. The usual quantisation of a model has the plain id ("lfm2-1.2b"); the
+ * others carry theirs as a suffix ("lfm2-1.2b:q8_0"). Where revision, size and SHA-256 of a file
+ * are known they are pinned: that very file is fetched, or none. Where they are not, the newest
+ * revision is fetched, and the server says size and hash (fetch/download.h); size_bytes is then
+ * what the published parameter counts give, good enough to decide whether to begin.
+ *
+ * Threads: any; constant.
+ * Source: the publisher's repositories and model cards; sampling: text.md section 11.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "session/models.h"
+
+#define REGISTRY_SITE "https://huggingface.co"
+
+struct registry_file {
+    char id[48];
+    char title[64];
+    char file[64];          /* name in the repository and on disk */
+    char repository[64];    /* "LiquidAI/LFM2-1.2B-GGUF" */
+    const char *revision;   /* "main", or the commit that the hash belongs to */
+    const char *licence;
+    const char *sha256;     /* NULL: not pinned */
+    uint64_t size_bytes;
+    bool size_exact;
+    enum model_role role;
+    uint32_t context;       /* tokens that the publisher supports */
+    struct sampling sampling;
+};
+
+size_t registry_n(void);
+/* File i, in the order of a list for people; false past the end. */
+bool registry_at(size_t i, struct registry_file *ret);
+
+/* What the publisher recommends for a model of this name ("LFM2.5-1.2B-Instruct"); else greedy. */
+struct sampling registry_sampling(const char *name);

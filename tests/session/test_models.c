@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The list of models: what is found in folders that are good, broken and strange; and downloads
+ * with the real helper from a server on loopback. Model files are headers without tensors.
+ */
+#include "session/models.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "session/registry.h"
+#include "tests/fixture.h"
+
+static char scratch[] = "/tmp/lfmd-models-XXXXXX";
+static pid_t server;
+static char mirror[64];
+static unsigned n_changed, n_removed;
+static uint64_t last_bytes;
+static bool went_back;
+
+/* --- making files --------------------------------------------------------------------------- */
+
+static const char *path_of(const char *name)
+{
+    static char path[8][256];
+    static unsigned next;
+
+    snprintf(path[next % 8], sizeof(path[0]), "%s/%s", scratch, name);
+    return path[next++ % 8];
+}
+
+static void put_u32(FILE *file, uint32_t n)
+{
+    fwrite(&n, sizeof(n), 1, file);
+}
+
+static void put_text(FILE *file, const char *text)
+{
+    uint64_t length = strlen(text);
+
+    fwrite(&length, sizeof(length), 1, file);
+    fwrite(text, 1, length, file);
+}
+
+static void put_key(FILE *file, const char *key, const char *value)
+{
+    put_text(file, key);
+    put_u32(file, 8);
+    put_text(file, value);
+}
+
+/* A GGUF header; filler: bytes of a description, to make it large. */
+static void write_model(const char *name, const char *architecture, const char *title,
+                        size_t filler)
+{
+    char *text = calloc(1, filler + 1);
+    FILE *file = fopen(path_of(name), "w");
+    uint64_t n_tensors = 0, n_keys = 5;
+    float temperature = 0.5f;
+
+    assert_non_null(file);
+    memset(text, 'x', filler);
+    fwrite("GGUF", 1, 4, file);
+    put_u32(file, 3);
+    fwrite(&n_tensors, sizeof(n_tensors), 1, file);
+    fwrite(&n_keys, sizeof(n_keys), 1, file);
+    put_key(file, "general.architecture", architecture);
+    put_key(file, "general.name", title);
+    put_key(file, "general.license", "MIT");
+    put_key(file, "general.description", text);
+    put_text(file, "general.sampling.temp");
+    put_u32(file, 6);
+    fwrite(&temperature, sizeof(temperature), 1, file);
+    for (int i = 0; i < 64; i++) /* where aligned data would begin */
+        fputc(0, file);
+    fclose(file);
+    free(text);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    FILE *file = fopen(path_of(name), "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static bool here(const char *name)
+{
+    return access(path_of(name), F_OK) == 0;
+}
+
+/* --- a list with its sink ------------------------------------------------------------------- */
+
+static void on_changed(void *userdata, const struct model *model)
+{
+    (void)userdata;
+    n_changed++;
+    if (model->download == DOWNLOAD_RUNNING) {
+        went_back |= model->download_bytes < last_bytes;
+        last_bytes = model->download_bytes;
+    }
+}
+
+static void on_removed(void *userdata, const char *id)
+{
+    (void)userdata, (void)id;
+    n_removed++;
+}
+
+static struct models *open_models(const char *default_model)
+{
+    static const struct models_sink sink = {.changed = on_changed, .removed = on_removed};
+    const char *const directories[] = {path_of("own"), path_of("system"), path_of("absent"), NULL};
+    struct models_config config = {
+        .directories = directories,
+        .default_model = default_model,
+        .mirror = mirror,
+        .fetch_program = getenv("LFMD_FETCH"),
+    };
+    struct models *models = models_new(&config, &sink, NULL, NULL);
+
+    assert_non_null(models);
+    n_changed = n_removed = 0;
+    last_bytes = 0;
+    went_back = false;
+    return models;
+}
+
+static const struct model *get(const struct models *models, const char *id)
+{
+    for (size_t i = 0; i < models_n(models); i++) {
+        if (strcmp(models_at(models, i)->id, id) == 0)
+            return models_at(models, i);
+    }
+    return NULL;
+}
+
+static void wait_until_idle(struct models *models)
+{
+    while (models_busy(models)) {
+        struct pollfd p = {.fd = models_fd(models), .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 30000), 1);
+        models_dispatch(models);
+    }
+}
+
+static int fresh_folders(void **state)
+{
+    char command[256];
+
+    (void)state;
+    snprintf(command, sizeof(command), "rm -rf %s/own %s/system && mkdir %s/own %s/system", scratch,
+             scratch, scratch, scratch);
+    return system(command);
+}
+
+/* --- tests ---------------------------------------------------------------------------------- */
+
+static void test_every_registry_id_is_one_file_with_a_sane_recipe(void **state)
+{
+    struct registry_file a, b;
+
+    (void)state;
+    assert_true(registry_n() > 50);
+    assert_false(registry_at(registry_n(), &a));
+    for (size_t i = 0; i < registry_n(); i++) {
+        assert_true(registry_at(i, &a));
+        assert_true(a.size_bytes > 100000000 && a.size_bytes < 100000000000);
+        assert_true(!a.sha256 || (strlen(a.sha256) == 64 && a.size_exact));
+        assert_true(!a.sha256 || strlen(a.revision) == 40);
+        assert_true(a.sampling.top_p > 0 && a.sampling.repetition_penalty >= 1);
+        assert_true(a.context >= 512);
+        assert_non_null(strstr(a.file, ".gguf"));
+        for (size_t j = 0; j < i; j++) {
+            registry_at(j, &b);
+            assert_string_not_equal(a.id, b.id);
+            assert_string_not_equal(a.file, b.file);
+        }
+    }
+}
+
+static void test_sampling_is_what_the_cards_recommend(void **state)
+{
+    struct sampling s;
+
+    (void)state;
+    s = registry_sampling("LFM2-1.2B");
+    assert_float_equal(s.temperature, 0.3, 1e-6);
+    assert_float_equal(s.min_p, 0.15, 1e-6);
+    assert_float_equal(s.repetition_penalty, 1.05, 1e-6);
+    s = registry_sampling("lfm2.5-1.2b-instruct");
+    assert_float_equal(s.temperature, 0.1, 1e-6);
+    assert_int_equal(s.top_k, 50);
+    assert_float_equal(s.top_p, 0.1, 1e-6);
+    s = registry_sampling("LFM2.5-8B-A1B");
+    assert_float_equal(s.temperature, 0.2, 1e-6);
+    assert_int_equal(s.top_k, 80);
+    s = registry_sampling("LFM2-350M-Extract");
+    assert_float_equal(s.temperature, 0, 1e-6);
+    s = registry_sampling("lfmd-core-q8_0");
+    assert_float_equal(s.temperature, 0, 1e-6);
+}
+
+static void test_known_and_unknown_files_are_found(void **state)
+{
+    struct models *models;
+    const struct model *m;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    write_model("system/my-model.gguf", "lfm2", "My Model", 0);
+    write_model("own/LFM2-1.2B-Q4_0.gguf", "lfm2", "whatever", 0);
+    write_model("own/lfm2-1.2b-q8_0.gguf", "lfm2", "other letters, same file", 0);
+    write_text("own/notes.txt", "no model");
+    write_text("own/.hidden.gguf", "no model");
+    models = open_models(NULL);
+
+    m = models_find(models, "lfm2-1.2b", NULL);
+    assert_non_null(m);
+    assert_string_equal(m->title, "LFM2-1.2B (Q4_0)");
+    assert_string_equal(m->licence, "LFM Open License v1.0");
+    assert_true(m->user_owned);
+    assert_true(m->is_default);
+    assert_ptr_equal(m, models_find(models, NULL, NULL));
+    assert_ptr_equal(m, models_find(models, "LFM2-1.2B-Q4_0", NULL));
+    assert_ptr_equal(m, models_find(models, m->path, NULL));
+    assert_ptr_equal(m, models_at(models, 0));
+    assert_non_null(models_find(models, "lfm2-1.2b:q8_0", NULL));
+
+    m = models_find(models, "my-model", NULL);
+    assert_non_null(m);
+    assert_string_equal(m->title, "My Model");
+    assert_string_equal(m->licence, "MIT");
+    assert_float_equal(m->sampling.temperature, 0.5, 1e-6); /* the file says so */
+    assert_false(m->user_owned);
+    assert_false(m->is_default);
+    assert_null(m->url);
+
+    assert_null(models_find(models, "lfm2-350m", &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_INSTALLED);
+    assert_non_null(strstr(err.text, "lfmctl pull lfm2-350m"));
+    err = (struct error)ERROR_INIT;
+    assert_null(models_find(models, "nonsense", &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_FOUND);
+    models_free(models);
+}
+
+static void test_a_user_s_file_shadows_the_system_s(void **state)
+{
+    struct models *models;
+    const struct model *m;
+
+    (void)state;
+    write_model("own/a.gguf", "lfm2", "Own", 0);
+    write_model("system/a.gguf", "lfm2", "System", 0);
+    models = open_models(NULL);
+    m = models_find(models, "a", NULL);
+    assert_string_equal(m->title, "Own");
+    unlink(path_of("own/a.gguf"));
+    models_rescan(models, NULL);
+    m = models_find(models, "a", NULL);
+    assert_string_equal(m->title, "System");
+    assert_false(m->user_owned);
+    models_free(models);
+}
+
+static void test_broken_files_are_listed_with_their_error(void **state)
+{
+    struct models *models;
+    const struct model *m;
+
+    (void)state;
+    write_text("own/a-broken.gguf", "GGUF");
+    write_text("own/b-empty.gguf", "");
+    write_model("own/c-foreign.gguf", "llama", "Foreign", 0);
+    write_model("own/d-good.gguf", "lfm2", "Good", 0);
+    assert_int_equal(mkdir(path_of("own/e-folder.gguf"), 0700), 0);
+    assert_int_equal(symlink("/nowhere", path_of("own/f-dangling.gguf")), 0);
+    models = open_models(NULL);
+    m = get(models, "a-broken");
+    assert_int_equal(m->error.code, ERROR_UNSUPPORTED_FORMAT);
+    assert_true(strlen(m->error.text) > 20);
+    assert_int_not_equal(get(models, "b-empty")->error.code, ERROR_NONE);
+    m = get(models, "c-foreign");
+    assert_int_equal(m->error.code, ERROR_UNSUPPORTED_FORMAT);
+    assert_non_null(strstr(m->error.text, "'llama'"));
+    assert_string_equal(models_find(models, NULL, NULL)->id, "d-good");
+    assert_null(get(models, "e-folder"));
+    assert_null(get(models, "f-dangling"));
+    models_free(models);
+}
+
+static void test_retrieval_models_are_told_from_chat_models(void **state)
+{
+    const char *chat = fixture_path("text/nano_dense.F32.gguf");
+    const char *colbert = fixture_path("text/nano_colbert.F32.gguf");
+    struct models *models;
+
+    (void)state;
+    if (!chat || !colbert) {
+        print_message("skipped: no shared fixtures\n");
+        skip();
+    }
+    assert_int_equal(symlink(chat, path_of("own/chat.gguf")), 0);
+    assert_int_equal(symlink(colbert, path_of("own/a-colbert.gguf")), 0);
+    models = open_models(NULL);
+    assert_int_equal(get(models, "chat")->error.code, ERROR_NONE);
+    assert_int_equal(get(models, "chat")->role, MODEL_CHAT);
+    assert_int_equal(get(models, "a-colbert")->role, MODEL_RETRIEVAL);
+    assert_string_equal(models_find(models, NULL, NULL)->id, "chat");
+    models_free(models);
+}
+
+static void test_a_bidirectional_file_is_a_retrieval_model(void **state)
+{
+    struct models *models;
+
+    (void)state;
+    write_model("own/both-ways.gguf", "lfm2-bidir", "Both ways", 0);
+    models = open_models(NULL);
+    assert_int_equal(get(models, "both-ways")->role, MODEL_RETRIEVAL);
+    assert_null(models_find(models, NULL, NULL));
+    models_free(models);
+}
+
+static void test_later_parts_of_a_split_model_are_not_models(void **state)
+{
+    struct models *models;
+
+    (void)state;
+    write_model("own/split-00001-of-00002.gguf", "lfm2", "Split", 0);
+    write_model("own/split-00002-of-00002.gguf", "lfm2", "Split", 0);
+    models = open_models(NULL);
+    assert_non_null(get(models, "split-00001-of-00002"));
+    assert_null(get(models, "split-00002-of-00002"));
+    assert_int_equal(models_remove(models, "split-00001-of-00002", NULL), 0);
+    assert_false(here("own/split-00002-of-00002.gguf"));
+    models_free(models);
+}
+
+static void test_a_rescan_reports_what_came_went_and_changed(void **state)
+{
+    struct models *models;
+
+    (void)state;
+    write_model("own/a.gguf", "lfm2", "A", 0);
+    models = open_models(NULL);
+    models_rescan(models, NULL);
+    assert_int_equal(n_changed, 0);
+    write_model("own/b.gguf", "lfm2", "B", 0);
+    models_rescan(models, NULL);
+    assert_int_equal(n_changed, 1);
+    write_model("own/b.gguf", "lfm2", "Changed", 10);
+    models_rescan(models, NULL);
+    assert_int_equal(n_changed, 2);
+    assert_string_equal(get(models, "b")->title, "Changed");
+    unlink(path_of("own/b.gguf"));
+    models_rescan(models, NULL);
+    assert_int_equal(n_removed, 1);
+    assert_null(get(models, "b"));
+    models_free(models);
+}
+
+static void test_the_configured_default_wins_or_is_missed(void **state)
+{
+    struct models *models;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    write_model("own/a.gguf", "lfm2", "A", 0);
+    write_model("own/b.gguf", "lfm2", "B", 0);
+    models = open_models("b");
+    assert_string_equal(models_find(models, NULL, NULL)->id, "b");
+    models_free(models);
+    models = open_models("lfm2-1.2b");
+    assert_null(models_find(models, NULL, &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_INSTALLED);
+    models_free(models);
+}
+
+static void test_a_pulled_model_is_installed_and_verifiable(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m;
+    FILE *file;
+
+    (void)state;
+    assert_int_equal(models_download(models, "lfm2-700m", NULL), 0);
+    assert_int_equal(models_download(models, "lfm2-700m", NULL), 0); /* joins */
+    assert_true(models_busy(models));
+    assert_int_equal(get(models, "lfm2-700m")->download, DOWNLOAD_RUNNING);
+    wait_until_idle(models);
+    m = models_find(models, "lfm2-700m", NULL);
+    assert_non_null(m);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_int_equal(m->download_bytes, m->size_bytes);
+    assert_int_equal(m->error.code, ERROR_NONE);
+    assert_true(m->is_default && m->user_owned);
+    assert_non_null(m->sha256);
+    assert_false(went_back);
+
+    assert_int_equal(models_verify(models, "lfm2-700m", NULL), 0);
+    assert_int_equal(m->download, DOWNLOAD_VERIFYING);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    file = fopen(m->path, "r+");
+    fseek(file, 100, SEEK_SET);
+    fputc('X', file);
+    fclose(file);
+    assert_int_equal(models_verify(models, "lfm2-700m", NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_int_equal(m->download_error.code, ERROR_UNSUPPORTED_FORMAT);
+    assert_non_null(strstr(m->download_error.text, "lfm2-700m is damaged"));
+
+    assert_int_equal(models_remove(models, "lfm2-700m", NULL), 0);
+    assert_false(here("own/LFM2-700M-Q4_0.gguf"));
+    assert_false(here("own/LFM2-700M-Q4_0.gguf.sha256"));
+    assert_null(get(models, "lfm2-700m")->path);
+    assert_int_equal(get(models, "lfm2-700m")->download, DOWNLOAD_NONE);
+    models_free(models);
+}
+
+static void test_a_pinned_file_that_is_another_is_refused(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2.5-1.2b-instruct");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_int_equal(m->download_error.code, ERROR_DOWNLOAD_FAILED);
+    assert_non_null(strstr(m->download_error.text, "the publisher has replaced the file"));
+    assert_null(m->path);
+    models_free(models);
+}
+
+static void test_a_cancelled_pull_goes_on_later(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-700m:q8_0");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    while (m->download_bytes == 0) {
+        struct pollfd p = {.fd = models_fd(models), .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 30000), 1);
+        models_dispatch(models);
+    }
+    assert_int_equal(models_remove(models, m->id, NULL), error_errno(ERROR_BUSY));
+    assert_int_equal(models_download_cancel(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_CANCELLED);
+    assert_true(here("own/LFM2-700M-Q8_0.gguf.part"));
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_non_null(m->path);
+    models_free(models);
+}
+
+static void test_leaving_during_a_pull_keeps_the_part(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-700m:q8_0");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    while (m->download_bytes == 0) {
+        struct pollfd p = {.fd = models_fd(models), .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 30000), 1);
+        models_dispatch(models);
+    }
+    models_free(models);
+    assert_true(here("own/LFM2-700M-Q8_0.gguf.part"));
+    models = open_models(NULL);
+    assert_int_equal(models_remove(models, "lfm2-700m:q8_0", NULL), 0);
+    assert_false(here("own/LFM2-700M-Q8_0.gguf.part"));
+    assert_int_equal(models_remove(models, "lfm2-700m:q8_0", NULL),
+                     error_errno(ERROR_MODEL_NOT_INSTALLED));
+    models_free(models);
+}
+
+static void test_requests_that_cannot_be_met_say_why(void **state)
+{
+    struct models *models;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    write_model("system/shared.gguf", "lfm2", "Shared", 0);
+    models = open_models(NULL);
+#define EXPECT(call, expected, words)                                                              \
+    err = (struct error)ERROR_INIT;                                                                \
+    assert_int_equal(call, error_errno(expected));                                                 \
+    assert_int_equal(err.code, expected);                                                          \
+    assert_non_null(strstr(err.text, words))
+    EXPECT(models_download(models, "nonsense", &err), ERROR_MODEL_NOT_FOUND, "'nonsense'");
+    EXPECT(models_download(models, "shared", &err), ERROR_INVALID_ARGUMENT, "local file");
+    EXPECT(models_verify(models, "shared", &err), ERROR_INVALID_ARGUMENT, "No SHA-256");
+    EXPECT(models_verify(models, "lfm2-350m", &err), ERROR_MODEL_NOT_INSTALLED, "not installed");
+    EXPECT(models_remove(models, "shared", &err), ERROR_NOT_ALLOWED, "belongs to the system");
+    EXPECT(models_remove(models, "lfm2-350m", &err), ERROR_MODEL_NOT_INSTALLED, "not installed");
+    assert_int_equal(models_download(models, "lfm2-350m:f16", NULL), 0); /* the server has it not */
+    wait_until_idle(models);
+    assert_non_null(strstr(get(models, "lfm2-350m:f16")->download_error.text, "has no file"));
+    models_free(models);
+}
+
+static void test_a_missing_helper_is_an_error_and_not_a_hang(void **state)
+{
+    const char *const directories[] = {path_of("own"), NULL};
+    struct models_config config = {
+        .directories = directories,
+        .fetch_program = "/nowhere/lfmd-fetch",
+    };
+    struct models *models = models_new(&config, NULL, NULL, NULL);
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    if (models_download(models, "lfm2-350m", &err) == 0)
+        wait_until_idle(models);
+    else
+        assert_non_null(strstr(err.text, "/nowhere/lfmd-fetch"));
+    assert_false(models_busy(models));
+    models_free(models);
+}
+
+static int set_up(void **state)
+{
+    char line[32] = "";
+    int out[2];
+
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    if (!mkdtemp(scratch) || pipe2(out, 0) < 0 || mkdir(path_of("hub"), 0700) < 0)
+        return -1;
+    write_model("hub/LFM2-700M-Q4_0.gguf", "lfm2", "LFM2 700M", 300000);
+    write_model("hub/LFM2-700M-Q8_0.gguf", "lfm2", "LFM2 700M", 3000000);
+    write_model("hub/LFM2.5-1.2B-Instruct-Q4_0.gguf", "lfm2", "Not the real one", 0);
+    server = fork();
+    if (server == 0) {
+        dup2(out[1], 1);
+        execlp("python3", "python3", getenv("LFMD_SERVER"), path_of("requests"), path_of("hub"),
+               (char *)NULL);
+        _exit(99);
+    }
+    close(out[1]);
+    if (read(out[0], line, sizeof(line) - 1) <= 0)
+        return -1;
+    snprintf(mirror, sizeof(mirror), "http://127.0.0.1:%d/", atoi(line));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[64];
+
+    (void)state;
+    kill(server, SIGTERM);
+    waitpid(server, NULL, 0);
+    snprintf(command, sizeof(command), "rm -rf %s", scratch);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_registry_id_is_one_file_with_a_sane_recipe),
+        cmocka_unit_test(test_sampling_is_what_the_cards_recommend),
+        cmocka_unit_test_setup(test_known_and_unknown_files_are_found, fresh_folders),
+        cmocka_unit_test_setup(test_a_user_s_file_shadows_the_system_s, fresh_folders),
+        cmocka_unit_test_setup(test_broken_files_are_listed_with_their_error, fresh_folders),
+        cmocka_unit_test_setup(test_retrieval_models_are_told_from_chat_models, fresh_folders),
+        cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
+        cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
+        cmocka_unit_test_setup(test_a_rescan_reports_what_came_went_and_changed, fresh_folders),
+        cmocka_unit_test_setup(test_the_configured_default_wins_or_is_missed, fresh_folders),
+        cmocka_unit_test_setup(test_a_pulled_model_is_installed_and_verifiable, fresh_folders),
+        cmocka_unit_test_setup(test_a_pinned_file_that_is_another_is_refused, fresh_folders),
+        cmocka_unit_test_setup(test_a_cancelled_pull_goes_on_later, fresh_folders),
+        cmocka_unit_test_setup(test_leaving_during_a_pull_keeps_the_part, fresh_folders),
+        cmocka_unit_test_setup(test_requests_that_cannot_be_met_say_why, fresh_folders),
+        cmocka_unit_test_setup(test_a_missing_helper_is_an_error_and_not_a_hang, fresh_folders),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
