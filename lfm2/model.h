@@ -52,13 +52,14 @@ struct lfm2_model {
     struct matrix output;       /* [V][H]  output.weight; equals token_embd when tied */
     const float *output_norm;   /* [H]     token_embd_norm.weight: the FINAL norm */
     struct matrix dense_2;      /* [out][H] dense_2.weight; out == 0: none */
+    const float *dense_2_bias;  /* [out]   dense_2.bias, or NULL */
     struct lfm2_layer *layers;  /* [n_layer], lfm2/layers.h */
     struct arena arena;
     size_t n_attention; /* layers with attention */
     size_t n_conv;
 };
 
-/* Bytes that loading would take beside the mapped file. */
+/* Bytes that loading would take beside the mapped file. Refuses whatever lfm2_model_load() does. */
 int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
                     size_t *ret_bytes, struct error *err);
 

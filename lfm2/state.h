@@ -22,7 +22,8 @@
 #include "lfm2/model.h"
 #include "tensor/attend.h"
 
-#define LFM2_UNDO_MAX 16
+#define LFM2_UNDO_MAX    16
+#define LFM2_CONTEXT_MAX ((size_t)1 << 24)
 
 struct lfm2_state;
 

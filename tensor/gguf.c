@@ -886,7 +886,7 @@ int gguf_u64(const struct gguf *gguf, const char *key, uint64_t *ret, struct err
 
 int gguf_u32(const struct gguf *gguf, const char *key, uint32_t *ret, struct error *err)
 {
-    uint64_t value;
+    uint64_t value = 0;
     int r = get_unsigned(gguf, key, UINT32_MAX, &value, err);
 
     if (r == 0)

@@ -136,13 +136,11 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
 
 /* --- products ------------------------------------------------------------------------------- */
 
-#define MATRICES_MAX 8
-
 struct product_job {
     const struct matrix *const *matrices;
     float *const *y;
     size_t n_matrices;
-    size_t first_group[MATRICES_MAX + 1]; /* units: the groups of all matrices, one after another */
+    size_t first_group[MATMUL_MAX + 1]; /* units: the groups of all matrices, one after another */
     const struct acts *x;
 };
 
@@ -182,7 +180,7 @@ void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_ma
     struct product_job job = {.matrices = matrices, .y = y, .n_matrices = n_matrices,
                               .x = x->quants};
 
-    assert(n_matrices <= MATRICES_MAX);
+    assert(n_matrices <= MATMUL_MAX);
     for (size_t i = 0; i < n_matrices; i++) {
         assert(matrices[i]->in == x->in);
         assert(x->in % 32 == 0 || matrices[i]->precise ||

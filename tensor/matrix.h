@@ -67,6 +67,8 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
 /* y[n][out] = x · matrixᵀ */
 void matmul(const struct matrix *matrix, const struct rows *x, float *y, struct pool *pool);
 
-/* Several matrices of the same `in` on the same rows, in one go of the pool. */
+#define MATMUL_MAX 8
+
+/* Several matrices (at most MATMUL_MAX) of the same `in` on the same rows, in one go of the pool. */
 void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_matrices,
               const struct rows *x, struct pool *pool);
