@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/bus.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "clients/terminal.h"
+
+#define ERROR_PREFIX "org.lfmd.Assistant1.Error."
+
+static bool report_json;
+
+void bus_messagep(sd_bus_message **message)
+{
+    sd_bus_message_unref(*message);
+}
+
+void bus_jsonp(struct json_object **object)
+{
+    json_object_put(*object);
+}
+
+void bus_closep(sd_bus **bus)
+{
+    sd_bus_flush_close_unref(*bus);
+}
+
+void bus_report_json(bool json)
+{
+    report_json = json;
+}
+
+int bus_status_of(const sd_bus_error *error)
+{
+    static const struct {
+        const char *name;
+        int status;
+    } table[] = {
+        {ERROR_PREFIX "ModelNotFound", STATUS_MODEL},
+        {ERROR_PREFIX "ModelNotInstalled", STATUS_MODEL},
+        {ERROR_PREFIX "NotAllowed", STATUS_DENIED},
+        {SD_BUS_ERROR_ACCESS_DENIED, STATUS_DENIED},
+        {SD_BUS_ERROR_SERVICE_UNKNOWN, STATUS_DAEMON},
+        {SD_BUS_ERROR_NAME_HAS_NO_OWNER, STATUS_DAEMON},
+        {SD_BUS_ERROR_NO_REPLY, STATUS_DAEMON},
+        {SD_BUS_ERROR_DISCONNECTED, STATUS_DAEMON},
+        {SD_BUS_ERROR_TIMEOUT, STATUS_DAEMON},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (strcmp(error->name, table[i].name) == 0)
+            return table[i].status;
+    }
+    if (strncmp(error->name, "org.freedesktop.DBus.Error.Spawn", 32) == 0)
+        return STATUS_DAEMON;
+    return STATUS_ERROR;
+}
+
+static void report(const char *name, const char *message)
+{
+    _cleanup_(bus_jsonp) struct json_object *event = NULL;
+
+    if (!report_json) {
+        terminal_error("%s", message);
+        return;
+    }
+    event = json_object_new_object();
+    json_object_object_add(event, "event", json_object_new_string("error"));
+    json_object_object_add(event, "name", json_object_new_string(name));
+    json_object_object_add(event, "message", json_object_new_string(message));
+    puts(json_object_to_json_string_ext(event, JSON_C_TO_STRING_NOSLASHESCAPE));
+    fflush(stdout);
+}
+
+int bus_failure(const sd_bus_error *error, int r)
+{
+    char text[512];
+    int status;
+
+    if (!sd_bus_error_is_set(error)) {
+        snprintf(text, sizeof(text), "The daemon cannot be reached: %s.", strerror(-r));
+        report("Unreachable", text);
+        return STATUS_DAEMON;
+    }
+    status = bus_status_of(error);
+    if (status == STATUS_DAEMON) {
+        snprintf(text, sizeof(text),
+                 "The daemon is not running and could not be started: %s Is lfmd installed? "
+                 "\"lfmd\" in another terminal starts it by hand.",
+                 error->message ? error->message : error->name);
+        report("Unreachable", text);
+    } else {
+        report(strncmp(error->name, ERROR_PREFIX, strlen(ERROR_PREFIX)) == 0
+                   ? error->name + strlen(ERROR_PREFIX)
+                   : error->name,
+               error->message && *error->message ? error->message : error->name);
+    }
+    return status;
+}
+
+int bus_open(sd_bus **ret)
+{
+    int r = sd_bus_open_user(ret);
+
+    if (r >= 0)
+        return STATUS_OK;
+    report("Unreachable", "There is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set or "
+                          "does not answer. \"dbus-run-session -- COMMAND\" makes one.");
+    return STATUS_DAEMON;
+}
+
+int bus_call(sd_bus *bus, const char *path, const char *interface, const char *method,
+             sd_bus_message **ret_reply, const char *types, ...)
+{
+    _cleanup_(bus_messagep) sd_bus_message *call = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    va_list args;
+    int r;
+
+    r = sd_bus_message_new_method_call(bus, &call, BUS_NAME, path, interface, method);
+    if (r >= 0 && types) {
+        va_start(args, types);
+        r = sd_bus_message_appendv(call, types, args);
+        va_end(args);
+    }
+    if (r >= 0)
+        r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, &reply);
+    if (r < 0)
+        return bus_failure(&error, r);
+    if (ret_reply)
+        *ret_reply = TAKE_PTR(reply);
+    return STATUS_OK;
+}
+
+/* --- values --------------------------------------------------------------------------------- */
+
+static struct json_object *basic(sd_bus_message *m, char type)
+{
+    union {
+        uint8_t y;
+        int b;
+        int16_t n;
+        uint16_t q;
+        int32_t i;
+        uint32_t u;
+        int64_t x;
+        uint64_t t;
+        double d;
+        const char *s;
+    } v;
+
+    if (sd_bus_message_read_basic(m, type, &v) <= 0)
+        return NULL;
+    switch (type) {
+    case 'y':
+        return json_object_new_int(v.y);
+    case 'b':
+        return json_object_new_boolean(v.b);
+    case 'n':
+        return json_object_new_int(v.n);
+    case 'q':
+        return json_object_new_int(v.q);
+    case 'i':
+        return json_object_new_int(v.i);
+    case 'u':
+        return json_object_new_int64(v.u);
+    case 'x':
+        return json_object_new_int64(v.x);
+    case 't':
+        return json_object_new_uint64(v.t);
+    case 'd':
+        return json_object_new_double(v.d);
+    default:
+        return json_object_new_string(v.s);
+    }
+}
+
+static struct json_object *array(sd_bus_message *m, const char *contents)
+{
+    struct json_object *list, *item;
+
+    if (sd_bus_message_enter_container(m, 'a', contents) < 0)
+        return NULL;
+    if (contents[0] != '{') {
+        list = json_object_new_array();
+        while ((item = bus_value(m)))
+            json_object_array_add(list, item);
+    } else {
+        list = json_object_new_object();
+        while (sd_bus_message_enter_container(m, 'e', NULL) > 0) {
+            _cleanup_(bus_jsonp) struct json_object *key = bus_value(m);
+
+            json_object_object_add(list, json_object_get_string(key), bus_value(m));
+            sd_bus_message_exit_container(m);
+        }
+    }
+    sd_bus_message_exit_container(m);
+    return list;
+}
+
+struct json_object *bus_value(sd_bus_message *m)
+{
+    struct json_object *value;
+    const char *contents;
+    char type;
+
+    if (sd_bus_message_peek_type(m, &type, &contents) <= 0)
+        return NULL;
+    switch (type) {
+    case 'a':
+        return array(m, contents);
+    case 'v':
+        if (sd_bus_message_enter_container(m, 'v', contents) < 0)
+            return NULL;
+        value = bus_value(m);
+        sd_bus_message_exit_container(m);
+        return value;
+    case 'r':
+    case 'h':
+        return sd_bus_message_skip(m, NULL) < 0 ? NULL : json_object_new_object();
+    default:
+        return basic(m, type);
+    }
+}
+
+int bus_properties(sd_bus *bus, const char *path, const char *interface, struct json_object **ret)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    int status = bus_call(bus, path, "org.freedesktop.DBus.Properties", "GetAll", &reply, "s",
+                          interface);
+
+    if (status == STATUS_OK)
+        *ret = bus_value(reply);
+    return status;
+}
+
+int bus_option(sd_bus_message *m, const char *key, const char *type, const void *value)
+{
+    int r = sd_bus_message_open_container(m, 'e', "sv");
+
+    if (r >= 0)
+        r = sd_bus_message_append_basic(m, 's', key);
+    if (r >= 0)
+        r = sd_bus_message_open_container(m, 'v', type);
+    if (r >= 0)
+        r = sd_bus_message_append_basic(m, type[0], value);
+    if (r >= 0)
+        r = sd_bus_message_close_container(m);
+    return r < 0 ? r : sd_bus_message_close_container(m);
+}

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/conversation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "clients/bus.h"
+#include "clients/terminal.h"
+#include "clients/tools.h"
+
+#define LINE_MAX_BYTES ((size_t)16 << 20) /* of one event */
+#define ROUNDS_MAX     16                 /* tool calls that follow from one question */
+#define FILE_MAX       ((size_t)1 << 20)
+#define PROGRESS_AFTER_USEC 700000
+
+/* --- opening -------------------------------------------------------------------------------- */
+
+char *conversation_read_file(const char *path, size_t max)
+{
+    _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    _cleanup_(freep) char *text = malloc(max + 1);
+    size_t length = 0;
+    ssize_t n = -1;
+
+    if (fd >= 0 && text) {
+        while ((n = read(fd, text + length, max - length)) > 0)
+            length += (size_t)n;
+    }
+    if (n < 0) {
+        terminal_error("'%s' cannot be read: %s.", path, strerror(errno));
+        return NULL;
+    }
+    if (length == max) {
+        terminal_error("'%s' is larger than %zu bytes.", path, max);
+        return NULL;
+    }
+    text[length] = '\0';
+    return TAKE_PTR(text);
+}
+
+/* "Now: Monday, 23 November 2026, 14:05.": the words are English everywhere. */
+static void clock_line(char *out, size_t size)
+{
+    time_t now = time(NULL);
+    struct tm local;
+
+    localtime_r(&now, &local);
+    strftime(out, size, "Now: %A, %-d %B %Y, %H:%M.", &local);
+}
+
+/* Which model the session will have: the one that is named, or the daemon's default. */
+static char *model_id(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_jsonp) struct json_object *manager = NULL, *model = NULL;
+    struct json_object *path, *id;
+
+    if (options->model)
+        return strdup(options->model);
+    if (bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager) != STATUS_OK)
+        return NULL;
+    if (!json_object_object_get_ex(manager, "DefaultModel", &path) ||
+        strcmp(json_object_get_string(path), "/") == 0)
+        return strdup(""); /* none: the daemon will say so */
+    if (bus_properties(bus, json_object_get_string(path), BUS_MODEL, &model) != STATUS_OK)
+        return NULL;
+    return strdup(json_object_object_get_ex(model, "Id", &id) ? json_object_get_string(id) : "");
+}
+
+/* malloc, NULL: none */
+static char *system_text(const struct options *options, bool own_model)
+{
+    char clock[96] = "", *text = NULL;
+
+    if (own_model && !options->no_clock)
+        clock_line(clock, sizeof(clock));
+    if (!options->system && !clock[0])
+        return NULL;
+    if (asprintf(&text, "%s%s%s", options->system ? options->system : "",
+                 options->system && clock[0] ? "\n" : "", clock) < 0)
+        return NULL;
+    return text;
+}
+
+/* -1 after a sentence; *ret NULL: none */
+static int tools_text(const struct options *options, bool own_model, char **ret)
+{
+    const char *installed = LFMD_DATADIR "/lfmd/tools.json";
+
+    *ret = NULL;
+    if (options->no_tools)
+        return 0;
+    if (options->tools)
+        *ret = conversation_read_file(options->tools, FILE_MAX);
+    else if (!own_model || access(installed, R_OK) < 0)
+        return 0;
+    else
+        *ret = conversation_read_file(installed, FILE_MAX);
+    return *ret ? 0 : -1;
+}
+
+static int append_options(sd_bus_message *call, const struct options *options, const char *system,
+                          const char *tools)
+{
+    int r = sd_bus_message_open_container(call, 'a', "{sv}");
+
+    if (r >= 0 && options->model)
+        r = bus_option(call, "model", "s", options->model);
+    if (r >= 0 && system)
+        r = bus_option(call, "system", "s", system);
+    if (r >= 0 && tools)
+        r = bus_option(call, "tools", "s", tools);
+    if (r >= 0 && options->title)
+        r = bus_option(call, "title", "s", options->title);
+    if (r >= 0 && options->context)
+        r = bus_option(call, "context", "u", &options->context);
+    if (r >= 0 && options->background)
+        r = bus_option(call, "priority", "s", "background");
+    if (r >= 0 && options->keep)
+        r = bus_option(call, "keep", "b", &(int){1});
+    return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+static int create(struct conversation *c, const char *system, const char *tools)
+{
+    _cleanup_(bus_messagep) sd_bus_message *call = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    const char *path;
+    int r;
+
+    r = sd_bus_message_new_method_call(c->bus, &call, BUS_NAME, BUS_ROOT, BUS_MANAGER,
+                                       c->options->session ? "OpenSession" : "CreateSession");
+    if (r >= 0 && c->options->session) {
+        r = sd_bus_message_append(call, "s", c->options->session);
+        if (r >= 0)
+            r = sd_bus_message_append(call, "a{sv}", 0);
+    } else if (r >= 0) {
+        r = append_options(call, c->options, system, tools);
+    }
+    if (r >= 0)
+        r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
+    if (r >= 0)
+        r = sd_bus_message_read(reply, "o", &path);
+    if (r < 0)
+        return bus_failure(&error, r);
+    c->path = strdup(path);
+    return STATUS_OK;
+}
+
+int conversation_open(struct conversation *c, sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_jsonp) struct json_object *properties = NULL;
+    _cleanup_(freep) char *system = NULL, *tools = NULL;
+    struct json_object *value;
+    int status;
+
+    c->bus = bus;
+    c->options = options;
+    if (!options->session) {
+        bool own_model;
+
+        c->model = model_id(bus, options);
+        if (!c->model)
+            return STATUS_DAEMON;
+        own_model = strncmp(c->model, "lfmd-", 5) == 0;
+        system = system_text(options, own_model);
+        if (tools_text(options, own_model, &tools) < 0)
+            return STATUS_ERROR;
+    }
+    status = create(c, system, tools);
+    if (status != STATUS_OK)
+        return status;
+    status = bus_properties(bus, c->path, BUS_SESSION, &properties);
+    if (status == STATUS_OK && json_object_object_get_ex(properties, "Id", &value))
+        c->id = strdup(json_object_get_string(value));
+    return status;
+}
+
+void conversation_close(struct conversation *c)
+{
+    if (c->path) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+
+        /* A daemon that is gone has closed it already. */
+        sd_bus_call_method(c->bus, BUS_NAME, c->path, BUS_SESSION, "Close", &error, NULL, NULL);
+    }
+    free(c->path);
+    free(c->id);
+    free(c->model);
+    c->path = c->id = c->model = NULL;
+}
+
+/* --- asking --------------------------------------------------------------------------------- */
+
+static int append_sampling(sd_bus_message *call, const struct options *o)
+{
+    int r;
+
+    if (!o->has_temperature && !o->has_top_p && !o->has_min_p && !o->has_top_k && !o->has_seed)
+        return 0;
+    r = sd_bus_message_open_container(call, 'e', "sv");
+    if (r >= 0)
+        r = sd_bus_message_append(call, "s", "sampling");
+    if (r >= 0)
+        r = sd_bus_message_open_container(call, 'v', "a{sv}");
+    if (r >= 0)
+        r = sd_bus_message_open_container(call, 'a', "{sv}");
+    if (r >= 0 && o->has_temperature)
+        r = bus_option(call, "temperature", "d", &o->temperature);
+    if (r >= 0 && o->has_top_p)
+        r = bus_option(call, "top_p", "d", &o->top_p);
+    if (r >= 0 && o->has_min_p)
+        r = bus_option(call, "min_p", "d", &o->min_p);
+    if (r >= 0 && o->has_top_k)
+        r = bus_option(call, "top_k", "u", &o->top_k);
+    if (r >= 0 && o->has_seed)
+        r = bus_option(call, "seed", "t", &o->seed);
+    for (int i = 0; i < 3 && r >= 0; i++)
+        r = sd_bus_message_close_container(call);
+    return r;
+}
+
+static int append_ask_options(sd_bus_message *call, const struct options *o, const char *format)
+{
+    int r = sd_bus_message_open_container(call, 'a', "{sv}");
+
+    if (r >= 0 && o->max_tokens)
+        r = bus_option(call, "max_tokens", "u", &o->max_tokens);
+    if (r >= 0 && format)
+        r = bus_option(call, "format", "s", format);
+    if (r >= 0 && o->n_stop) {
+        r = sd_bus_message_open_container(call, 'e', "sv");
+        if (r >= 0)
+            r = sd_bus_message_append(call, "s", "stop");
+        if (r >= 0)
+            r = sd_bus_message_open_container(call, 'v', "as");
+        if (r >= 0)
+            r = sd_bus_message_append_strv(call, (char **)o->stop);
+        for (int i = 0; i < 2 && r >= 0; i++)
+            r = sd_bus_message_close_container(call);
+    }
+    if (r >= 0)
+        r = append_sampling(call, o);
+    return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+/* parts: array of {"type", "text"[, "id"]} */
+static int append_parts(sd_bus_message *call, struct json_object *parts)
+{
+    int r = sd_bus_message_open_container(call, 'a', "a{sv}");
+
+    for (size_t i = 0; i < json_object_array_length(parts) && r >= 0; i++) {
+        r = sd_bus_message_open_container(call, 'a', "{sv}");
+        json_object_object_foreach(json_object_array_get_idx(parts, i), key, value)
+        {
+            if (r >= 0)
+                r = bus_option(call, key, "s", json_object_get_string(value));
+        }
+        if (r >= 0)
+            r = sd_bus_message_close_container(call);
+    }
+    return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+static void add_part(struct json_object *parts, const char *type, const char *id, const char *text)
+{
+    struct json_object *part = json_object_new_object();
+
+    json_object_object_add(part, "type", json_object_new_string(type));
+    if (id)
+        json_object_object_add(part, "id", json_object_new_string(id));
+    json_object_object_add(part, "text", json_object_new_string(text));
+    json_object_array_add(parts, part);
+}
+
+/* A turn that streams. */
+struct turn {
+    struct conversation *conversation;
+    int fd;
+    uint32_t number;
+    struct json_object *calls; /* array of the tool_call events */
+    struct progress progress;
+    uint64_t begun_usec;
+    bool on_new_line, thinking, cancelled, finished;
+    int status;
+};
+
+static uint64_t now_usec(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static const char *text_member(struct json_object *event, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(event, key, &value) ? json_object_get_string(value) : "";
+}
+
+static uint64_t number_member(struct json_object *event, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(event, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static void end_thinking(struct turn *t)
+{
+    if (t->thinking)
+        fprintf(stderr, "%s\n\n", terminal_style(2, STYLE_PLAIN));
+    t->thinking = false;
+}
+
+static void show_thinking(struct turn *t, const char *text)
+{
+    progress_clear(&t->progress);
+    if (!t->conversation->options->thinking)
+        return;
+    if (!t->thinking)
+        fputs(terminal_style(2, STYLE_DIM), stderr);
+    t->thinking = true;
+    fputs(text, stderr);
+    fflush(stderr);
+}
+
+static void show_text(struct turn *t, const char *text)
+{
+    size_t length = strlen(text);
+
+    progress_clear(&t->progress);
+    end_thinking(t);
+    if (length == 0)
+        return;
+    terminal_text(text, length);
+    fflush(stdout);
+    t->on_new_line = text[length - 1] == '\n';
+}
+
+static void begin_line(struct turn *t)
+{
+    progress_clear(&t->progress);
+    end_thinking(t);
+    if (!t->on_new_line)
+        putchar('\n');
+    t->on_new_line = true;
+    fflush(stdout);
+}
+
+static void show_call(struct turn *t, struct json_object *event)
+{
+    _cleanup_(freep) char *text = NULL;
+    struct json_object *arguments = NULL;
+
+    json_object_object_get_ex(event, "arguments", &arguments);
+    text = tools_call_text(text_member(event, "name"), arguments);
+    begin_line(t);
+    fputs(terminal_style(1, STYLE_TOOL), stdout);
+    if (text)
+        terminal_text(text, strlen(text));
+    printf("%s\n", terminal_style(1, STYLE_PLAIN));
+    fflush(stdout);
+}
+
+static void show_stats(struct json_object *event)
+{
+    struct json_object *usage = NULL;
+    double prompt, completion;
+    uint64_t n_prompt, n_cached, n_completion;
+
+    if (!json_object_object_get_ex(event, "usage", &usage))
+        return;
+    n_prompt = number_member(usage, "prompt_tokens");
+    n_cached = number_member(usage, "cached_tokens");
+    n_completion = number_member(usage, "completion_tokens");
+    prompt = (double)number_member(usage, "prompt_usec") / 1e6;
+    completion = (double)number_member(usage, "completion_usec") / 1e6;
+    terminal_note("first token after %.2f s (load %.2f s, wait %.2f s); "
+                  "prompt %ju tokens, %ju from memory, %.0f/s; answer %ju tokens, %.1f/s",
+                  (double)number_member(usage, "first_token_usec") / 1e6,
+                  (double)number_member(usage, "load_usec") / 1e6,
+                  (double)number_member(usage, "queue_usec") / 1e6, (uintmax_t)n_prompt,
+                  (uintmax_t)n_cached,
+                  prompt > 0 && n_prompt > n_cached ? (double)(n_prompt - n_cached) / prompt : 0.0,
+                  (uintmax_t)n_completion,
+                  completion > 0 ? (double)n_completion / completion : 0.0);
+}
+
+static void on_done(struct turn *t, struct json_object *event)
+{
+    const char *reason = text_member(event, "reason");
+    uint64_t dropped = number_member(event, "dropped_turns");
+
+    t->finished = true;
+    if (strcmp(reason, "cancelled") == 0)
+        t->status = STATUS_INTERRUPTED;
+    if (t->conversation->options->json)
+        return;
+    begin_line(t);
+    if (t->status == STATUS_INTERRUPTED)
+        terminal_note("(cancelled)");
+    else if (strcmp(reason, "length") == 0)
+        terminal_note("(cut off: the limit of tokens is reached)");
+    if (dropped > 0)
+        terminal_note("(the context is full: the oldest %ju turns were left out)",
+                      (uintmax_t)dropped);
+    if (t->conversation->options->stats)
+        show_stats(event);
+}
+
+static void on_error(struct turn *t, struct json_object *event)
+{
+    char name[128];
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+
+    t->finished = true;
+    if (!t->conversation->options->json) {
+        begin_line(t);
+        terminal_error("%s", text_member(event, "message"));
+    }
+    snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", text_member(event, "name"));
+    error.name = name;
+    t->status = bus_status_of(&error);
+}
+
+static void on_event(struct turn *t, const char *line)
+{
+    _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
+    const char *type = text_member(event, "event");
+
+    if (t->conversation->options->json) {
+        puts(line);
+        fflush(stdout);
+    }
+    if (strcmp(type, "tool_call") == 0)
+        json_object_array_add(t->calls, json_object_get(event));
+    if (strcmp(type, "done") == 0)
+        on_done(t, event);
+    else if (strcmp(type, "error") == 0)
+        on_error(t, event);
+    else if (t->conversation->options->json)
+        return;
+    else if (strcmp(type, "text") == 0)
+        show_text(t, text_member(event, "text"));
+    else if (strcmp(type, "thinking") == 0)
+        show_thinking(t, text_member(event, "text"));
+    else if (strcmp(type, "tool_call") == 0)
+        show_call(t, event);
+    else if (strcmp(type, "progress") == 0 && now_usec() - t->begun_usec > PROGRESS_AFTER_USEC)
+        progress_show(&t->progress, "reading", number_member(event, "done"),
+                      number_member(event, "total"), false);
+}
+
+static void cancel(struct turn *t)
+{
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+
+    t->cancelled = true;
+    sd_bus_call_method(t->conversation->bus, BUS_NAME, t->conversation->path, BUS_SESSION, "Cancel",
+                       &error, NULL, "u", t->number);
+}
+
+static int stream(struct turn *t)
+{
+    _cleanup_(freep) char *buffer = NULL;
+    size_t length = 0, size = 0;
+
+    while (!t->finished) {
+        char *newline;
+        ssize_t n;
+        int r = terminal_wait(t->fd, -1);
+
+        if (terminal_interrupts() > 1)
+            return STATUS_INTERRUPTED;
+        if (terminal_interrupts() == 1 && !t->cancelled)
+            cancel(t);
+        if (r <= 0)
+            continue;
+        if (length + 65536 > size) {
+            size = size ? size * 2 : 131072;
+            buffer = size <= 2 * LINE_MAX_BYTES ? realloc(buffer, size) : NULL;
+            if (!buffer) {
+                terminal_error("The daemon sends lines without end.");
+                return STATUS_ERROR;
+            }
+        }
+        n = read(t->fd, buffer + length, size - length - 1);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0) {
+            begin_line(t);
+            terminal_error("The daemon ended in the middle of the answer.");
+            return STATUS_DAEMON;
+        }
+        length += (size_t)n;
+        buffer[length] = '\0';
+        while (!t->finished && (newline = memchr(buffer, '\n', length))) {
+            size_t taken = (size_t)(newline + 1 - buffer);
+
+            *newline = '\0';
+            on_event(t, buffer);
+            memmove(buffer, buffer + taken, length - taken + 1);
+            length -= taken;
+        }
+    }
+    return t->status;
+}
+
+static int begin(struct turn *t, struct json_object *parts, const char *format)
+{
+    struct conversation *c = t->conversation;
+    _cleanup_(bus_messagep) sd_bus_message *call = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r, fd;
+
+    r = sd_bus_message_new_method_call(c->bus, &call, BUS_NAME, c->path, BUS_SESSION, "Ask");
+    if (r >= 0)
+        r = append_parts(call, parts);
+    if (r >= 0)
+        r = append_ask_options(call, c->options, format);
+    if (r >= 0)
+        r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
+    if (r >= 0)
+        r = sd_bus_message_read(reply, "hu", &fd, &t->number);
+    if (r < 0)
+        return bus_failure(&error, r);
+    t->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    t->begun_usec = now_usec();
+    return t->fd < 0 ? bus_failure(NULL, -errno) : STATUS_OK;
+}
+
+/* The answers to all calls of a turn, as parts of the next; NULL when one has none. */
+static struct json_object *answers(struct turn *t)
+{
+    struct conversation *c = t->conversation;
+    struct json_object *parts = json_object_new_array();
+
+    for (size_t i = 0; i < json_object_array_length(t->calls); i++) {
+        struct json_object *call = json_object_array_get_idx(t->calls, i), *arguments = NULL;
+        const char *name = text_member(call, "name"), *id = text_member(call, "id");
+        _cleanup_(freep) char *text = NULL;
+
+        json_object_object_get_ex(call, "arguments", &arguments);
+        text = tools_answer(c->options, name, arguments);
+        if (!text && c->ask_person)
+            text = c->ask_person(c->userdata, name);
+        if (!text) {
+            json_object_put(parts);
+            return NULL;
+        }
+        add_part(parts, "tool_result", id, text);
+        if (c->options->json) {
+            _cleanup_(bus_jsonp) struct json_object *event = json_object_new_object();
+
+            json_object_object_add(event, "event", json_object_new_string("tool_result"));
+            json_object_object_add(event, "turn", json_object_new_int64(t->number));
+            json_object_object_add(event, "id", json_object_new_string(id));
+            json_object_object_add(event, "text", json_object_new_string(text));
+            puts(json_object_to_json_string_ext(event, JSON_C_TO_STRING_NOSLASHESCAPE));
+            fflush(stdout);
+        } else {
+            terminal_note("  = %s", text);
+        }
+    }
+    return parts;
+}
+
+/* *ret: the parts of the turn that must follow, or NULL. */
+static int one_turn(struct conversation *c, struct json_object *parts, const char *format,
+                    struct json_object **ret)
+{
+    struct turn t = {.conversation = c, .fd = -1, .on_new_line = true};
+    int status;
+
+    *ret = NULL;
+    t.calls = json_object_new_array();
+    status = begin(&t, parts, format);
+    if (status == STATUS_OK) {
+        status = stream(&t);
+        progress_clear(&t.progress);
+    }
+    closep(&t.fd);
+    if (status == STATUS_OK && json_object_array_length(t.calls) > 0)
+        *ret = answers(&t);
+    json_object_put(t.calls);
+    return status;
+}
+
+int conversation_ask(struct conversation *c, const char *text)
+{
+    struct json_object *parts = json_object_new_array(), *next;
+    _cleanup_(freep) char *format = NULL;
+    int status = STATUS_OK;
+
+    if (c->options->format && strcmp(c->options->format, "json") == 0)
+        format = strdup("");
+    else if (c->options->format)
+        format = conversation_read_file(c->options->format, FILE_MAX);
+    if (c->options->format && !format) {
+        json_object_put(parts);
+        return STATUS_ERROR;
+    }
+    terminal_forget_interrupts();
+    add_part(parts, "text", NULL, text);
+    for (unsigned i = 0; parts && i < ROUNDS_MAX && status == STATUS_OK; i++) {
+        status = one_turn(c, parts, format, &next);
+        json_object_put(parts);
+        parts = next;
+    }
+    if (parts && status == STATUS_OK)
+        terminal_note("(the model does not stop calling tools)");
+    json_object_put(parts);
+    return status;
+}

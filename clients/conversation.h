@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * A session with the daemon: ask, show what streams, answer tool calls, ask on.
+ *
+ * lfmd's own model (its id begins with "lfmd-") was trained with a clock line in its system text
+ * and with the tools of share/lfmd/tools.json; it gets both unless the options say otherwise.
+ *
+ * Threads: main thread.
+ */
+
+#include <json-c/json.h>
+#include <systemd/sd-bus.h>
+
+#include "clients/options.h"
+#include "clients/status.h"
+
+struct conversation {
+    sd_bus *bus;
+    const struct options *options;
+    char *path;   /* of the session; NULL: not open */
+    char *id, *model;
+
+    /* What a person answers to a call that nothing here can answer; malloc, NULL: no answer.
+     * May be NULL itself. */
+    char *(*ask_person)(void *userdata, const char *name);
+    void *userdata;
+};
+
+/* Create the session that the options describe, or open the kept one. */
+int conversation_open(struct conversation *conversation, sd_bus *bus,
+                      const struct options *options);
+void conversation_close(struct conversation *conversation);
+
+/* One question with all that follows from it. STATUS_INTERRUPTED after Ctrl-C. */
+int conversation_ask(struct conversation *conversation, const char *text);
+
+/* A whole file as text, malloc; NULL after a sentence. */
+char *conversation_read_file(const char *path, size_t max);

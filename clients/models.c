@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* lfmctl models, pull and ps: model files, their downloads, and what is in memory. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "clients/bus.h"
+#include "clients/verbs.h"
+
+static const char *text_of(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
+}
+
+static uint64_t number_of(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static bool flag_of(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
+}
+
+/* Array of the models' properties, each with "Path" and "Default" added; in the daemon's order. */
+static int read_models(sd_bus *bus, struct json_object **ret)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_jsonp) struct json_object *objects = NULL, *manager = NULL;
+    const char *chosen;
+    int status;
+
+    status = bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager);
+    if (status == STATUS_OK)
+        status = bus_call(bus, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
+                          &reply, NULL);
+    if (status != STATUS_OK)
+        return status;
+    objects = bus_value(reply);
+    chosen = text_of(manager, "DefaultModel");
+    *ret = json_object_new_array();
+    json_object_object_foreach(objects, path, interfaces)
+    {
+        struct json_object *model;
+
+        if (!json_object_object_get_ex(interfaces, BUS_MODEL, &model))
+            continue;
+        json_object_object_add(model, "Path", json_object_new_string(path));
+        json_object_object_add(model, "Default",
+                               json_object_new_boolean(strcmp(path, chosen) == 0));
+        json_object_array_add(*ret, json_object_get(model));
+    }
+    return STATUS_OK;
+}
+
+/* Installed ones first, then by name. */
+static int compare_models(const void *a, const void *b)
+{
+    struct json_object *x = *(struct json_object *const *)a, *y = *(struct json_object *const *)b;
+
+    if (flag_of(x, "Installed") != flag_of(y, "Installed"))
+        return flag_of(x, "Installed") ? -1 : 1;
+    return strcasecmp(text_of(x, "Id"), text_of(y, "Id"));
+}
+
+static void print_json(struct json_object *object)
+{
+    puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+static const char *state_of(struct json_object *model, char text[48])
+{
+    const char *download = text_of(model, "DownloadState");
+
+    if (flag_of(model, "Loaded"))
+        return "in memory";
+    if (flag_of(model, "Installed"))
+        return "installed";
+    if (strcmp(download, "running") != 0)
+        return "-";
+    snprintf(text, 48, "fetching %2.0f%%",
+             100.0 * (double)number_of(model, "DownloadedBytes") /
+                 (double)MAX(number_of(model, "SizeBytes"), 1));
+    return text;
+}
+
+static int list(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_jsonp) struct json_object *models = NULL;
+    char size[24], state[48];
+    int status = read_models(bus, &models);
+
+    if (status != STATUS_OK)
+        return status;
+    json_object_array_sort(models, compare_models);
+    if (!options->json)
+        printf("%s%-28s  %8s  %-14s  %-9s  %s%s\n", terminal_style(1, STYLE_BOLD), "MODEL", "SIZE",
+               "STATE", "FOR", "LICENCE", terminal_style(1, STYLE_PLAIN));
+    for (size_t i = 0; i < json_object_array_length(models); i++) {
+        struct json_object *model = json_object_array_get_idx(models, i);
+        const char *id = text_of(model, "Id");
+
+        /* Other quantisations of the same model are many. */
+        if (!options->all && !flag_of(model, "Installed") && strchr(id, ':') &&
+            strcmp(text_of(model, "DownloadState"), "running") != 0)
+            continue;
+        if (options->json) {
+            print_json(model);
+            continue;
+        }
+        printf("%-28s  %8s  %-14s  %-9s  %s%s\n", id,
+               terminal_size(number_of(model, "SizeBytes"), size), state_of(model, state),
+               text_of(model, "Role"), text_of(model, "License"),
+               flag_of(model, "Default") ? "  (default)" : "");
+    }
+    return STATUS_OK;
+}
+
+/* The object of a model, by its id in any letters; NULL after a sentence. */
+static struct json_object *find(sd_bus *bus, const char *id, int *status)
+{
+    _cleanup_(bus_jsonp) struct json_object *models = NULL;
+
+    *status = read_models(bus, &models);
+    if (*status != STATUS_OK)
+        return NULL;
+    for (size_t i = 0; i < json_object_array_length(models); i++) {
+        struct json_object *model = json_object_array_get_idx(models, i);
+
+        if (strcasecmp(text_of(model, "Id"), id) == 0)
+            return json_object_get(model);
+    }
+    terminal_error("There is no model '%.100s'. \"lfmctl models --all\" lists what there is.", id);
+    *status = STATUS_MODEL;
+    return NULL;
+}
+
+/* --- pull ----------------------------------------------------------------------------------- */
+
+static int on_change(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    (void)message, (void)userdata, (void)error;
+    return 0; /* it has woken us up: the properties are read anew */
+}
+
+/* Sleep until the bus says something, a second is over, or Ctrl-C comes. */
+static void wait_for_change(sd_bus *bus)
+{
+    while (sd_bus_process(bus, NULL) > 0)
+        ;
+    terminal_wait(sd_bus_get_fd(bus), 1000);
+    while (sd_bus_process(bus, NULL) > 0)
+        ;
+}
+
+static int pull_ended(const struct options *options, struct json_object *model, const char *state)
+{
+    const char *id = text_of(model, "Id");
+
+    if (options->json)
+        print_json(model);
+    if (strcmp(state, "done") == 0) {
+        if (!options->json)
+            terminal_note("%s is installed.", id);
+        return STATUS_OK;
+    }
+    if (!options->json && strcmp(state, "cancelled") == 0)
+        terminal_note("Stopped; the next \"lfmctl pull %s\" goes on from here.", id);
+    else if (!options->json)
+        terminal_error("%s", text_of(model, "DownloadError"));
+    return strcmp(state, "cancelled") == 0 ? STATUS_INTERRUPTED : STATUS_ERROR;
+}
+
+static int pull_watch(sd_bus *bus, const struct options *options, const char *path)
+{
+    struct progress progress = {0};
+    bool cancelled = false;
+
+    for (;;) {
+        _cleanup_(bus_jsonp) struct json_object *model = NULL;
+        const char *state;
+        int status = bus_properties(bus, path, BUS_MODEL, &model);
+
+        if (status != STATUS_OK)
+            return status;
+        state = text_of(model, "DownloadState");
+        if (strcmp(state, "running") != 0 && strcmp(state, "verifying") != 0) {
+            progress_clear(&progress);
+            return pull_ended(options, model, state);
+        }
+        if (options->json)
+            print_json(model);
+        else
+            progress_show(&progress, text_of(model, "Id"), number_of(model, "DownloadedBytes"),
+                          number_of(model, "SizeBytes"), true);
+        if (terminal_interrupts() > 1)
+            return STATUS_INTERRUPTED;
+        if (terminal_interrupts() == 1 && !cancelled) {
+            cancelled = true;
+            status = bus_call(bus, path, BUS_MODEL, "CancelDownload", NULL, NULL);
+            if (status != STATUS_OK)
+                return status;
+        }
+        wait_for_change(bus);
+    }
+}
+
+static int pull(sd_bus *bus, const struct options *options, const char *id)
+{
+    _cleanup_(bus_jsonp) struct json_object *model = NULL;
+    char size[24];
+    const char *path;
+    int status;
+
+    model = find(bus, id, &status);
+    if (!model)
+        return status;
+    path = text_of(model, "Path");
+    sd_bus_match_signal(bus, NULL, BUS_NAME, path, "org.freedesktop.DBus.Properties",
+                        "PropertiesChanged", on_change, NULL);
+    status = bus_call(bus, path, BUS_MODEL, "Download", NULL, NULL);
+    if (status != STATUS_OK)
+        return status;
+    if (!options->json && !flag_of(model, "Installed"))
+        terminal_note("%s, about %s, %s", text_of(model, "Title"),
+                      terminal_size(number_of(model, "SizeBytes"), size),
+                      text_of(model, "License"));
+    return pull_watch(bus, options, path);
+}
+
+/* --- the rest ------------------------------------------------------------------------------- */
+
+static int verify(sd_bus *bus, const struct options *options, struct json_object *model)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    const char *id = text_of(model, "Id");
+    int intact = 0;
+    int status = bus_call(bus, text_of(model, "Path"), BUS_MODEL, "Verify", &reply, NULL);
+
+    if (status != STATUS_OK)
+        return status;
+    sd_bus_message_read(reply, "b", &intact);
+    if (options->json)
+        printf("{\"Id\":\"%s\",\"Intact\":%s}\n", id, intact ? "true" : "false");
+    else if (intact)
+        printf("%s is intact.\n", id);
+    else
+        terminal_error("%s is damaged. \"lfmctl models remove %s\" and \"lfmctl pull %s\" replace it.",
+                       id, id, id);
+    return intact ? STATUS_OK : STATUS_ERROR;
+}
+
+static int with_model(sd_bus *bus, const struct options *options, const char *verb, const char *id)
+{
+    static const struct {
+        const char *verb, *method;
+    } table[] = {{"remove", "Remove"}, {"load", "Load"}, {"unload", "Unload"}};
+    _cleanup_(bus_jsonp) struct json_object *model = NULL;
+    int status;
+
+    model = find(bus, id, &status);
+    if (!model)
+        return status;
+    if (strcmp(verb, "verify") == 0)
+        return verify(bus, options, model);
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (strcmp(table[i].verb, verb) == 0)
+            return bus_call(bus, text_of(model, "Path"), BUS_MODEL, table[i].method, NULL, NULL);
+    }
+    terminal_error("\"lfmctl models\" knows list, pull, verify, remove, load and unload.");
+    return STATUS_USAGE;
+}
+
+int models_run(sd_bus *bus, const struct options *options)
+{
+    const char *verb = options->n_arguments ? options->arguments[0] : "list";
+
+    if (strcmp(options->verb, "pull") == 0) {
+        if (options->n_arguments == 1)
+            return pull(bus, options, verb);
+        terminal_error("Which model? \"lfmctl pull MODEL\"; \"lfmctl models\" lists them.");
+        return STATUS_USAGE;
+    }
+    if (strcmp(verb, "list") == 0 && options->n_arguments <= 1)
+        return list(bus, options);
+    if (options->n_arguments != 2) {
+        terminal_error("\"lfmctl models\" knows list, and pull, verify, remove, load and unload "
+                       "with one MODEL.");
+        return STATUS_USAGE;
+    }
+    if (strcmp(verb, "pull") == 0)
+        return pull(bus, options, options->arguments[1]);
+    return with_model(bus, options, verb, options->arguments[1]);
+}
+
+static const char *until(uint64_t expires_usec, char text[32])
+{
+    int64_t left = (int64_t)(expires_usec / 1000000) - (int64_t)time(NULL);
+
+    if (expires_usec == 0)
+        return "in use";
+    if (expires_usec >= INT64_MAX)
+        return "for ever";
+    if (left < 60)
+        snprintf(text, 32, "%" PRId64 " s", MAX(left, 0));
+    else
+        snprintf(text, 32, "%" PRId64 " min", (left + 30) / 60);
+    return text;
+}
+
+int ps_run(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_jsonp) struct json_object *models = NULL;
+    char size[24], left[32];
+    int status;
+
+    if (options->n_arguments) {
+        terminal_error("\"lfmctl ps\" takes no argument.");
+        return STATUS_USAGE;
+    }
+    status = read_models(bus, &models);
+    if (status != STATUS_OK)
+        return status;
+    if (!options->json)
+        printf("%s%-28s  %9s  %s%s\n", terminal_style(1, STYLE_BOLD), "MODEL", "MEMORY", "STAYS",
+               terminal_style(1, STYLE_PLAIN));
+    for (size_t i = 0; i < json_object_array_length(models); i++) {
+        struct json_object *model = json_object_array_get_idx(models, i);
+
+        if (!flag_of(model, "Loaded"))
+            continue;
+        if (options->json)
+            print_json(model);
+        else
+            printf("%-28s  %9s  %s\n", text_of(model, "Id"),
+                   terminal_size(number_of(model, "MemoryBytes"), size),
+                   until(number_of(model, "ExpiresTimestamp"), left));
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* lfmctl sessions: kept conversations. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "clients/bus.h"
+#include "clients/verbs.h"
+
+static const char *text_of(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
+}
+
+static uint64_t number_of(struct json_object *object, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
+}
+
+static void show_line(struct json_object *session)
+{
+    time_t used = (time_t)(number_of(session, "used_timestamp") / 1000000);
+    struct tm local;
+    char date[32];
+
+    localtime_r(&used, &local);
+    strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &local);
+    printf("%-32s  %s  %4" PRIu64 "  %-24s  ", text_of(session, "id"), date,
+           number_of(session, "turns"), text_of(session, "model"));
+    terminal_text(text_of(session, "title"), strlen(text_of(session, "title")));
+    putchar('\n');
+}
+
+static int list(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_jsonp) struct json_object *sessions = NULL;
+    int status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "ListSessions", &reply, NULL);
+
+    if (status != STATUS_OK)
+        return status;
+    sessions = bus_value(reply);
+    if (!options->json && json_object_array_length(sessions) > 0)
+        printf("%s%-32s  %-16s  %4s  %-24s  %s%s\n", terminal_style(1, STYLE_BOLD), "ID", "USED",
+               "TURN", "MODEL", "TITLE", terminal_style(1, STYLE_PLAIN));
+    for (size_t i = 0; i < json_object_array_length(sessions); i++) {
+        struct json_object *session = json_object_array_get_idx(sessions, i);
+
+        if (options->json)
+            puts(json_object_to_json_string_ext(session, JSON_C_TO_STRING_NOSLASHESCAPE));
+        else
+            show_line(session);
+    }
+    return STATUS_OK;
+}
+
+static void show_message(struct json_object *message)
+{
+    const char *role = text_of(message, "role");
+    struct json_object *content;
+    const char *text = "";
+
+    if (json_object_object_get_ex(message, "content", &content) && content)
+        text = json_object_is_type(content, json_type_string)
+                   ? json_object_get_string(content)
+                   : json_object_to_json_string_ext(content, JSON_C_TO_STRING_NOSLASHESCAPE);
+    printf("%s%s:%s ", terminal_style(1, STYLE_BOLD), role, terminal_style(1, STYLE_PLAIN));
+    terminal_text(text, strlen(text));
+    fputs("\n", stdout);
+    if (json_object_object_get_ex(message, "tool_calls", &content) &&
+        json_object_array_length(content) > 0) {
+        const char *calls =
+            json_object_to_json_string_ext(content, JSON_C_TO_STRING_NOSLASHESCAPE);
+
+        terminal_text(calls, strlen(calls));
+        fputs("\n", stdout);
+    }
+}
+
+static int show(sd_bus *bus, const struct options *options, const char *id)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *history = NULL;
+    _cleanup_(bus_jsonp) struct json_object *messages = NULL;
+    const char *path, *text;
+    int status;
+
+    status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "OpenSession", &reply, "sa{sv}", id, 0);
+    if (status != STATUS_OK)
+        return status;
+    sd_bus_message_read(reply, "o", &path);
+    status = bus_call(bus, path, BUS_SESSION, "History", &history, NULL);
+    if (status == STATUS_OK && sd_bus_message_read(history, "s", &text) > 0)
+        messages = json_tokener_parse(text);
+    for (size_t i = 0; messages && i < json_object_array_length(messages); i++) {
+        struct json_object *message = json_object_array_get_idx(messages, i);
+
+        if (options->json)
+            puts(json_object_to_json_string_ext(message, JSON_C_TO_STRING_NOSLASHESCAPE));
+        else
+            show_message(message);
+    }
+    if (status == STATUS_OK)
+        status = bus_call(bus, path, BUS_SESSION, "Close", NULL, NULL);
+    return status;
+}
+
+int sessions_run(sd_bus *bus, const struct options *options)
+{
+    const char *verb = options->n_arguments ? options->arguments[0] : "list";
+
+    if (strcmp(verb, "list") == 0 && options->n_arguments <= 1)
+        return list(bus, options);
+    if (options->n_arguments == 2 && strcmp(verb, "show") == 0)
+        return show(bus, options, options->arguments[1]);
+    if (options->n_arguments == 2 && strcmp(verb, "remove") == 0)
+        return bus_call(bus, BUS_ROOT, BUS_MANAGER, "ForgetSession", NULL, "s",
+                        options->arguments[1]);
+    terminal_error("\"lfmctl sessions\" knows list, show ID and remove ID.");
+    return STATUS_USAGE;
+}

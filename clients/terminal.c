@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/terminal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/utf8.h"
+
+static bool colour[3], quiet;
+static volatile sig_atomic_t interrupts;
+
+void terminal_setup(enum colour_mode mode, bool be_quiet)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    bool wanted = !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
+
+    quiet = be_quiet;
+    for (int fd = 1; fd <= 2; fd++)
+        colour[fd] = mode == COLOUR_ALWAYS || (mode == COLOUR_AUTO && wanted && isatty(fd));
+}
+
+bool terminal_is_quiet(void)
+{
+    return quiet;
+}
+
+const char *terminal_style(int fd, enum style style)
+{
+    static const char *const sequences[] = {
+        [STYLE_PLAIN] = "\033[0m", [STYLE_BOLD] = "\033[1m",  [STYLE_DIM] = "\033[2m",
+        [STYLE_TOOL] = "\033[36m", [STYLE_ERROR] = "\033[31m",
+    };
+
+    return colour[fd] ? sequences[style] : "";
+}
+
+void terminal_error(const char *format, ...)
+{
+    va_list args;
+
+    fflush(stdout);
+    fprintf(stderr, "%slfmctl:%s ", terminal_style(2, STYLE_ERROR), terminal_style(2, STYLE_PLAIN));
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void terminal_note(const char *format, ...)
+{
+    va_list args;
+
+    if (quiet)
+        return;
+    fflush(stdout);
+    fputs(terminal_style(2, STYLE_DIM), stderr);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "%s\n", terminal_style(2, STYLE_PLAIN));
+}
+
+void terminal_text(const char *text, size_t length)
+{
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, length, stdout);
+        return;
+    }
+    for (size_t i = 0; i < length;) {
+        uint32_t c = 0;
+        int n = utf8_decode(text + i, length - i, &c);
+
+        if (n <= 0 || (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7f && c < 0xa0))
+            fputs("\xef\xbf\xbd", stdout);
+        else
+            fwrite(text + i, 1, (size_t)n, stdout);
+        i += n > 0 ? (size_t)n : 1;
+    }
+    fflush(stdout);
+}
+
+const char *terminal_size(uint64_t bytes, char text[24])
+{
+    double value = (double)bytes;
+    const char *unit = "B";
+
+    if (bytes >= 1000000000) {
+        value /= 1e9;
+        unit = "GB";
+    } else if (bytes >= 1000000) {
+        value /= 1e6;
+        unit = "MB";
+    } else if (bytes >= 1000) {
+        value /= 1e3;
+        unit = "kB";
+    }
+    snprintf(text, 24, value < 100 && bytes >= 1000 ? "%.1f %s" : "%.0f %s", value, unit);
+    return text;
+}
+
+/* --- progress ------------------------------------------------------------------------------- */
+
+static uint64_t now_usec(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static unsigned columns(void)
+{
+    struct winsize size;
+
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
+static void draw_bar(unsigned width, double share)
+{
+    unsigned full = (unsigned)(share * width + 0.5);
+
+    for (unsigned i = 0; i < width; i++)
+        fputs(i < full ? "█" : "░", stderr);
+}
+
+void progress_show(struct progress *p, const char *what, uint64_t done, uint64_t total, bool bytes)
+{
+    uint64_t now = now_usec();
+    char sizes[2][24], tail[96] = "";
+    double seconds, rate, share;
+    int bar;
+
+    if (quiet || !isatty(STDERR_FILENO) || total == 0)
+        return;
+    if (!p->begun_usec) {
+        p->begun_usec = now;
+        p->begun_at = done;
+    }
+    if (done > p->shown)
+        p->shown = MIN(done, total);
+    if (p->drawn && now - p->drawn_usec < 80000 && p->shown < total)
+        return;
+    p->drawn = true;
+    p->drawn_usec = now;
+
+    seconds = (double)(now - p->begun_usec) / 1e6;
+    rate = seconds > 0.5 ? (double)(p->shown - p->begun_at) / seconds : 0;
+    share = (double)p->shown / (double)total;
+    if (bytes) {
+        int n = snprintf(tail, sizeof(tail), "%s of %s", terminal_size(p->shown, sizes[0]),
+                         terminal_size(total, sizes[1]));
+
+        if (rate > 1)
+            snprintf(tail + n, sizeof(tail) - (size_t)n, ", %s/s, %.0f s left",
+                     terminal_size((uint64_t)rate, sizes[0]), (double)(total - p->shown) / rate);
+    } else {
+        snprintf(tail, sizeof(tail), "%" PRIu64 " of %" PRIu64, p->shown, total);
+    }
+    bar = (int)columns() - (int)strlen(what) - (int)strlen(tail) - 10;
+    fprintf(stderr, "\r%s %3.0f%% ", what, 100 * share);
+    if (bar > 4) {
+        draw_bar((unsigned)MIN(bar, 30), share);
+        fputc(' ', stderr);
+    }
+    fprintf(stderr, "%s\033[K", tail);
+    fflush(stderr);
+}
+
+void progress_clear(struct progress *p)
+{
+    if (p->drawn)
+        fputs("\r\033[K", stderr);
+    p->drawn = false;
+}
+
+/* --- interrupts ----------------------------------------------------------------------------- */
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupts++;
+}
+
+void terminal_catch_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+unsigned terminal_interrupts(void)
+{
+    return (unsigned)interrupts;
+}
+
+void terminal_forget_interrupts(void)
+{
+    interrupts = 0;
+}
+
+int terminal_wait(int fd, int timeout_msec)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    struct timespec timeout = {timeout_msec / 1000, timeout_msec % 1000 * 1000000L};
+    sigset_t none;
+    int r;
+
+    sigemptyset(&none);
+    r = ppoll(&p, 1, timeout_msec < 0 ? NULL : &timeout, &none);
+    return r < 0 ? -errno : r > 0;
+}

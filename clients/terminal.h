@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What people see: colour where it is wanted, a line of progress that never goes back, text of a
+ * model without the control characters that a terminal would obey, and Ctrl-C.
+ *
+ * The answer goes to stdout, all else to stderr.
+ *
+ * Threads: main thread.
+ */
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum colour_mode { COLOUR_AUTO, COLOUR_ALWAYS, COLOUR_NEVER };
+
+enum style { STYLE_PLAIN, STYLE_BOLD, STYLE_DIM, STYLE_TOOL, STYLE_ERROR };
+
+/* auto: colour on a terminal, unless NO_COLOR is set and not empty or TERM is dumb. */
+void terminal_setup(enum colour_mode mode, bool quiet);
+
+bool terminal_is_quiet(void);
+
+/* The sequence that begins a style on stdout (1) or stderr (2); "" where there is no colour. */
+const char *terminal_style(int fd, enum style style);
+
+/* "lfmctl: sentence" on stderr, also when quiet. */
+void terminal_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* A sentence on stderr, unless quiet. */
+void terminal_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Text of a model on stdout: as it is into files, without control characters on a terminal. */
+void terminal_text(const char *text, size_t length);
+
+/* --- one line of progress on stderr, only on a terminal -------------------------------------- */
+
+struct progress {
+    uint64_t shown;          /* never goes back */
+    uint64_t begun_at;       /* when it began to show */
+    uint64_t begun_usec, drawn_usec;
+    bool drawn;
+};
+
+/* `what` and a bar; sizes as megabytes when they are bytes. */
+void progress_show(struct progress *progress, const char *what, uint64_t done, uint64_t total,
+                   bool bytes);
+void progress_clear(struct progress *progress);
+
+/* "695.8 MB" */
+const char *terminal_size(uint64_t bytes, char text[24]);
+
+/* --- Ctrl-C --------------------------------------------------------------------------------- */
+
+/* Count SIGINT and SIGTERM instead of dying. Both stay blocked but in terminal_wait(). */
+void terminal_catch_interrupts(void);
+unsigned terminal_interrupts(void); /* since the last call of terminal_forget_interrupts() */
+void terminal_forget_interrupts(void);
+
+/* poll() for reading that an interrupt ends. 1: readable; 0: time is over; -EINTR. */
+int terminal_wait(int fd, int timeout_msec);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The verbs of lfmctl, one file for each group. Each returns an enum status.
+ *
+ * Threads: main thread.
+ */
+
+#include <systemd/sd-bus.h>
+
+#include "clients/options.h"
+
+int ask_run(sd_bus *bus, const struct options *options);      /* ask.c */
+int chat_run(sd_bus *bus, const struct options *options);     /* chat.c */
+int sessions_run(sd_bus *bus, const struct options *options); /* sessions.c */
+int models_run(sd_bus *bus, const struct options *options);   /* models.c: models, pull */
+int ps_run(sd_bus *bus, const struct options *options);       /* models.c */
+int status_run(sd_bus *bus, const struct options *options);   /* status.c */
