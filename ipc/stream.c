@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+#include "ipc/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+struct stream {
+    int fd;
+    sd_event_source *source;
+    const struct stream_sink *sink;
+    void *userdata;
+
+    char *buffer; /* [capacity]; bytes start .. end - 1 wait */
+    size_t start, end, capacity;
+    bool held;   /* the producer was asked to wait */
+    bool broken; /* nobody reads */
+    bool ended;
+};
+
+static uint64_t clock_usec(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static size_t waiting(const struct stream *stream)
+{
+    return stream->end - stream->start;
+}
+
+/* Write what waits until the pipe is full. */
+static void write_buffer(struct stream *stream)
+{
+    while (!stream->broken && waiting(stream)) {
+        ssize_t n = write(stream->fd, stream->buffer + stream->start, waiting(stream));
+
+        if (n >= 0)
+            stream->start += (size_t)n;
+        else if (errno == EAGAIN)
+            return;
+        else if (errno != EINTR)
+            stream->broken = true;
+    }
+    /* Empty, or without reader: nothing is kept. */
+    free(stream->buffer);
+    stream->buffer = NULL;
+    stream->start = stream->end = stream->capacity = 0;
+}
+
+/* Watch for room while something waits, or to tell the end; that nobody reads is always told. */
+static void watch(struct stream *stream)
+{
+    sd_event_source_set_io_events(stream->source, waiting(stream) || stream->ended ? EPOLLOUT : 0);
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+{
+    struct stream *stream = userdata;
+
+    (void)source, (void)fd;
+    if (revents & (EPOLLERR | EPOLLHUP))
+        stream->broken = true;
+    write_buffer(stream);
+    watch(stream);
+
+    if (stream->broken || (stream->ended && !waiting(stream))) {
+        sd_event_source_set_enabled(stream->source, SD_EVENT_OFF);
+        stream->sink->closed(stream->userdata); /* frees the stream */
+        return 0;
+    }
+    if (stream->held && waiting(stream) < STREAM_RELEASE_BYTES) {
+        stream->held = false;
+        stream->sink->hold(stream->userdata, false);
+    }
+    return 0;
+}
+
+struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void *userdata,
+                          int *ret_fd, struct error *err)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+    int fds[2];
+
+    if (!stream) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for another stream.");
+        return NULL;
+    }
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        error_set(err, ERROR_BUSY, "No pipe for another stream can be had: %s.", strerror(errno));
+        free(stream);
+        return NULL;
+    }
+    /* Only our end: blocking is the client's choice for its own. */
+    fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    stream->fd = fds[1];
+    stream->sink = sink;
+    stream->userdata = userdata;
+    if (sd_event_add_io(event, &stream->source, stream->fd, 0, on_io, stream) < 0) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for another stream.");
+        close(fds[0]);
+        return stream_free(stream);
+    }
+    *ret_fd = fds[0];
+    return stream;
+}
+
+struct stream *stream_free(struct stream *stream)
+{
+    if (!stream)
+        return NULL;
+    sd_event_source_disable_unref(stream->source);
+    close(stream->fd);
+    free(stream->buffer);
+    free(stream);
+    return NULL;
+}
+
+/* Room for n more bytes. */
+static bool reserve(struct stream *stream, size_t n)
+{
+    size_t used = waiting(stream), capacity;
+    char *grown;
+
+    if (n > STREAM_BUFFER_MAX - used)
+        return false;
+    if (stream->start) {
+        memmove(stream->buffer, stream->buffer + stream->start, used);
+        stream->start = 0;
+        stream->end = used;
+    }
+    if (used + n <= stream->capacity)
+        return true;
+    capacity = MAX(stream->capacity * 2, round_up(used + n, 4096));
+    grown = realloc(stream->buffer, capacity);
+    if (!grown)
+        return false;
+    stream->buffer = grown;
+    stream->capacity = capacity;
+    return true;
+}
+
+void stream_line(struct stream *stream, const char *line, size_t length)
+{
+    if (stream->broken || stream->ended)
+        return;
+    if (!reserve(stream, length + 1)) {
+        /* The line is lost as a whole, and nothing may follow a gap: `closed` comes after the
+         * lines that wait. */
+        stream->ended = true;
+        watch(stream);
+        return;
+    }
+    memcpy(stream->buffer + stream->end, line, length);
+    stream->buffer[stream->end + length] = '\n';
+    stream->end += length + 1;
+
+    write_buffer(stream);
+    watch(stream);
+    if (!stream->held && waiting(stream) > STREAM_HOLD_BYTES) {
+        stream->held = true;
+        stream->sink->hold(stream->userdata, true);
+    }
+}
+
+bool stream_end(struct stream *stream)
+{
+    stream->ended = true;
+    return stream->broken || !waiting(stream);
+}
+
+void stream_drain(struct stream *stream, uint64_t until_usec)
+{
+    struct pollfd room = {.fd = stream->fd, .events = POLLOUT};
+
+    while (waiting(stream) && !stream->broken) {
+        uint64_t now = clock_usec();
+
+        if (now >= until_usec || poll(&room, 1, (int)((until_usec - now) / 1000)) <= 0)
+            return;
+        write_buffer(stream);
+    }
+}
