@@ -5,9 +5,20 @@
  * From logits to a token: penalties -> mask -> top-k -> top-p -> min-p -> temperature -> draw.
  * (llama.cpp's default order; temperature 0 is greedy: the largest logit, the lowest id of equals.)
  *
+ * Every filter keeps a prefix of the candidates sorted by (logit descending, id ascending), so ties
+ * never make a difference between machines; nothing sorts the whole vocabulary. top-p and min-p
+ * look at the probabilities before the temperature.
+ *
+ * Each draw at a temperature above 0 takes exactly one number from a generator of its own
+ * (SplitMix64, started at the seed), so equal seeds and logits give equal tokens, and a draw does
+ * not depend on how the logits were computed (one row in a pass, or several).
+ *
+ * Logits may hold anything: NaN counts as minus infinity, and when nothing finite is allowed the
+ * lowest allowed id is drawn.
+ *
  * Memory: one buffer of n_vocab candidates, taken in sampler_new().
  * Threads: one owner.
- * Source: text.md section 11.
+ * Source: text.md section 11; Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
  */
 
 #include <stdbool.h>
