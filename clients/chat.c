@@ -55,7 +55,7 @@ static unsigned char on_interrupt(EditLine *edit, int ch)
     el_cursor(edit, (int)(line->lastchar - line->cursor));
     if (line->lastchar > line->buffer)
         el_deletestr(edit, (int)(line->lastchar - line->buffer));
-    fputs("^C", stdout);
+    fputs("^C\n", stdout);
     return CC_NEWLINE;
 }
 
@@ -150,7 +150,10 @@ static char *read_line(struct chat *chat, const char *prompt)
 
         chat->prompt = prompt;
         edited = el_gets(chat->edit, &count);
-        line = edited && count > 0 ? strdup(edited) : NULL;
+        if (chat->interrupted)
+            line = strdup("");
+        else if (edited && count > 0)
+            line = strdup(edited);
     } else {
         int r;
 

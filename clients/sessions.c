@@ -32,7 +32,7 @@ static void show_line(struct json_object *session)
 
     localtime_r(&used, &local);
     strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &local);
-    printf("%-32s  %s  %4" PRIu64 "  %-24s  ", text_of(session, "id"), date,
+    printf("%-32s  %s  %5" PRIu64 "  %-24s  ", text_of(session, "id"), date,
            number_of(session, "turns"), text_of(session, "model"));
     terminal_text(text_of(session, "title"), strlen(text_of(session, "title")));
     putchar('\n');
@@ -48,8 +48,8 @@ static int list(sd_bus *bus, const struct options *options)
         return status;
     sessions = bus_value(reply);
     if (!options->json && json_object_array_length(sessions) > 0)
-        printf("%s%-32s  %-16s  %4s  %-24s  %s%s\n", terminal_style(1, STYLE_BOLD), "ID", "USED",
-               "TURN", "MODEL", "TITLE", terminal_style(1, STYLE_PLAIN));
+        printf("%s%-32s  %-16s  %5s  %-24s  %s%s\n", terminal_style(1, STYLE_BOLD), "ID", "USED",
+               "TURNS", "MODEL", "TITLE", terminal_style(1, STYLE_PLAIN));
     for (size_t i = 0; i < json_object_array_length(sessions); i++) {
         struct json_object *session = json_object_array_get_idx(sessions, i);
 

@@ -39,13 +39,16 @@ char *tools_call_text(const char *name, struct json_object *arguments)
     return text;
 }
 
-static char *json_text(const char *key, struct json_object *value)
+/* {"error": "..."}, malloc */
+static char *error_text(const char *sentence)
 {
-    _cleanup_(bus_jsonp) struct json_object *object = json_object_new_object();
+    _cleanup_(bus_jsonp) struct json_object *string = json_object_new_string(sentence);
+    char *text = NULL;
 
-    json_object_object_add(object, key, value);
-    return strdup(json_object_to_json_string_ext(
-        object, JSON_C_TO_STRING_NOSLASHESCAPE | JSON_C_TO_STRING_SPACED));
+    if (asprintf(&text, "{\"error\": %s}",
+                 json_object_to_json_string_ext(string, JSON_C_TO_STRING_NOSLASHESCAPE)) < 0)
+        return NULL;
+    return text;
 }
 
 static char *answer_calculate(struct json_object *arguments)
@@ -57,9 +60,9 @@ static char *answer_calculate(struct json_object *arguments)
 
     if (!json_object_object_get_ex(arguments, "expr", &expr) &&
         !json_object_object_get_ex(arguments, "expression", &expr))
-        return json_text("error", json_object_new_string("calculate needs expr."));
+        return error_text("calculate needs expr");
     if (calculate(json_object_get_string(expr), result, &err) < 0)
-        return json_text("error", json_object_new_string(err.text));
+        return error_text(err.text);
     return asprintf(&text, "{\"result\": %s}", result) < 0 ? NULL : text;
 }
 
@@ -144,7 +147,7 @@ static char *answer_program(const char *program, const char *name, struct json_o
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return TAKE_PTR(text);
     snprintf(sentence, sizeof(sentence), "%.100s failed", name);
-    return json_text("error", json_object_new_string(sentence));
+    return error_text(sentence);
 }
 
 char *tools_answer(const struct options *options, const char *name, struct json_object *arguments)

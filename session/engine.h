@@ -27,10 +27,10 @@
 #define KEEP_ALIVE_FOREVER (-1)
 
 struct engine_config {
-    unsigned n_threads;          /* 0: one for each core */
-    uint64_t memory_max_bytes;   /* 0: what the machine has available */
-    int64_t keep_alive_sec;      /* after the last use; 0: at once; < 0: for ever */
-    size_t n_context;            /* of a session that names none */
+    unsigned n_threads;        /* 0: one for each core */
+    uint64_t memory_max_bytes; /* 0: what the machine has available */
+    int64_t keep_alive_sec;    /* after the last use; 0: at once; < 0: for ever */
+    size_t n_context;          /* of a session that names none */
     enum kv_type kv;
     size_t prefix_cache_bytes;   /* shared system prompts and tool lists */
     const char *state_directory; /* kept sessions live in sessions.db there; NULL: keep none */
@@ -39,7 +39,7 @@ struct engine_config {
 struct model_memory {
     bool loaded, loading;
     uint64_t memory_bytes;
-    int64_t expires_usec; /* CLOCK_REALTIME; 0: in use or not loaded; INT64_MAX: never */
+    int64_t expires_usec;    /* CLOCK_REALTIME; 0: in use or not loaded; INT64_MAX: never */
     struct error last_error; /* why the last load failed; ERROR_NONE after one that went well */
 };
 

@@ -8,6 +8,7 @@
  */
 
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -21,6 +22,12 @@
  */
 struct json_object *json_read(const char *text, enum json_type type, const char *what,
                               struct error *err);
+
+#define JSON_FLAGS (JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+
+/* Put a member, or an element: takes `value`. False when memory was short, or anything is NULL. */
+bool json_set(struct json_object *object, const char *key, struct json_object *value);
+bool json_append(struct json_object *array, struct json_object *value);
 
 /* One line, malloc; NULL when memory is short. */
 char *json_write(struct json_object *value);

@@ -41,9 +41,11 @@
 
 #include "session/engine.h"
 
-#define SESSIONS_MAX       256                /* open at once */
-#define SESSION_QUEUED_MAX 16                 /* turns waiting in one session */
-#define SESSION_TEXT_MAX   ((size_t)4 << 20)  /* bytes of one ask */
+#define SESSIONS_MAX        256               /* open at once */
+#define SESSION_QUEUED_MAX  16                /* turns waiting in one session */
+#define SESSION_TEXT_MAX    ((size_t)4 << 20) /* bytes of one ask, of a system prompt, of tools */
+#define SESSION_STOPS_MAX   16                /* stop strings of one ask */
+#define SESSION_CONTEXT_MIN 64                /* tokens */
 
 enum session_state { SESSION_IDLE, SESSION_QUEUED, SESSION_THINKING };
 
@@ -90,13 +92,13 @@ struct ask_part {
 };
 
 struct ask_options {
-    uint32_t max_tokens;      /* 0: what the context holds */
-    const char *const *stop;  /* NULL-terminated stop strings, or NULL */
-    const char *format;       /* JSON Schema of the answer as text; "" any JSON; NULL: free text */
-    bool constrain_tools;     /* calls are held to the tools' schemas (default of the bus: true) */
+    uint32_t max_tokens;     /* 0: what the context holds */
+    const char *const *stop; /* NULL-terminated stop strings, or NULL */
+    const char *format;      /* JSON Schema of the answer as text; "" any JSON; NULL: free text */
+    bool constrain_tools;    /* calls are held to the tools' schemas (default of the bus: true) */
     bool require_tool;
-    bool keep_thinking;       /* reasoning of earlier turns stays in the prompt */
-    const char *sampling;     /* JSON overrides for this turn, or NULL */
+    bool keep_thinking;   /* reasoning of earlier turns stays in the prompt */
+    const char *sampling; /* JSON overrides for this turn, or NULL */
 };
 
 struct session;
@@ -106,13 +108,14 @@ struct session *session_new(struct engine *engine, const struct session_options 
                             const struct session_sink *sink, void *userdata, struct error *err);
 
 /* Reopen a kept session. ERROR_INVALID_ARGUMENT for an unknown id, ERROR_BUSY while it is open. */
-struct session *session_open(struct engine *engine, const char *id,
-                             const struct session_sink *sink, void *userdata, struct error *err);
+struct session *session_open(struct engine *engine, const char *id, const struct session_sink *sink,
+                             void *userdata, struct error *err);
 
 /* Cancel its turns and free it; a kept one stays on disk unless `forget`. No event follows. */
 struct session *session_close(struct session *session, bool forget);
 
-const char *session_id(const struct session *session); /* 32 hex digits */
+const char *session_id(const struct session *session);            /* 32 hex digits */
+const char *session_title(const struct session *session);         /* "" before the first question */
 const struct model *session_model(const struct session *session); /* NULL: not there any more */
 enum session_state session_state(const struct session *session);
 size_t session_context_used(const struct session *session);

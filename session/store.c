@@ -423,8 +423,7 @@ static int run(struct store *store, sqlite3_stmt **ret, const char *sql, const c
 
 /* Inside a transaction. */
 static int write_rows(struct store *store, const struct kept_session *session,
-                      const struct kept_turn *turn, const char *usage, const char *messages,
-                      struct error *err)
+                      const struct kept_turn *turn, struct error *err)
 {
     _cleanup_(finalizep) sqlite3_stmt *put_session = NULL;
     _cleanup_(finalizep) sqlite3_stmt *put_turn = NULL;
@@ -436,7 +435,7 @@ static int write_rows(struct store *store, const struct kept_session *session,
             (int64_t)session->n_dropped, (int64_t)session->n_tokens, session->created_usec,
             now) != SQLITE_DONE ||
         run(store, &put_turn, put_turn_sql, "sisssi", session->id, (int64_t)turn->number,
-            turn->reason, usage, messages, now) != SQLITE_DONE)
+            turn->reason, turn->usage, turn->messages, now) != SQLITE_DONE)
         return store_fail(store, "save the turn in", err);
     return 0;
 }
@@ -444,14 +443,10 @@ static int write_rows(struct store *store, const struct kept_session *session,
 int store_put(struct store *store, const struct kept_session *session, const struct kept_turn *turn,
               const atomic_bool *closed, struct error *err)
 {
-    _cleanup_(freep) char *messages = json_write(turn->messages);
-    _cleanup_(freep) char *usage = json_write(turn->usage);
     _cleanup_(unlockp) pthread_mutex_t *lock = &store->lock;
     int result;
 
     pthread_mutex_lock(lock);
-    if (!messages || !usage)
-        return error_set(err, ERROR_NO_MEMORY, "There is not enough memory to save the turn.");
     if (atomic_load(closed))
         return -ECANCELED;
     result = ensure_open(store, true, err);
@@ -460,7 +455,7 @@ int store_put(struct store *store, const struct kept_session *session, const str
 
     if (sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
         return store_fail(store, "save the turn in", err);
-    result = write_rows(store, session, turn, usage, messages, err);
+    result = write_rows(store, session, turn, err);
     if (result < 0)
         return result;
     if (sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
@@ -580,19 +575,25 @@ int store_forget(struct store *store, const char *id, struct error *err)
     return 0;
 }
 
-static bool add(struct json_object *object, const char *key, struct json_object *value)
-{
-    if (value && json_object_object_add(object, key, value) == 0)
-        return true;
-    json_object_put(value);
-    return false;
-}
-
 static struct json_object *column_text(sqlite3_stmt *row, int column)
 {
     const char *text = (const char *)sqlite3_column_text(row, column);
 
     return text ? json_object_new_string(text) : NULL;
+}
+
+static struct json_object *list_entry(sqlite3_stmt *row)
+{
+    _cleanup_(json_putp) struct json_object *entry = json_object_new_object();
+
+    if (json_set(entry, "id", column_text(row, 0)) &&
+        json_set(entry, "title", column_text(row, 1)) &&
+        json_set(entry, "model", column_text(row, 2)) &&
+        json_set(entry, "turns", json_object_new_int64(sqlite3_column_int64(row, 3))) &&
+        json_set(entry, "created_usec", json_object_new_int64(sqlite3_column_int64(row, 4))) &&
+        json_set(entry, "used_usec", json_object_new_int64(sqlite3_column_int64(row, 5))))
+        return TAKE_PTR(entry);
+    return NULL;
 }
 
 struct json_object *store_list(struct store *store, struct error *err)
@@ -610,16 +611,7 @@ struct json_object *store_list(struct store *store, struct error *err)
 
         for (result = run(store, &row, list_sql, ""); result == SQLITE_ROW;
              result = sqlite3_step(row)) {
-            struct json_object *entry = json_object_new_object();
-
-            if (!add(entry, "id", column_text(row, 0)) ||
-                !add(entry, "title", column_text(row, 1)) ||
-                !add(entry, "model", column_text(row, 2)) ||
-                !add(entry, "turns", json_object_new_int64(sqlite3_column_int64(row, 3))) ||
-                !add(entry, "created_usec", json_object_new_int64(sqlite3_column_int64(row, 4))) ||
-                !add(entry, "used_usec", json_object_new_int64(sqlite3_column_int64(row, 5))) ||
-                json_object_array_add(list, entry) < 0) {
-                json_object_put(entry);
+            if (!json_append(list, list_entry(row))) {
                 error_set(err, ERROR_NO_MEMORY, "There is not enough memory to list the sessions.");
                 return NULL;
             }

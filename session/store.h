@@ -51,8 +51,8 @@ void kept_session_done(struct kept_session *kept);
 struct kept_turn {
     uint32_t number;
     const char *reason;
-    struct json_object *usage;    /* object */
-    struct json_object *messages; /* array: question, tool results, reply */
+    const char *usage;    /* JSON object */
+    const char *messages; /* JSON array: question, tool results, reply */
 };
 
 /*

@@ -47,6 +47,7 @@ struct chat_request {
     struct json_object *messages; /* array */
     struct json_object *tools;    /* array, or NULL */
     bool add_generation_prompt;
+    bool keep_thinking; /* of all earlier turns (keep_past_thinking, preserve_thinking) */
 };
 
 int chat_render(enum chat_form form, const struct chat_request *request, struct chat_prompt *ret,

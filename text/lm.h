@@ -14,7 +14,8 @@
 #include "text/constraint.h"
 #include "text/sampler.h"
 
-#define LM_PREFILL_CHUNK 512
+#define LM_PREFILL_CHUNK    512
+#define GENERATION_STEP_MAX 8 /* tokens of one step of generation */
 
 struct lm {
     struct lfm2_model *model;
@@ -26,6 +27,11 @@ struct lm {
     struct pool *pool; /* borrowed */
     struct gguf *gguf; /* kept open only when precise */
     size_t memory_bytes;
+    /* of one call at a time */
+    struct arena arena;
+    float *rows;   /* [LM_PREFILL_CHUNK][H] */
+    float *hidden; /* [LM_PREFILL_CHUNK][H] */
+    float *logits; /* [GENERATION_STEP_MAX][V] */
 };
 
 /* Bytes of memory that loading takes (weights, workspace), from the file's header alone. */
@@ -53,8 +59,9 @@ const uint32_t *sequence_ids(const struct sequence *sequence);
 size_t sequence_rewind(struct sequence *sequence, const uint32_t *ids, size_t n);
 
 /*
- * Feed at most LM_PREFILL_CHUNK tokens. *ret_logits (may be NULL) are those after the last token,
- * valid until the next call on this lm. Returns 0, -EOVERFLOW, -ECANCELED.
+ * Feed 1 to LM_PREFILL_CHUNK tokens. *ret_logits (may be NULL) are those after the last token,
+ * valid until the next call on this lm. Returns 0; -EINVAL for an id that the model does not have,
+ * -EOVERFLOW, -ECANCELED: then the state is as before.
  */
 int sequence_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
                   const atomic_bool *cancel, float **ret_logits);
@@ -101,7 +108,6 @@ struct generation *generation_free(struct generation *generation);
  * One pass over the weights. ids gets the new tokens (1, or more when a draft was right), at most
  * GENERATION_STEP_MAX. Returns their number (0 once stopped), or -ECANCELED.
  */
-#define GENERATION_STEP_MAX 8
 int generation_next(struct generation *generation, uint32_t ids[GENERATION_STEP_MAX],
                     const atomic_bool *cancel);
 enum generation_stop generation_stopped(const struct generation *generation);

@@ -16,6 +16,7 @@ import random
 import torch
 
 import data
+import export_gguf
 import tokenizer as tokens
 from lfm2 import LFM2, Config
 
@@ -147,12 +148,11 @@ def figures(model, vocabulary, made, show=0):
 
 def sample(made, each, seed):
     """Lines for the engine's test: one reply each, taken from the same items as the figures."""
-    rng, lines = random.Random(f"{seed}/sample"), []
+    rng, lines, conversations = random.Random(f"{seed}/sample"), [], []
     for name, cells in made.items():
         flat = [(cell, c) for cell, group in cells.items() for c in group]
         for cell, (messages, where) in rng.sample(flat, min(each, len(flat))):
-            ends = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-            end = rng.choice(ends)
+            end = rng.choice([i for i, m in enumerate(messages) if m["role"] == "assistant"])
             system = where.system()
             before = ([{"role": "system", "content": system}] if system else []) + messages[:end]
             line = {"split": name, "intent": cell, "messages": before,
@@ -160,7 +160,22 @@ def sample(made, each, seed):
             if where.tools is not None:
                 line["tools"] = [t["name"] for t in where.tool_list()]
             lines.append(line)
-    return lines
+            conversations.append((messages[:end + 1], where))
+    return lines, conversations
+
+
+def write_sample(model, vocabulary, made, folder, seed, each=56):
+    """core.jsonl and, beside the folder, what this model reaches on exactly these lines."""
+    lines, conversations = sample(made, each, seed)
+    right, total = collections.Counter(), collections.Counter()
+    for line, replies in zip(lines, judged(model, vocabulary, conversations)):
+        total[line["split"]] += 1
+        right[line["split"]] += replies[-1]
+    (folder / "core.jsonl").write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    (folder.parent / "lfmd-core.json").write_text(json.dumps(
+        {s: {"n": total[s], "exact": round(100 * right[s] / total[s], 1)} for s in total},
+        indent=1) + "\n")
 
 
 def main():
@@ -173,10 +188,14 @@ def main():
     p.add_argument("--show", type=int, default=0, help="print that many wrong replies")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--json", help="write the figures here")
-    p.add_argument("--sample", help="write the engine's test items here, as JSON lines")
+    p.add_argument("--sample", type=pathlib.Path,
+                   help="folder for the engine test (core.jsonl; lfmd-core.json beside it)")
+    p.add_argument("--kind", choices=export_gguf.KINDS, default="q8_0",
+                   help="weights as a file of this kind holds them")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     model, saved = load_model(args.checkpoint)
+    model = export_gguf.rounded(model, args.kind)
     vocabulary = tokens.load(pathlib.Path(args.tokenizer))
     made, dropped = items(args.count, args.seed, trained_texts(args.leak, args.seed))
     out = figures(model, vocabulary, made, args.show)
@@ -187,11 +206,10 @@ def main():
         state = saved["state"]
         pathlib.Path(args.json).write_text(json.dumps({
             "steps": state["step"], "tokens": state["tokens"], "targets": state["targets"],
-            "cpu_seconds": round(state["cpu"]), "dropped": dict(dropped), "splits": out}, indent=1))
+            "cpu_seconds": round(state["cpu"]), "kind": args.kind, "dropped": dict(dropped), "splits": out}, indent=1))
     if args.sample:
-        lines = sample(made, 55, args.seed)
-        pathlib.Path(args.sample).write_text(
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        args.sample.mkdir(parents=True, exist_ok=True)
+        write_sample(model, vocabulary, made, args.sample, args.seed)
 
 
 if __name__ == "__main__":

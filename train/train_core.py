@@ -7,9 +7,13 @@ run directory of its own and lets the rate fall linearly to 2 %:
     python train/train_core.py --run RUN --steps 12000
     python train/train_core.py --run FINAL --branch RUN/last.pt --cooldown 3000
 
-Every checkpoint holds all that the run depends on (weights, optimiser, step, position in the data,
-generators of random numbers), so a killed run continues where it was when the same command is
-given again. The data is a function of the seed and the pool's number alone.
+Every checkpoint holds all that the run depends on (weights, optimiser, step, position in the data),
+so a killed run continues where it was when the same command is given again. The data is a function
+of the seed and the pool's number alone.
+
+A small network gains little from the threads of one process: every worker is a process with one
+thread and a copy of the network, takes its own share of each step's batches, and the gradients are
+added up. All workers then make the same update.
 """
 
 import argparse
@@ -18,10 +22,13 @@ import os
 import pathlib
 import random
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import circuit
@@ -29,10 +36,11 @@ import data
 import tokenizer as tokens
 from lfm2 import LFM2, Config
 
-BATCH_TOKENS = 1536
+BATCH_TOKENS = 1024  # of one worker
+LENGTH_STEP = 8  # row lengths are multiples of it: few shapes, few kernels to prepare
 POOL = 1200  # dialogues drawn, sorted by length and cut into batches at a time
 WARMUP = 60
-RAW_ROWS, RAW_LENGTH, RAW_LIMIT, RAW_DONE = 8, 192, 400, 0.15
+RAW_ROWS, RAW_LENGTH, RAW_LIMIT, RAW_DONE = 5, 192, 400, 0.15
 
 
 def batches_of(vocabulary, seed, pool):
@@ -45,7 +53,7 @@ def batches_of(vocabulary, seed, pool):
     rows.sort(key=lambda row: len(row[0]))
     batches = []
     while rows:
-        longest = len(rows[-1][0])
+        longest = -(-len(rows[-1][0]) // LENGTH_STEP) * LENGTH_STEP
         taken = rows[-max(1, BATCH_TOKENS // longest):]
         del rows[-len(taken):]
         ids = torch.zeros(len(taken), longest, dtype=torch.long)
@@ -64,7 +72,6 @@ class Run:
         self.dir = pathlib.Path(args.run)
         self.dir.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(args.seed)
-        self.rng = random.Random(args.seed)
         self.vocabulary = tokens.load(pathlib.Path(args.tokenizer))
         cfg = Config(vocab=self.vocabulary.get_vocab_size(), **json.loads(args.config))
         self.model = LFM2(cfg)
@@ -75,13 +82,17 @@ class Run:
             [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
             lr=args.rate, betas=(0.9, 0.98), fused=True)
         self.state = {"stage": "raw", "step": 0, "tokens": 0, "targets": 0, "pool": 0, "batch": 0,
-                      "loss": None, "cpu": 0.0, "cooled": 0, "raw_steps": 0}
+                      "loss": None, "cpu": 0.0, "cooled": 0}
         source = self.dir / "last.pt"
         if not source.exists() and args.branch:
             source = pathlib.Path(args.branch)
         if source.exists():
             self.load(source)
         self.stop = False
+        self.rank, self.workers = int(os.environ.get("TRAIN_RANK", 0)), args.workers
+        if self.workers > 1:
+            dist.init_process_group("gloo", init_method=f"file://{args.meet}", rank=self.rank,
+                                    world_size=self.workers)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.interrupt)
 
@@ -93,47 +104,53 @@ class Run:
         self.model.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.state.update(saved["state"])
-        self.rng.setstate(saved["rng"])
-        torch.set_rng_state(saved["torch_rng"])
         print(f"continuing from {path} at step {self.state['step']}", flush=True)
 
     def save(self):
         part = self.dir / "last.pt.part"
         torch.save({"config": self.model.cfg.to_dict(), "args": vars(self.args),
                     "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
-                    "state": dict(self.state), "rng": self.rng.getstate(),
-                    "torch_rng": torch.get_rng_state()}, part)
+                    "state": dict(self.state)}, part)
         os.replace(part, self.dir / "last.pt")
 
     def learn(self, ids, marks, factor):
+        """One step: this worker's batch, then everybody's gradients over everybody's targets."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.args.rate * factor
         wanted = marks[:, 1:]
         with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
             states = self.model.hidden(ids[:, :-1])[wanted]
             logits = self.model.logits(states)
-        loss = F.cross_entropy(logits.float(), ids[:, 1:][wanted])
+        loss = F.cross_entropy(logits.float(), ids[:, 1:][wanted], reduction="sum")
         self.optimiser.zero_grad()
         loss.backward()
+        grads = [p.grad for p in self.model.parameters()]
+        shared = torch.cat([g.flatten() for g in grads] + [torch.tensor(
+            [loss.item(), float(wanted.sum()), float(ids.numel()), float(self.stop)])])
+        if self.workers > 1:
+            dist.all_reduce(shared)
+        total, targets, count, stop = shared[-4:].tolist()
+        self.stop = stop > 0
+        torch._foreach_copy_(grads, [v.view_as(g) for g, v in zip(grads, torch.split(
+            shared[:-4] / targets, [g.numel() for g in grads]))])
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
-        state, value = self.state, loss.item()
+        state, value = self.state, total / targets
         state["loss"] = value if state["loss"] is None else 0.98 * state["loss"] + 0.02 * value
         state["step"] += 1
-        state["tokens"] += ids.numel()
-        state["targets"] += int(wanted.sum())
-        return value
+        state["tokens"] += int(count)
+        state["targets"] += int(targets)
 
     def raw_recall(self):
         """Stage 0: the circuit is settled when random lists are looked up almost without error."""
         state = self.state
         low = len(tokens.SPECIALS)
         while state["stage"] == "raw":
-            ids, marks = circuit.raw_batch(self.rng, low, self.model.cfg.vocab, RAW_ROWS,
-                                           RAW_LENGTH, tokens.SPECIALS.index("<|startoftext|>"))
+            rng = random.Random(f"{self.args.seed}/raw {state['step']}/{self.rank}")
+            ids, marks = circuit.raw_batch(rng, low, self.model.cfg.vocab, RAW_ROWS, RAW_LENGTH,
+                                           tokens.SPECIALS.index("<|startoftext|>"))
             self.learn(ids, marks, min(1.0, (state["step"] + 1) / WARMUP))
-            state["raw_steps"] += 1
-            if state["raw_steps"] >= RAW_LIMIT or state["loss"] < RAW_DONE:
+            if state["step"] >= RAW_LIMIT or state["loss"] < RAW_DONE:
                 state.update(stage="dialogues", loss=None)
             if self.tick():
                 return
@@ -145,7 +162,12 @@ class Run:
         done = self.state["cooled"] / self.args.cooldown
         if self.args.deadline:  # the branch never takes longer than it is given
             begun = self.state.setdefault("cooling_since", time.time())
-            done = max(done, (time.time() - begun) / max(1, self.args.deadline - begun))
+            late = (time.time() - begun) / max(1, self.args.deadline - begun)
+            if self.workers > 1:  # one clock for all
+                told = torch.tensor([late], dtype=torch.float64)
+                dist.broadcast(told, 0)
+                late = told.item()
+            done = max(done, late)
         return None if done >= 1 else max(0.02, 1 - 0.98 * done)
 
     def dialogues(self):
@@ -153,12 +175,12 @@ class Run:
         state = self.state
         while not self.stop:
             pool = batches_of(self.vocabulary, self.args.seed, state["pool"])
-            while state["batch"] < len(pool):
+            while state["batch"] + self.workers <= len(pool):
                 factor = self.factor()
                 if factor is None:
                     return
-                self.learn(*pool[state["batch"]], factor)
-                state["batch"] += 1
+                self.learn(*pool[state["batch"] + self.rank], factor)
+                state["batch"] += self.workers
                 state["cooled"] += 1 if self.args.cooldown else 0
                 if self.tick():
                     return
@@ -167,7 +189,9 @@ class Run:
     def tick(self):
         """Log lines and checkpoints; true when the run was asked to stop."""
         now, state = time.time(), self.state
-        state["cpu"] += time.process_time() - self.cpu
+        if self.rank:
+            return self.stop
+        state["cpu"] += self.workers * (time.process_time() - self.cpu)
         self.cpu = time.process_time()
         if state["step"] % 50 == 0:
             print(f"{time.strftime('%H:%M:%S')} {state['stage']} step {state['step']} "
@@ -181,12 +205,15 @@ class Run:
     def go(self):
         self.saved, self.cpu = time.time(), time.process_time()
         size = sum(p.numel() for p in self.model.parameters())
-        print(f"{size} parameters, vocabulary {self.model.cfg.vocab}", flush=True)
+        if not self.rank:
+            print(f"{size} parameters, vocabulary {self.model.cfg.vocab}", flush=True)
         self.model.train()
         if self.state["stage"] == "raw":
             self.raw_recall()
         if not self.stop:
             self.dialogues()
+        if self.rank:
+            return
         self.save()
         print(f"ended at step {self.state['step']}: {json.dumps(self.state)}", flush=True)
 
@@ -199,15 +226,26 @@ def main():
     p.add_argument("--steps", type=int, default=12000, help="end of the constant phase")
     p.add_argument("--rate", type=float, default=2.5e-3)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     p.add_argument("--float32", action="store_true", help="no bf16 products")
     p.add_argument("--branch", help="checkpoint that a new run directory starts from")
     p.add_argument("--cooldown", type=int, default=0, help="steps until the rate has fallen to 2 %%")
     p.add_argument("--deadline", type=float, help="unix time at which the cooldown ends early")
     p.add_argument("--save-seconds", type=float, default=120)
+    p.add_argument("--meet", help=argparse.SUPPRESS)  # file where the workers find each other
     args = p.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
+    others = []
+    if args.workers > 1 and not args.meet:
+        tokens.load(pathlib.Path(args.tokenizer))  # made once, before several look for it
+        args.meet = tempfile.mktemp(prefix="train-core-")
+        for rank in range(1, args.workers):
+            others.append(subprocess.Popen(
+                [sys.executable] + sys.argv + ["--meet", args.meet],
+                env=dict(os.environ, TRAIN_RANK=str(rank))))
     Run(args).go()
+    for other in others:
+        other.wait()
 
 
 if __name__ == "__main__":

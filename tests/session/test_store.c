@@ -92,7 +92,9 @@ static int put_padded(struct store *store, unsigned session, uint32_t turn, size
         .last_turn = turn,
         .created_usec = 1000000,
     };
-    struct kept_turn row = {.number = turn, .reason = "stop"};
+    struct kept_turn row = {.number = turn, .reason = "stop", .usage = "{}"};
+    struct json_object *messages = json_object_new_array();
+    _cleanup_(freep) char *messages_text = NULL;
     struct json_object *message = json_object_new_object();
     _cleanup_(freep) char *text = malloc(n_padding + 32);
     int result;
@@ -102,12 +104,10 @@ static int put_padded(struct store *store, unsigned session, uint32_t turn, size
     snprintf(text + n_padding, 32, "question %u", turn);
     json_object_object_add(message, "role", json_object_new_string("user"));
     json_object_object_add(message, "content", json_object_new_string(text));
-    row.messages = json_object_new_array();
-    json_object_array_add(row.messages, message);
-    row.usage = json_object_new_object();
+    json_object_array_add(messages, message);
+    row.messages = messages_text = json_write(messages);
+    json_object_put(messages);
     result = store_put(store, &kept, &row, closed, err);
-    json_object_put(row.messages);
-    json_object_put(row.usage);
     return result;
 }
 

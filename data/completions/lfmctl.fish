@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: MIT
+function __lfmctl_ids
+    lfmctl --quiet --json $argv 2>/dev/null | string match -rg '"[Ii]d": *"([^"]*)"'
+end
+set -l verbs ask chat sessions models pull ps status help
+complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
+complete -c lfmctl -f -n '__fish_seen_subcommand_from models' -a 'list pull verify remove load unload'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from models pull' -a '(__lfmctl_ids models --all)'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from sessions' -a 'list show remove (__lfmctl_ids sessions)'
+complete -c lfmctl -s m -l model -x -a '(__lfmctl_ids models)' -d 'which model'
+complete -c lfmctl -s S -l session -x -a '(__lfmctl_ids sessions)' -d 'kept session'
+complete -c lfmctl -s s -l system -x -d 'instructions'
+complete -c lfmctl -l tools -r -d 'tool list'
+complete -c lfmctl -l tool-command -r -d 'answers calls'
+complete -c lfmctl -l format -r -d 'JSON Schema'
+complete -c lfmctl -s n -l max-tokens -x -d 'length of the answer'
+complete -c lfmctl -l color -x -a 'auto always never'
+for option in title stop context temperature top-p min-p top-k seed
+    complete -c lfmctl -l $option -x
+end
+for option in no-tools dry-run-tools no-clock keep background json stats thinking version
+    complete -c lfmctl -l $option
+end
+complete -c lfmctl -s a -l all
+complete -c lfmctl -s q -l quiet
+complete -c lfmctl -s h -l help

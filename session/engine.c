@@ -1,0 +1,866 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The engine thread and its models. See internal.h for who may touch what.
+ */
+
+#include "session/engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "session/internal.h"
+#include "session/memory.h"
+
+#define SLICE_USEC        250000             /* of a turn that is alone */
+#define SLICE_SHARED_USEC 50000              /* of one that others wait for, or may */
+#define LOAD_USEC_MAX     INT64_C(600000000) /* a load that takes longer hangs */
+#define DISPATCH_MAX      256                /* events of one engine_dispatch() */
+
+struct load_job {
+    struct job job;
+    char *id, *path;
+};
+
+struct configure_job {
+    struct job job;
+    struct engine_config config;
+};
+
+static int64_t clock_of(clockid_t id)
+{
+    struct timespec now;
+
+    clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t clock_usec(void)
+{
+    return clock_of(CLOCK_MONOTONIC);
+}
+
+struct event *event_new(enum event_type type, size_t length)
+{
+    struct event *event = calloc(1, sizeof(*event) + length + 1);
+
+    if (event) {
+        event->type = type;
+        event->length = length;
+    }
+    return event;
+}
+
+struct event *event_free(struct event *event)
+{
+    if (event)
+        free(event->messages);
+    free(event);
+    return NULL;
+}
+
+int buffer_add(struct buffer *buffer, const char *text, size_t length)
+{
+    if (buffer->capacity - buffer->length <= length) {
+        const size_t capacity = MAX(2 * buffer->capacity, buffer->length + length + 64);
+        char *grown = realloc(buffer->text, capacity);
+
+        if (!grown)
+            return -ENOMEM;
+        buffer->text = grown;
+        buffer->capacity = capacity;
+    }
+    memcpy(buffer->text + buffer->length, text, length);
+    buffer->length += length;
+    buffer->text[buffer->length] = '\0';
+    return 0;
+}
+
+void buffer_done(struct buffer *buffer)
+{
+    free(buffer->text);
+    *buffer = (struct buffer){0};
+}
+
+/* --- models and sequences in memory (engine thread) ------------------------------------------ */
+
+/* Turns that use it or are going to. */
+static bool is_wanted(const struct engine *engine, const struct loaded_model *model)
+{
+    const struct turn *turn;
+
+    TAILQ_FOREACH(turn, &engine->turns, link)
+    if (strcmp(turn->model_id, model->id) == 0)
+        return true;
+    return false;
+}
+
+static bool is_worked_on(const struct engine *engine, const struct loaded_model *model)
+{
+    const struct turn *turn;
+
+    TAILQ_FOREACH(turn, &engine->turns, link)
+    if (turn->model == model)
+        return true;
+    return false;
+}
+
+/* When it is unloaded, monotonic: 0 while wanted, INT64_MAX never. */
+static int64_t expiry(const struct engine *engine, const struct loaded_model *model)
+{
+    if (is_wanted(engine, model))
+        return 0;
+    if (model->keep_alive_sec < 0 || model->keep_alive_sec > INT64_MAX / 2000000)
+        return INT64_MAX;
+    return model->used_usec + model->keep_alive_sec * 1000000;
+}
+
+static void tell_memory(struct engine *engine, const char *id, const struct model_memory *memory,
+                        bool answers_job)
+{
+    struct event *event = event_new(EVENT_MODEL, strlen(id));
+
+    if (!event) {
+        log_error("There is not enough memory to tell the state of a model.");
+        return;
+    }
+    memcpy(event->text, id, event->length);
+    event->memory = *memory;
+    event->answers_job = answers_job;
+    queue_push(&engine->events, &event->node);
+}
+
+static void tell_loaded(struct engine *engine, struct loaded_model *model, bool answers_job)
+{
+    const int64_t expires = expiry(engine, model);
+    struct model_memory memory = {
+        .loaded = true,
+        .memory_bytes = model->memory_bytes,
+        .expires_usec = expires,
+    };
+
+    if (expires == model->told_expires && !answers_job)
+        return;
+    model->told_expires = expires;
+    if (expires > 0 && expires < INT64_MAX)
+        memory.expires_usec = expires - clock_usec() + clock_of(CLOCK_REALTIME);
+    tell_memory(engine, model->id, &memory, answers_job);
+}
+
+static void drop_sequence(struct session *session)
+{
+    if (!session->sequence)
+        return;
+    session->sequence = sequence_free(session->sequence);
+    session->sequence_bytes = 0;
+    session->model = NULL;
+    LIST_REMOVE(session, sequence_link);
+}
+
+static void unload(struct engine *engine, struct loaded_model *model, bool answers_job)
+{
+    const struct model_memory memory = {0};
+    struct session *session, *next;
+
+    for (session = LIST_FIRST(&engine->with_sequence); session; session = next) {
+        next = LIST_NEXT(session, sequence_link);
+        if (session->model == model)
+            drop_sequence(session);
+    }
+    TAILQ_REMOVE(&engine->loaded, model, link);
+    prefix_cache_free(model->cache);
+    lm_free(model->lm);
+    log_write(LOG_INFO, &(struct log_fields){.model = model->id}, "The model %s is unloaded.",
+              model->id);
+    tell_memory(engine, model->id, &memory, answers_job);
+    free(model->id);
+    free(model->path);
+    free(model);
+    malloc_trim(0);
+}
+
+/* Bytes that may still be taken. What is planned but not touched yet counts as taken. */
+static uint64_t room_left(const struct engine *engine)
+{
+    const struct loaded_model *model;
+    const struct session *session;
+    uint64_t planned = 0, untouched = 0, left = memory_available();
+
+    TAILQ_FOREACH(model, &engine->loaded, link)
+    planned += model->memory_bytes + engine->now.prefix_cache_bytes;
+    LIST_FOREACH(session, &engine->with_sequence, sequence_link)
+    {
+        const size_t n_context = sequence_n_context(session->sequence);
+
+        planned += session->sequence_bytes;
+        untouched +=
+            session->sequence_bytes / n_context * (n_context - sequence_n(session->sequence));
+    }
+    left -= MIN(left, untouched);
+    if (engine->now.memory_max_bytes) {
+        const uint64_t limit = engine->now.memory_max_bytes;
+
+        left = MIN(left, limit - MIN(limit, planned));
+    }
+    return left;
+}
+
+/* Give back what was unused for longest; false: everything is in use. */
+static bool make_some_room(struct engine *engine, const struct turn *turn)
+{
+    struct session *oldest_session = NULL, *session;
+    struct loaded_model *oldest_model = NULL, *model;
+
+    LIST_FOREACH(session, &engine->with_sequence, sequence_link)
+    if ((!session->active || !session->active->model) && (!turn || session != turn->session) &&
+        (!oldest_session || session->used_usec < oldest_session->used_usec))
+        oldest_session = session;
+    TAILQ_FOREACH(model, &engine->loaded, link)
+    if (!is_worked_on(engine, model) &&
+        (!oldest_model || model->used_usec < oldest_model->used_usec))
+        oldest_model = model;
+    if (oldest_session && (!oldest_model || oldest_session->used_usec <= oldest_model->used_usec))
+        drop_sequence(oldest_session);
+    else if (oldest_model)
+        unload(engine, oldest_model, false);
+    else
+        return false;
+    return true;
+}
+
+/* 0; -EAGAIN when other turns hold it; or a refusal with the figures. */
+static int make_room(struct engine *engine, uint64_t bytes, const struct turn *turn,
+                     const char *what, const char *id, struct error *err)
+{
+    char need[MEMORY_TEXT_MAX], have[MEMORY_TEXT_MAX], limit[MEMORY_TEXT_MAX];
+    const struct turn *other;
+    uint64_t left;
+
+    while ((left = room_left(engine)) < bytes && make_some_room(engine, turn))
+        ;
+    if (left >= bytes)
+        return 0;
+    if (turn)
+        TAILQ_FOREACH(other, &engine->turns, link)
+    if (other != turn && other->model)
+        return -EAGAIN;
+    memory_text(bytes, need);
+    memory_text(left, have);
+    if (engine->now.memory_max_bytes)
+        return error_set(err, ERROR_NO_MEMORY,
+                         "%s %s needs %s of memory, and %s can be had; the limit of the "
+                         "configuration is %s.",
+                         what, id, need, have, memory_text(engine->now.memory_max_bytes, limit));
+    return error_set(err, ERROR_NO_MEMORY,
+                     "%s %s needs %s of memory, and %s is available on this machine.", what, id,
+                     need, have);
+}
+
+static struct loaded_model *find_loaded(struct engine *engine, const char *id, const char *path)
+{
+    struct loaded_model *model;
+
+    TAILQ_FOREACH(model, &engine->loaded, link)
+    if (strcmp(model->id, id) == 0 && strcmp(model->path, path) == 0)
+        return model;
+    return NULL;
+}
+
+static int read_model(struct engine *engine, struct loaded_model *model, struct error *err)
+{
+    int result = 0;
+
+    if (!engine->pool && !(engine->pool = pool_new(engine->now.n_threads, err)))
+        return error_errno(err->code);
+    atomic_store(&engine->loading_usec, clock_usec());
+    model->lm = lm_load(model->path, false, engine->pool, err);
+    atomic_store(&engine->loading_usec, 0);
+    if (!model->lm)
+        return error_errno(err->code);
+    model->memory_bytes = model->lm->memory_bytes;
+    model->cache = prefix_cache_new(engine->now.prefix_cache_bytes);
+    if (!model->cache)
+        result = error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a model.");
+    return result;
+}
+
+/* Returns as make_room(). */
+static int load(struct engine *engine, const char *id, const char *path, const struct turn *turn,
+                struct loaded_model **ret, struct error *err)
+{
+    struct loaded_model *model;
+    size_t bytes;
+    int result = lm_plan(path, false, &bytes, err);
+
+    if (result == 0)
+        result = make_room(engine, (uint64_t)bytes + engine->now.prefix_cache_bytes, turn,
+                           "The model", id, err);
+    if (result < 0)
+        return result;
+    model = calloc(1, sizeof(*model));
+    if (!model || !(model->id = strdup(id)) || !(model->path = strdup(path))) {
+        result = error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a model.");
+    } else {
+        tell_memory(engine, id, &(struct model_memory){.loading = true}, false);
+        result = read_model(engine, model, err);
+    }
+    if (result < 0) {
+        if (model) {
+            lm_free(model->lm);
+            free(model->id);
+            free(model->path);
+        }
+        free(model);
+        return result;
+    }
+    model->keep_alive_sec = engine->now.keep_alive_sec;
+    model->used_usec = clock_usec();
+    model->told_expires = -1;
+    TAILQ_INSERT_TAIL(&engine->loaded, model, link);
+    log_write(LOG_INFO, &(struct log_fields){.model = id}, "The model %s is loaded.", id);
+    *ret = model;
+    return 0;
+}
+
+/* Load failures are also told as the state of the model. */
+static int load_and_tell(struct engine *engine, const char *id, const char *path,
+                         const struct turn *turn, struct loaded_model **ret, struct error *err)
+{
+    const int result = load(engine, id, path, turn, ret, err);
+
+    if (result < 0 && result != -EAGAIN)
+        tell_memory(engine, id, &(struct model_memory){.last_error = *err}, turn == NULL);
+    return result;
+}
+
+int engine_use_model(struct engine *engine, struct turn *turn, struct error *err)
+{
+    struct loaded_model *model = find_loaded(engine, turn->model_id, turn->model_path);
+
+    if (!model) {
+        const int64_t start = clock_usec();
+        const int result =
+            load_and_tell(engine, turn->model_id, turn->model_path, turn, &model, err);
+
+        if (result < 0)
+            return result;
+        turn->load_usec = clock_usec() - start;
+    }
+    turn->model = model;
+    model->used_usec = clock_usec();
+    model->keep_alive_sec = turn->keep_alive_sec;
+    tell_loaded(engine, model, false);
+    return 0;
+}
+
+int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err)
+{
+    struct session *session = turn->session;
+    struct loaded_model *model = turn->model;
+    const size_t n_context = MIN(session->n_context, model->lm->model->hparams.n_context);
+    size_t bytes;
+    int result;
+
+    if (session->sequence && session->model != model)
+        drop_sequence(session);
+    session->used_usec = clock_usec();
+    if (session->sequence)
+        return 0;
+    bytes = lfm2_state_plan(model->lm->model, n_context, engine->now.kv);
+    result = make_room(engine, bytes, turn, "The context of a session of", model->id, err);
+    if (result < 0)
+        return result;
+    session->sequence = sequence_new(model->lm, n_context, engine->now.kv, err);
+    if (!session->sequence)
+        return error_errno(err->code);
+    sequence_use_cache(session->sequence, model->cache);
+    session->sequence_bytes = bytes;
+    session->model = model;
+    LIST_INSERT_HEAD(&engine->with_sequence, session, sequence_link);
+    return 0;
+}
+
+/* Unload what has expired; returns when the next one does. */
+static int64_t expire(struct engine *engine)
+{
+    int64_t next_expiry = INT64_MAX;
+    const int64_t now = clock_usec();
+    struct loaded_model *model, *next;
+
+    for (model = TAILQ_FIRST(&engine->loaded); model; model = next) {
+        const int64_t expires = expiry(engine, model);
+
+        next = TAILQ_NEXT(model, link);
+        if (expires == 0)
+            continue;
+        if (expires <= now)
+            unload(engine, model, false);
+        else
+            next_expiry = MIN(next_expiry, expires);
+    }
+    return next_expiry;
+}
+
+/* --- turns (engine thread) ------------------------------------------------------------------- */
+
+/* The turn's work is over, or not wanted any more. Its last event may free it at any time. */
+static void forget_turn(struct engine *engine, struct turn *turn)
+{
+    struct turn *other;
+
+    TAILQ_REMOVE(&engine->turns, turn, link);
+    if (turn->session->active == turn)
+        turn->session->active = NULL;
+    TAILQ_FOREACH(other, &engine->turns, link)
+    other->waiting_for_memory = false;
+}
+
+static bool is_first_of_session(const struct engine *engine, const struct turn *turn)
+{
+    const struct turn *other;
+
+    if (turn->session->active)
+        return turn->session->active == turn;
+    TAILQ_FOREACH(other, &engine->turns, link)
+    if (other->session == turn->session)
+        return other == turn;
+    return false;
+}
+
+static bool is_runnable(const struct engine *engine, struct turn *turn)
+{
+    return !turn->waiting_for_memory && !atomic_load(&turn->hold) &&
+           is_first_of_session(engine, turn);
+}
+
+/* The turn that is served next, and whether others of its kind want to be. */
+static struct turn *choose_turn(struct engine *engine, bool *ret_shared)
+{
+    struct turn *chosen = NULL, *turn;
+
+    *ret_shared = false;
+    TAILQ_FOREACH(turn, &engine->turns, link)
+    if (atomic_load(&turn->cancel))
+        return turn;
+    for (unsigned background = 0; background < 2 && !chosen; background++) {
+        TAILQ_FOREACH(turn, &engine->turns, link)
+        {
+            if (turn->session->background != background || !is_runnable(engine, turn))
+                continue;
+            if (chosen)
+                *ret_shared = true;
+            else
+                chosen = turn;
+        }
+        /* An interactive question may come at any time, and should not wait long. */
+        *ret_shared = *ret_shared || background;
+    }
+    return chosen;
+}
+
+static void serve(struct engine *engine, struct turn *turn, bool shared)
+{
+    struct loaded_model *model;
+
+    if (!atomic_load(&turn->cancel))
+        turn->session->active = turn;
+    if (!turn_work(turn, shared ? SLICE_SHARED_USEC : SLICE_USEC)) {
+        TAILQ_REMOVE(&engine->turns, turn, link);
+        TAILQ_INSERT_TAIL(&engine->turns, turn, link);
+        return;
+    }
+    /* turn_work() has put the last event aside until everything here is done with the turn. */
+    model = turn->model;
+    forget_turn(engine, turn);
+    turn_release(turn);
+    if (model) {
+        model->used_usec = clock_usec();
+        turn->session->used_usec = model->used_usec;
+        tell_loaded(engine, model, false);
+    }
+    queue_push(&engine->events, &turn->last->node);
+}
+
+/* --- jobs (engine thread) -------------------------------------------------------------------- */
+
+static void close_session(struct engine *engine, struct session *session)
+{
+    struct turn *turn, *next;
+
+    for (turn = TAILQ_FIRST(&engine->turns); turn; turn = next) {
+        next = TAILQ_NEXT(turn, link);
+        if (turn->session != session)
+            continue;
+        if (turn->model)
+            turn->model->used_usec = clock_usec();
+        forget_turn(engine, turn);
+        turn_release(turn);
+    }
+    if (session->model) {
+        struct loaded_model *model = session->model;
+
+        drop_sequence(session);
+        tell_loaded(engine, model, false);
+    }
+    queue_push(&engine->events, &session->closed_event->node);
+}
+
+static void take_load(struct engine *engine, struct load_job *job)
+{
+    struct loaded_model *model = find_loaded(engine, job->id, job->path);
+    struct error err = ERROR_INIT;
+
+    if (model || load_and_tell(engine, job->id, job->path, NULL, &model, &err) == 0) {
+        model->used_usec = clock_usec();
+        tell_loaded(engine, model, true);
+    }
+}
+
+static void take_unload(struct engine *engine, struct load_job *job)
+{
+    struct loaded_model *model;
+
+    TAILQ_FOREACH(model, &engine->loaded, link)
+    if (strcmp(model->id, job->id) == 0 && !is_worked_on(engine, model))
+        break;
+    if (model)
+        unload(engine, model, true);
+    else
+        tell_memory(engine, job->id, &(struct model_memory){0}, true);
+}
+
+static void load_job_free(struct load_job *job)
+{
+    free(job->id);
+    free(job->path);
+    free(job);
+}
+
+static void take_jobs(struct engine *engine)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(&engine->jobs))) {
+        struct job *job = (struct job *)node;
+
+        atomic_store(&engine->progress_usec, clock_usec());
+        switch (job->type) {
+        case JOB_ASK:
+            TAILQ_INSERT_TAIL(&engine->turns, (struct turn *)job, link);
+            break;
+        case JOB_CLOSE:
+            close_session(engine, ((struct close_job *)job)->session);
+            break;
+        case JOB_LOAD:
+            take_load(engine, (struct load_job *)job);
+            load_job_free((struct load_job *)job);
+            break;
+        case JOB_UNLOAD:
+            take_unload(engine, (struct load_job *)job);
+            load_job_free((struct load_job *)job);
+            break;
+        case JOB_CONFIGURE:
+            engine->now = ((struct configure_job *)job)->config;
+            free(job);
+            break;
+        case JOB_WAKE:
+            atomic_store(&engine->wake_queued, false);
+            break;
+        case JOB_STOP:
+            engine->stopping = true;
+            break;
+        }
+    }
+}
+
+static void *engine_main(void *userdata)
+{
+    struct engine *engine = userdata;
+
+    pthread_setname_np(pthread_self(), "engine");
+    while (!engine->stopping) {
+        struct turn *turn;
+        int64_t next_expiry;
+        bool shared;
+
+        atomic_store(&engine->progress_usec, clock_usec());
+        take_jobs(engine);
+        next_expiry = expire(engine);
+        turn = choose_turn(engine, &shared);
+        if (turn) {
+            serve(engine, turn, shared);
+        } else if (!engine->stopping) {
+            const int64_t now = clock_usec();
+
+            atomic_store(&engine->resting, true);
+            queue_wait(&engine->jobs, next_expiry == INT64_MAX
+                                          ? UINT64_MAX
+                                          : (unsigned long)MAX(next_expiry - now, 0));
+            atomic_store(&engine->resting, false);
+        }
+    }
+    assert(TAILQ_EMPTY(&engine->turns));
+    while (!TAILQ_EMPTY(&engine->loaded))
+        unload(engine, TAILQ_FIRST(&engine->loaded), false);
+    pool_free(engine->pool);
+    return NULL;
+}
+
+/* --- the bus thread's side ------------------------------------------------------------------- */
+
+void engine_push(struct engine *engine, struct job *job)
+{
+    queue_push(&engine->jobs, &job->node);
+}
+
+void engine_wake(struct engine *engine)
+{
+    if (!atomic_exchange(&engine->wake_queued, true))
+        engine_push(engine, &engine->wake_job);
+}
+
+struct engine *engine_new(const struct engine_config *config, struct models *models,
+                          const struct engine_sink *sink, void *userdata, struct error *err)
+{
+    struct engine *engine = calloc(1, sizeof(*engine));
+    sigset_t all, before;
+    int result;
+
+    if (!engine) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for the engine.");
+        return NULL;
+    }
+    engine->models = models;
+    engine->sink = sink;
+    engine->userdata = userdata;
+    engine->config = engine->now = *config;
+    engine->wake_job.type = JOB_WAKE;
+    engine->stop_job.type = JOB_STOP;
+    LIST_INIT(&engine->sessions);
+    LIST_INIT(&engine->memory);
+    LIST_INIT(&engine->with_sequence);
+    TAILQ_INIT(&engine->loaded);
+    TAILQ_INIT(&engine->turns);
+    atomic_store(&engine->progress_usec, clock_usec());
+    if (config->state_directory && !(engine->store = store_new(config->state_directory, err)))
+        goto no_store;
+    if (queue_init(&engine->jobs, err) < 0)
+        goto no_jobs;
+    if (queue_init(&engine->events, err) < 0)
+        goto no_events;
+
+    /* Signals are the bus thread's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    result = pthread_create(&engine->thread, NULL, engine_main, engine);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result == 0)
+        return engine;
+
+    error_set(err, ERROR_INTERNAL, "Cannot start the engine thread: %s.", strerror(result));
+    queue_done(&engine->events);
+no_events:
+    queue_done(&engine->jobs);
+no_jobs:
+    store_free(engine->store);
+no_store:
+    free(engine);
+    return NULL;
+}
+
+static struct memory_entry *find_memory(const struct engine *engine, const char *id)
+{
+    struct memory_entry *entry;
+
+    LIST_FOREACH(entry, &engine->memory, link)
+    if (strcmp(entry->id, id) == 0)
+        return entry;
+    return NULL;
+}
+
+static struct memory_entry *get_memory(struct engine *engine, const char *id)
+{
+    struct memory_entry *entry = find_memory(engine, id);
+
+    if (!entry && (entry = calloc(1, sizeof(*entry) + strlen(id) + 1))) {
+        memcpy(entry->id, id, strlen(id));
+        LIST_INSERT_HEAD(&engine->memory, entry, link);
+    }
+    return entry;
+}
+
+static void take_memory(struct engine *engine, const struct event *event)
+{
+    struct memory_entry *entry = get_memory(engine, event->text);
+
+    if (!entry)
+        return;
+    entry->memory = event->memory;
+    if (event->answers_job)
+        entry->n_jobs--;
+    if (engine->sink && engine->sink->model_changed)
+        engine->sink->model_changed(engine->userdata, event->text);
+}
+
+static bool dispatch_one(struct engine *engine)
+{
+    struct event *event = (struct event *)queue_pop(&engine->events);
+
+    if (!event)
+        return false;
+    switch (event->type) {
+    case EVENT_TURN:
+        session_deliver(event->session, event);
+        event_free(event);
+        break;
+    case EVENT_CLOSED:
+        engine->n_closing--;
+        session_free(event->session); /* and the event with it */
+        break;
+    case EVENT_MODEL:
+        take_memory(engine, event);
+        event_free(event);
+        break;
+    }
+    return true;
+}
+
+void engine_dispatch(struct engine *engine)
+{
+    /* The descriptor stays readable when there are more. */
+    for (unsigned i = 0; i < DISPATCH_MAX && dispatch_one(engine); i++)
+        ;
+}
+
+struct engine *engine_free(struct engine *engine)
+{
+    struct memory_entry *entry;
+
+    if (!engine)
+        return NULL;
+    assert(LIST_EMPTY(&engine->sessions));
+    engine->sink = NULL;
+    engine_push(engine, &engine->stop_job);
+    pthread_join(engine->thread, NULL);
+    while (dispatch_one(engine))
+        ;
+    while ((entry = LIST_FIRST(&engine->memory))) {
+        LIST_REMOVE(entry, link);
+        free(entry);
+    }
+    while (queue_pop(&engine->jobs)) /* a wake that came after the stop is part of the engine */
+        ;
+    queue_done(&engine->jobs);
+    queue_done(&engine->events);
+    store_free(engine->store);
+    free(engine);
+    return NULL;
+}
+
+int engine_fd(const struct engine *engine)
+{
+    return engine->events.fd;
+}
+
+void engine_reconfigure(struct engine *engine, const struct engine_config *config)
+{
+    struct configure_job *job = malloc(sizeof(*job));
+    struct engine_config next = *config;
+
+    if (!job) {
+        log_error("There is not enough memory to take over the configuration.");
+        return;
+    }
+    next.n_threads = engine->config.n_threads;
+    next.kv = engine->config.kv;
+    next.state_directory = engine->config.state_directory;
+    engine->config = next;
+    *job = (struct configure_job){.job.type = JOB_CONFIGURE, .config = next};
+    engine_push(engine, &job->job);
+}
+
+struct model_memory engine_model_memory(const struct engine *engine, const char *model_id)
+{
+    const struct memory_entry *entry = find_memory(engine, model_id);
+
+    return entry ? entry->memory : (struct model_memory){0};
+}
+
+static int push_load(struct engine *engine, enum job_type type, const struct model *model,
+                     struct error *err)
+{
+    struct memory_entry *entry = get_memory(engine, model->id);
+    struct load_job *job = calloc(1, sizeof(*job));
+
+    if (!entry || !job || !(job->id = strdup(model->id)) ||
+        !(job->path = strdup(model->path ? model->path : ""))) {
+        if (job)
+            load_job_free(job);
+        return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a job.");
+    }
+    job->job.type = type;
+    entry->n_jobs++;
+    if (type == JOB_LOAD && !entry->memory.loaded)
+        entry->memory.loading = true;
+    engine_push(engine, &job->job);
+    return 0;
+}
+
+int engine_load(struct engine *engine, const char *model_id, struct error *err)
+{
+    struct error own = ERROR_INIT;
+    const struct model *model = models_find(engine->models, model_id, &own);
+
+    if (!model)
+        return error_set(err, own.code, "%s", own.text);
+    return push_load(engine, JOB_LOAD, model, err);
+}
+
+int engine_unload(struct engine *engine, const char *model_id, struct error *err)
+{
+    const struct memory_entry *entry = find_memory(engine, model_id);
+    const struct session *session;
+    const struct turn *turn;
+
+    LIST_FOREACH(session, &engine->sessions, link)
+    TAILQ_FOREACH(turn, &session->open_turns, open_link)
+    if (strcmp(turn->model_id, model_id) == 0)
+        return error_set(err, ERROR_BUSY,
+                         "The model %s is answering a question; cancel that first.", model_id);
+    if (!entry || (!entry->memory.loaded && !entry->memory.loading))
+        return 0;
+    return push_load(engine, JOB_UNLOAD, &(struct model){.id = model_id}, err);
+}
+
+bool engine_idle(const struct engine *engine)
+{
+    const struct memory_entry *entry;
+    const struct session *session;
+
+    if (engine->n_closing > 0)
+        return false;
+    LIST_FOREACH(entry, &engine->memory, link)
+    if (entry->memory.loaded || entry->memory.loading || entry->n_jobs > 0)
+        return false;
+    LIST_FOREACH(session, &engine->sessions, link)
+    if (session->n_open > 0)
+        return false;
+    return true;
+}
+
+uint64_t engine_heartbeat(const struct engine *engine)
+{
+    const int64_t now = clock_usec();
+    const int64_t loading = atomic_load(&engine->loading_usec);
+
+    if (atomic_load(&engine->resting) || (loading && now - loading < LOAD_USEC_MAX))
+        return (uint64_t)now;
+    return (uint64_t)atomic_load(&engine->progress_usec);
+}

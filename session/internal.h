@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What engine.c, session.c and turn.c share: the objects that cross between the bus thread and the
+ * engine thread, and who may touch which part of them.
+ *
+ * A turn is made by session_ask() and travels down as a job; its last event brings it back up, and
+ * the bus thread frees it. A session is closed by a job that travels after all of its turns, and is
+ * freed when that job comes back up. So no lock is needed, and whoever holds a pointer may use it.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "base/queue.h"
+#include "session/prompt.h"
+#include "session/session.h"
+#include "session/store.h"
+#include "text/reply.h"
+
+enum job_type {
+    JOB_ASK,
+    JOB_CLOSE,
+    JOB_LOAD,
+    JOB_UNLOAD,
+    JOB_CONFIGURE,
+    JOB_WAKE, /* a flag of a turn has changed */
+    JOB_STOP,
+};
+
+struct job {
+    struct queue_node node;
+    enum job_type type;
+};
+
+struct close_job {
+    struct job job;
+    struct session *session;
+};
+
+enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL };
+
+struct event {
+    struct queue_node node;
+    enum event_type type;
+    struct session *session; /* EVENT_TURN, EVENT_CLOSED */
+
+    /* EVENT_TURN */
+    enum turn_event_type turn_type;
+    uint32_t number;
+    const char *reason;    /* static */
+    struct turn *finished; /* with DONE or ERROR: the turn, to be freed */
+    char *messages;        /* with DONE: JSON array text to be added to the history, malloc */
+    size_t n_tokens, n_context;
+
+    /* EVENT_MODEL */
+    struct model_memory memory;
+    bool answers_job; /* the end of a load or unload job */
+
+    size_t length;
+    char text[]; /* EVENT_TURN: the line; EVENT_MODEL: the id */
+};
+
+/* Text that grows; zeroed is empty. */
+struct buffer {
+    char *text;
+    size_t length, capacity;
+};
+
+int buffer_add(struct buffer *buffer, const char *text, size_t length); /* 0 or -ENOMEM */
+void buffer_done(struct buffer *buffer);
+
+/* A model in memory. Engine thread. */
+struct loaded_model {
+    TAILQ_ENTRY(loaded_model) link;
+    char *id, *path;
+    struct lm *lm;
+    struct prefix_cache *cache;
+    size_t memory_bytes;
+    int64_t keep_alive_sec;
+    int64_t used_usec;     /* monotonic; the last use */
+    int64_t told_expires;  /* in the last event */
+    double usec_per_token; /* of prefill, as measured; 0: not yet */
+};
+
+enum turn_phase { PHASE_NEW, PHASE_PREFILL, PHASE_DECODE };
+
+struct turn {
+    struct job job; /* JOB_ASK */
+    struct session *session;
+    uint32_t number;
+    atomic_bool cancel; /* any thread; polled between layers */
+    atomic_bool hold;   /* any thread */
+
+    /* bus thread */
+    TAILQ_ENTRY(turn) open_link;
+    bool started;
+
+    /* set by session_ask(), then engine thread */
+    char *model_id, *model_path;
+    char *text;                  /* of the user message, or NULL */
+    struct json_object *results; /* {id: text}, or NULL */
+    struct json_object *format;  /* schema, or NULL for any JSON when has_format */
+    bool has_format, constrain_tools, require_tool, keep_thinking;
+    char **stop; /* NULL-terminated, or NULL */
+    uint32_t max_tokens;
+    struct sampling sampling;
+    int64_t keep_alive_sec;
+    int64_t asked_usec; /* monotonic, like all times below */
+
+    /* engine thread */
+    TAILQ_ENTRY(turn) link;
+    enum turn_phase phase;
+    bool announced;               /* START was sent */
+    bool waiting_for_memory;      /* until another turn has ended */
+    struct loaded_model *model;   /* NULL: not in use yet */
+    struct json_object *question; /* messages of this turn */
+    struct prompt prompt;
+    size_t n_cached, n_fed;
+    struct constraint *constraint;
+    struct generation *generation;
+    struct reply *reply;
+    uint32_t call_start, call_end;   /* token ids */
+    struct buffer content, thinking; /* the reply so far */
+    struct buffer call;              /* the call that is being written, as it is */
+    struct detokenizer call_text;
+    bool in_call;
+    size_t n_shown; /* bytes of content that were sent */
+    size_t n_shown_thinking;
+    struct json_object *calls; /* array, or NULL */
+    bool stop_found, out_of_memory;
+    size_t n_completion;
+    /* when the work began, prefill began and ended, the first token came, progress was told */
+    int64_t started_usec, prefill_usec, decode_usec, first_usec, progress_usec;
+    int64_t load_usec;         /* how long its model took */
+    struct event *last;        /* DONE or ERROR, sent when the engine has let go of the turn */
+    struct event *last_resort; /* carries an ERROR when there is no memory to make another */
+};
+
+TAILQ_HEAD(turn_list, turn);
+
+struct session {
+    struct engine *engine;
+    /* immutable */
+    char id[STORE_ID_LENGTH + 1];
+    char *model_id;
+    char *system, *tools_text, *sampling; /* or NULL */
+    size_t n_context;                     /* wanted */
+    bool background, keep;
+    int64_t keep_alive_sec;
+    int64_t created_usec;
+    const struct session_sink *sink;
+    void *userdata;
+
+    atomic_bool closed; /* set by the bus thread */
+
+    /* bus thread; title is set before the first turn goes down and never again */
+    LIST_ENTRY(session) link;
+    struct turn_list open_turns;
+    size_t n_open;
+    uint32_t last_turn;
+    char *title;
+    struct buffer history; /* messages, "," between them, without a system message */
+    size_t n_tokens, context_limit;
+
+    /* engine thread */
+    struct close_job close_job;
+    struct event *closed_event;
+    struct turn *active;          /* NULL, or the one whose work has begun */
+    struct json_object *tools;    /* array, or NULL */
+    struct json_object *messages; /* array */
+    uint32_t n_dropped;
+    struct loaded_model *model; /* of the sequence */
+    struct sequence *sequence;  /* NULL: not in memory */
+    size_t sequence_bytes;
+    LIST_ENTRY(session) sequence_link;
+    int64_t used_usec; /* monotonic */
+};
+
+LIST_HEAD(session_list, session);
+
+/* What the bus thread knows of a model's memory. */
+struct memory_entry {
+    LIST_ENTRY(memory_entry) link;
+    struct model_memory memory;
+    unsigned n_jobs; /* loads and unloads under way */
+    char id[];
+};
+
+struct engine {
+    /* immutable */
+    struct models *models;
+    const struct engine_sink *sink;
+    void *userdata;
+    struct store *store; /* NULL: nothing is kept */
+
+    struct queue jobs, events;
+    pthread_t thread;
+
+    /* bus thread */
+    struct engine_config config;
+    struct session_list sessions;
+    size_t n_sessions; /* open */
+    size_t n_closing;
+    LIST_HEAD(, memory_entry) memory;
+    struct job stop_job;
+
+    /* any thread */
+    struct job wake_job;
+    atomic_bool wake_queued;
+    atomic_llong progress_usec; /* when the engine thread last came by */
+    atomic_llong loading_usec;  /* since when a model is being loaded; 0: none is */
+    atomic_bool resting;
+
+    /* engine thread */
+    struct engine_config now; /* the settings in force */
+    struct pool *pool;        /* made with the first model */
+    TAILQ_HEAD(, loaded_model) loaded;
+    struct turn_list turns; /* all that came down and are not finished; first is served next */
+    struct session_list with_sequence;
+    bool stopping;
+};
+
+int64_t clock_usec(void); /* monotonic */
+
+/* An event with room for `length` bytes of text and its end; NULL when memory is short. */
+struct event *event_new(enum event_type type, size_t length);
+struct event *event_free(struct event *event);
+
+/* --- engine.c, for session.c (bus thread) ---------------------------------------------------- */
+
+void engine_push(struct engine *engine, struct job *job);
+/* Look at the flags of the turns again. */
+void engine_wake(struct engine *engine);
+
+/* --- engine.c, for turn.c (engine thread) ---------------------------------------------------- */
+
+/*
+ * The model of the turn, in memory. Returns 0; -EAGAIN when it has to wait for another turn to end;
+ * else a sentence.
+ */
+int engine_use_model(struct engine *engine, struct turn *turn, struct error *err);
+/* The sequence of the turn's session on its model. Returns as above. */
+int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err);
+
+/* --- turn.c, for engine.c (engine thread) ---------------------------------------------------- */
+
+/* Work for about usec microseconds. True: the turn has ended; turn->last is to be sent. */
+bool turn_work(struct turn *turn, int64_t usec);
+/* Give back what the engine thread holds for it. */
+void turn_release(struct turn *turn);
+
+/* --- session.c, for engine.c (bus thread) ---------------------------------------------------- */
+
+/* Tell the client, and free a turn that has ended. */
+void session_deliver(struct session *session, struct event *event);
+/* The engine thread has let go of it. */
+void session_free(struct session *session);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * A conversation as token ids that fit the context.
+ *
+ *     system, tools, history, question -> chat form -> spans -> ids
+ *
+ * A turn here is a user message and everything up to the next user message. When the ids do not fit,
+ * the oldest turns go whole, and enough of them that a quarter of the context is free again: the
+ * prefix that is in memory is lost by that, so it should not happen with every question. The system
+ * prompt and the last turn always stay.
+ *
+ * Messages are JSON as in text/chat.h. Calls are {"id", "type": "function", "function": {"name",
+ * "arguments"}}.
+ *
+ * Threads: engine thread; prompt_question() any.
+ */
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "text/lm.h"
+
+struct prompt_request {
+    const char *system;           /* or NULL */
+    struct json_object *tools;    /* array, or NULL */
+    struct json_object *messages; /* array: history and the question, without a system message */
+    uint32_t n_dropped;           /* turns that went earlier */
+    size_t n_context;
+    size_t n_reserve; /* tokens that the answer should have room for */
+    bool keep_thinking;
+};
+
+struct prompt {
+    struct token_list ids;
+    size_t n_system;    /* ids of the system turn */
+    uint32_t n_dropped; /* turns that are not in it */
+};
+
+/* ERROR_CONTEXT_FULL with the figures when the last turn alone does not fit. */
+int prompt_build(const struct lm *lm, const struct prompt_request *request, struct prompt *ret,
+                 struct error *err);
+void prompt_done(struct prompt *prompt);
+
+/*
+ * The messages of a question: one of role tool for each result, in the order of the calls of the
+ * last message of the history, then a user message.
+ *
+ * results: object {id: text}, or NULL; an id that the last reply did not call is an error
+ * text:    or NULL
+ * Returns an array, or NULL.
+ */
+struct json_object *prompt_question(struct json_object *history, struct json_object *results,
+                                    const char *text, struct error *err);

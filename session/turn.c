@@ -1,0 +1,715 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The work of one turn: model and sequence, prompt, prefill, decode, and the events on the way.
+ *
+ * Engine thread. turn_work() does a slice of it; everything that is needed between two slices is in
+ * struct turn.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "session/internal.h"
+#include "session/json.h"
+
+#define PROGRESS_USEC     100000 /* at most one event in this time */
+#define PREFILL_FIRST     64     /* tokens of a model's first slice, whose speed is not known yet */
+#define PREFILL_SLICE_MIN 16     /* below this, the weights are read for too little work */
+#define ANSWER_RESERVE    512    /* tokens that an answer should have room for */
+#define ENDED             1      /* a positive result: the turn has ended, turn->reason says how */
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+static const char *const event_names[] = {
+    [TURN_START] = "start", [TURN_PROGRESS] = "progress",   [TURN_THINKING] = "thinking",
+    [TURN_TEXT] = "text",   [TURN_TOOL_CALL] = "tool_call", [TURN_DONE] = "done",
+    [TURN_ERROR] = "error",
+};
+
+/* {"event": ..., "turn": ...}, to be filled and sent. */
+static struct json_object *line_new(const struct turn *turn, enum turn_event_type type)
+{
+    struct json_object *line = json_object_new_object();
+
+    json_set(line, "event", json_object_new_string(event_names[type]));
+    json_set(line, "turn", json_object_new_int64(turn->number));
+    return line;
+}
+
+/* Takes the line. NULL when memory was short at any step. */
+static struct event *make_event(struct turn *turn, enum turn_event_type type,
+                                struct json_object *line, bool complete)
+{
+    size_t length = 0;
+    const char *text =
+        complete ? json_object_to_json_string_length(line, JSON_FLAGS, &length) : NULL;
+    struct event *event = text ? event_new(EVENT_TURN, length) : NULL;
+
+    if (event) {
+        memcpy(event->text, text, length);
+        event->session = turn->session;
+        event->turn_type = type;
+        event->number = turn->number;
+    }
+    json_object_put(line);
+    return event;
+}
+
+static void send_event(struct turn *turn, struct event *event)
+{
+    if (event)
+        queue_push(&turn->session->engine->events, &event->node);
+    else
+        turn->out_of_memory = true;
+}
+
+static void send_start(struct turn *turn)
+{
+    struct json_object *line = line_new(turn, TURN_START);
+    const bool ok = json_set(line, "model", json_object_new_string(turn->model_id));
+
+    send_event(turn, make_event(turn, TURN_START, line, ok));
+}
+
+static void send_progress(struct turn *turn)
+{
+    struct json_object *line = line_new(turn, TURN_PROGRESS);
+    const bool ok = json_set(line, "done", json_object_new_int64((int64_t)turn->n_fed)) &&
+                    json_set(line, "total", json_object_new_int64((int64_t)turn->prompt.ids.n));
+
+    send_event(turn, make_event(turn, TURN_PROGRESS, line, ok));
+}
+
+static void send_text(struct turn *turn, enum turn_event_type type, const char *text, size_t length)
+{
+    struct json_object *line = line_new(turn, type);
+    const bool ok = json_set(line, "text", json_object_new_string_len(text, (int)length));
+
+    send_event(turn, make_event(turn, type, line, ok));
+}
+
+/* --- the reply, as it comes ------------------------------------------------------------------ */
+
+/*
+ * How much of text[0..length) may be shown: up to a stop string, which ends the reply, or up to what
+ * may still become one. Nothing before `from` can be the beginning of one.
+ */
+static size_t find_stop(const char *text, size_t length, size_t from, char *const *stop,
+                        bool *ret_found)
+{
+    size_t first_end = SIZE_MAX, first_start = 0, held = length;
+
+    for (; *stop; stop++) {
+        const size_t n = strlen(*stop);
+
+        for (size_t i = from; i < length; i++) {
+            if (memcmp(text + i, *stop, MIN(n, length - i)) != 0)
+                continue;
+            if (n > length - i) {
+                held = MIN(held, i);
+            } else if (i + n < first_end || (i + n == first_end && i < first_start)) {
+                first_end = i + n;
+                first_start = i;
+            }
+            break;
+        }
+    }
+    *ret_found = first_end != SIZE_MAX;
+    return *ret_found ? first_start : held;
+}
+
+static void show_thinking(struct turn *turn)
+{
+    const size_t n = turn->thinking.length - turn->n_shown_thinking;
+
+    if (n > 0)
+        send_text(turn, TURN_THINKING, turn->thinking.text + turn->n_shown_thinking, n);
+    turn->n_shown_thinking = turn->thinking.length;
+}
+
+/* At the end of a reply nothing is held back any more. */
+static void show_content(struct turn *turn, bool at_end)
+{
+    size_t end = turn->content.length;
+    bool found = false;
+
+    if (turn->stop && !turn->stop_found)
+        end =
+            find_stop(turn->content.text, turn->content.length, turn->n_shown, turn->stop, &found);
+    if (found) {
+        turn->stop_found = true;
+        turn->content.length = end;
+    } else if (at_end) {
+        end = turn->content.length;
+    }
+    if (end > turn->n_shown)
+        send_text(turn, TURN_TEXT, turn->content.text + turn->n_shown, end - turn->n_shown);
+    turn->n_shown = MAX(turn->n_shown, end);
+}
+
+static void take_text(void *userdata, const char *text, size_t length)
+{
+    struct turn *turn = userdata;
+    bool found;
+
+    if (turn->stop_found)
+        return;
+    show_thinking(turn);
+    if (buffer_add(&turn->content, text, length) < 0) {
+        turn->out_of_memory = true;
+        return;
+    }
+    if (!turn->stop)
+        return;
+    /* Looked for at once, so that a step of several tokens ends where single ones would. */
+    length = find_stop(turn->content.text, turn->content.length, turn->n_shown, turn->stop, &found);
+    if (found) {
+        turn->content.length = length;
+        turn->stop_found = true;
+    }
+}
+
+static void take_thinking(void *userdata, const char *text, size_t length)
+{
+    struct turn *turn = userdata;
+
+    if (turn->stop_found)
+        return;
+    show_content(turn, false);
+    if (buffer_add(&turn->thinking, text, length) < 0)
+        turn->out_of_memory = true;
+}
+
+static bool add_call(struct turn *turn, const char *id, const char *name,
+                     struct json_object *arguments)
+{
+    struct json_object *function = json_object_new_object();
+    struct json_object *call = json_object_new_object();
+    bool ok = json_set(function, "name", json_object_new_string(name));
+
+    ok = json_set(function, "arguments", json_object_get(arguments)) && ok;
+    ok = json_set(call, "id", json_object_new_string(id)) && ok;
+    ok = json_set(call, "type", json_object_new_string("function")) && ok;
+    ok = json_set(call, "function", function) && ok;
+    return json_append(turn->calls, call) && ok;
+}
+
+static void take_call(void *userdata, const char *name, struct json_object *arguments)
+{
+    struct turn *turn = userdata;
+    struct json_object *line = line_new(turn, TURN_TOOL_CALL);
+    char id[48];
+    bool ok;
+
+    if (turn->stop_found) {
+        json_object_put(line);
+        return;
+    }
+    show_thinking(turn);
+    show_content(turn, false);
+    if (!turn->calls)
+        turn->calls = json_object_new_array();
+    snprintf(id, sizeof(id), "call_%u_%zu", turn->number,
+             turn->calls ? json_object_array_length(turn->calls) : 0);
+    ok = json_set(line, "id", json_object_new_string(id)) &&
+         json_set(line, "name", json_object_new_string(name)) &&
+         json_set(line, "arguments", json_object_get(arguments)) &&
+         add_call(turn, id, name, arguments);
+    send_event(turn, make_event(turn, TURN_TOOL_CALL, line, ok));
+}
+
+static const struct reply_sink reply_sink = {
+    .text = take_text,
+    .thinking = take_thinking,
+    .tool_call = take_call,
+};
+
+/* A call that cannot be parsed is shown as the model wrote it. */
+static void take_broken_call(struct turn *turn, const struct error *err)
+{
+    char rest[DETOKENIZER_ROOM(0)];
+    const size_t n = detokenizer_finish(&turn->call_text, rest);
+
+    log_debug("A tool call could not be read: %s", err->text);
+    if (buffer_add(&turn->call, rest, n) < 0)
+        turn->out_of_memory = true;
+    take_text(turn, turn->call.text ? turn->call.text : "", turn->call.length);
+}
+
+static void note_call_text(struct turn *turn, const struct tokenizer *tokenizer, uint32_t id)
+{
+    size_t length;
+    const char *piece = tokenizer_piece(tokenizer, id, &length);
+    _cleanup_(freep) char *text = malloc(DETOKENIZER_ROOM(length));
+
+    if (!text ||
+        buffer_add(&turn->call, text, detokenizer_push(&turn->call_text, piece, length, text)) < 0)
+        turn->out_of_memory = true;
+}
+
+static void take_token(struct turn *turn, uint32_t id)
+{
+    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+    struct error err = ERROR_INIT;
+    int result;
+
+    if (id == turn->call_start) {
+        turn->in_call = true;
+        turn->call.length = 0;
+        turn->call_text = (struct detokenizer){0};
+    } else if (turn->in_call && id != turn->call_end) {
+        note_call_text(turn, tokenizer, id);
+    }
+    result = reply_push(turn->reply, id, &err);
+    if (id == turn->call_end)
+        turn->in_call = false;
+    if (result == -ENOMEM)
+        turn->out_of_memory = true;
+    else if (result < 0)
+        take_broken_call(turn, &err);
+}
+
+/* --- the end --------------------------------------------------------------------------------- */
+
+static struct json_object *assistant_message(const struct turn *turn)
+{
+    struct json_object *message = json_object_new_object();
+    bool ok = json_set(message, "role", json_object_new_string("assistant"));
+
+    ok = json_set(message, "content",
+                  json_object_new_string_len(turn->content.text ? turn->content.text : "",
+                                             (int)turn->content.length)) &&
+         ok;
+    if (turn->thinking.length > 0)
+        ok =
+            json_set(message, "thinking",
+                     json_object_new_string_len(turn->thinking.text, (int)turn->thinking.length)) &&
+            ok;
+    if (turn->calls)
+        ok = json_set(message, "tool_calls", json_object_get(turn->calls)) && ok;
+    if (ok)
+        return message;
+    json_object_put(message);
+    return NULL;
+}
+
+static struct json_object *usage_of(const struct turn *turn, int64_t now)
+{
+    const int64_t decode_usec = turn->decode_usec ? now - turn->decode_usec : 0;
+    const int64_t prompt_end = turn->decode_usec ? turn->decode_usec : now;
+    const struct {
+        const char *name;
+        int64_t value;
+    } rows[] = {
+        {"prompt_tokens", (int64_t)turn->prompt.ids.n},
+        {"cached_tokens", (int64_t)turn->n_cached},
+        {"completion_tokens", (int64_t)turn->n_completion},
+        {"load_usec", turn->load_usec},
+        {"queue_usec", (turn->started_usec ? turn->started_usec : now) - turn->asked_usec},
+        {"prompt_usec", turn->prefill_usec ? prompt_end - turn->prefill_usec : 0},
+        {"completion_usec", decode_usec},
+        {"first_token_usec", turn->first_usec ? turn->first_usec - turn->asked_usec : 0},
+    };
+    struct json_object *usage = json_object_new_object();
+    bool ok = usage != NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        ok = json_set(usage, rows[i].name, json_object_new_int64(rows[i].value)) && ok;
+    if (ok)
+        return usage;
+    json_object_put(usage);
+    return NULL;
+}
+
+static int no_memory(struct error *err)
+{
+    return error_set(err, ERROR_NO_MEMORY, "There is not enough memory to go on with this turn.");
+}
+
+/* On disk before it is told. */
+static int save(const struct turn *turn, const char *reason, const char *usage,
+                const char *messages, struct error *err)
+{
+    const struct session *session = turn->session;
+    struct kept_session kept = {
+        .title = session->title,
+        .model = session->model_id,
+        .system = session->system,
+        .tools = session->tools_text,
+        .sampling = session->sampling,
+        .n_context = session->n_context,
+        .background = session->background,
+        .keep_alive_sec = session->keep_alive_sec,
+        .n_dropped = turn->prompt.n_dropped,
+        .n_tokens = sequence_n(session->sequence),
+        .created_usec = session->created_usec,
+    };
+    const struct kept_turn row = {
+        .number = turn->number,
+        .reason = reason,
+        .usage = usage,
+        .messages = messages,
+    };
+
+    memcpy(kept.id, session->id, sizeof(kept.id));
+    return store_put(session->engine->store, &kept, &row, &session->closed, err);
+}
+
+/* Add the turn to the history, and make the event that says so. */
+static struct event *conclude(struct turn *turn, const char *reason, struct error *err)
+{
+    struct session *session = turn->session;
+    const bool silent = turn->content.length == 0 && turn->thinking.length == 0 && !turn->calls;
+    const bool leaves_nothing = silent && strcmp(reason, "cancelled") == 0;
+    _cleanup_(json_putp) struct json_object *usage = usage_of(turn, clock_usec());
+    _cleanup_(freep) char *usage_text = usage ? json_write(usage) : NULL;
+    _cleanup_(freep) char *messages = NULL;
+    struct json_object *line;
+    struct event *event;
+    bool ok;
+
+    if (!leaves_nothing) {
+        if (!json_append(turn->question, assistant_message(turn)) ||
+            !(messages = json_write(turn->question))) {
+            no_memory(err);
+            return NULL;
+        }
+    }
+    line = line_new(turn, TURN_DONE);
+    ok = usage_text && json_set(line, "reason", json_object_new_string(reason)) &&
+         json_set(line, "dropped_turns", json_object_new_int64(turn->prompt.n_dropped)) &&
+         json_set(line, "usage", json_object_get(usage));
+    event = make_event(turn, TURN_DONE, line, ok);
+    if (!event) {
+        no_memory(err);
+        return NULL;
+    }
+    if (messages) {
+        if (session->keep && save(turn, reason, usage_text, messages, err) < 0)
+            return event_free(event);
+        /* Room for all of them is there already, or the history is as before. */
+        for (size_t i = 0; i < json_object_array_length(turn->question); i++)
+            json_append(session->messages,
+                        json_object_get(json_object_array_get_idx(turn->question, i)));
+        session->n_dropped = turn->prompt.n_dropped;
+    }
+    event->reason = reason;
+    event->messages = TAKE_PTR(messages);
+    return event;
+}
+
+static void end_with(struct turn *turn, struct event *event)
+{
+    const struct session *session = turn->session;
+
+    event->finished = turn;
+    if (session->sequence) {
+        event->n_tokens = sequence_n(session->sequence);
+        event->n_context = sequence_n_context(session->sequence);
+    }
+    turn->last = event;
+}
+
+static bool fail(struct turn *turn, const struct error *err)
+{
+    struct json_object *line = line_new(turn, TURN_ERROR);
+    const bool ok = json_set(line, "name", json_object_new_string(error_name(err->code))) &&
+                    json_set(line, "message", json_object_new_string(err->text));
+    struct event *event = make_event(turn, TURN_ERROR, line, ok);
+
+    if (!event) {
+        event = TAKE_PTR(turn->last_resort);
+        event->length =
+            (size_t)snprintf(event->text, event->length + 1,
+                             "{\"event\":\"error\",\"turn\":%u,\"name\":\"NoMemory\","
+                             "\"message\":\"There is not enough memory to go on with this turn.\"}",
+                             turn->number);
+        event->session = turn->session;
+        event->turn_type = TURN_ERROR;
+        event->number = turn->number;
+    }
+    event->reason = error_name(err->code);
+    end_with(turn, event);
+    return true;
+}
+
+static bool finish(struct turn *turn, const char *reason)
+{
+    struct error err = ERROR_INIT;
+    struct event *event = NULL;
+
+    if (turn->reply && !turn->stop_found) {
+        struct error broken = ERROR_INIT;
+
+        if (reply_finish(turn->reply, &broken) < 0)
+            take_broken_call(turn, &broken);
+    }
+    show_thinking(turn);
+    show_content(turn, true);
+    if (turn->out_of_memory)
+        no_memory(&err);
+    else
+        event = conclude(turn, reason, &err);
+    if (!event)
+        return fail(turn, &err);
+    end_with(turn, event);
+    return true;
+}
+
+void turn_release(struct turn *turn)
+{
+    turn->generation = generation_free(turn->generation);
+    turn->constraint = constraint_free(turn->constraint);
+    turn->reply = reply_free(turn->reply);
+    prompt_done(&turn->prompt);
+    buffer_done(&turn->content);
+    buffer_done(&turn->thinking);
+    buffer_done(&turn->call);
+    json_object_put(turn->calls);
+    json_object_put(turn->question);
+    json_object_put(turn->results);
+    json_object_put(turn->format);
+    turn->calls = turn->question = turn->results = turn->format = NULL;
+}
+
+/* --- the work -------------------------------------------------------------------------------- */
+
+static int build_prompt(struct turn *turn, struct error *err)
+{
+    const struct session *session = turn->session;
+    _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
+    struct json_object *const parts[] = {session->messages, turn->question};
+    struct prompt_request request = {
+        .system = session->system,
+        .tools = session->tools,
+        .messages = messages,
+        .n_dropped = session->n_dropped,
+        .n_context = sequence_n_context(session->sequence),
+        .keep_thinking = turn->keep_thinking,
+    };
+
+    request.n_reserve =
+        MIN(turn->max_tokens ? turn->max_tokens : ANSWER_RESERVE, request.n_context / 4);
+    for (size_t p = 0; p < ARRAY_LEN(parts); p++)
+        for (size_t i = 0; i < json_object_array_length(parts[p]); i++)
+            if (!json_append(messages, json_object_get(json_object_array_get_idx(parts[p], i))))
+                return no_memory(err);
+    return prompt_build(turn->model->lm, &request, &turn->prompt, err);
+}
+
+static int build_constraint(struct turn *turn, struct error *err)
+{
+    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+
+    if (turn->has_format)
+        turn->constraint = constraint_answer(tokenizer, turn->format, err);
+    else if (turn->session->tools && (turn->constrain_tools || turn->require_tool))
+        turn->constraint =
+            constraint_tools(tokenizer, turn->session->tools, turn->require_tool, err);
+    else
+        return 0;
+    return turn->constraint ? 0 : error_errno(err->code);
+}
+
+static int begin(struct turn *turn, struct error *err)
+{
+    struct session *session = turn->session;
+    const struct lm *lm;
+    int result;
+
+    if (!turn->announced) {
+        turn->announced = true;
+        turn->started_usec = clock_usec();
+        send_start(turn);
+        turn->question = prompt_question(session->messages, turn->results, turn->text, err);
+        if (!turn->question)
+            return error_errno(err->code);
+    }
+    result = engine_use_model(session->engine, turn, err);
+    if (result == 0)
+        result = engine_use_sequence(session->engine, turn, err);
+    if (result == -EAGAIN) {
+        turn->model = NULL;
+        turn->waiting_for_memory = true;
+        return 0;
+    }
+    if (result < 0)
+        return result;
+
+    lm = turn->model->lm;
+    if (!lm->has_form) {
+        if (lm->form_error.code != ERROR_NONE) {
+            *err = lm->form_error;
+            return error_errno(err->code);
+        }
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                         "The model %s has no chat template; it cannot hold a conversation.",
+                         turn->model_id);
+    }
+    result = build_prompt(turn, err);
+    if (result == 0)
+        result = build_constraint(turn, err);
+    if (result < 0)
+        return result;
+    turn->reply = reply_new(lm->tokenizer, &reply_sink, turn);
+    if (!turn->reply)
+        return no_memory(err);
+    turn->call_start = tokenizer_find(lm->tokenizer, "<|tool_call_start|>");
+    turn->call_end = tokenizer_find(lm->tokenizer, "<|tool_call_end|>");
+
+    turn->prefill_usec = clock_usec();
+    turn->n_cached = sequence_rewind(session->sequence, turn->prompt.ids.ids, turn->prompt.ids.n);
+    turn->n_fed = turn->n_cached;
+    turn->phase = PHASE_PREFILL;
+    return 0;
+}
+
+static int start_decode(struct turn *turn, const float *logits, struct error *err)
+{
+    struct sequence *sequence = turn->session->sequence;
+    const size_t n_left = sequence_n_context(sequence) - sequence_n(sequence);
+    const struct generation_options options = {
+        .sampling = turn->sampling,
+        .n_max = turn->max_tokens ? MIN(turn->max_tokens, n_left) : n_left,
+        .constraint = turn->constraint,
+        .speculate = true,
+    };
+
+    sequence_mark(sequence);
+    turn->generation = generation_new(sequence, logits, &options, err);
+    if (!turn->generation)
+        return error_errno(err->code);
+    turn->decode_usec = clock_usec();
+    turn->phase = PHASE_DECODE;
+    return 0;
+}
+
+/* Tokens that take about `usec`. */
+static size_t slice_tokens(const struct loaded_model *model, int64_t usec)
+{
+    const double n =
+        model->usec_per_token > 0 ? (double)usec / model->usec_per_token : PREFILL_FIRST;
+
+    return n < PREFILL_SLICE_MIN  ? PREFILL_SLICE_MIN
+           : n > LM_PREFILL_CHUNK ? LM_PREFILL_CHUNK
+                                  : (size_t)n;
+}
+
+static int prefill(struct turn *turn, int64_t usec, struct error *err)
+{
+    struct sequence *sequence = turn->session->sequence;
+    struct loaded_model *model = turn->model;
+    const size_t n_system = turn->prompt.n_system;
+    /* A slice ends with the system turn, which others may share. */
+    const size_t end = turn->n_fed < n_system ? n_system : turn->prompt.ids.n;
+    const size_t n = MIN(end - turn->n_fed, slice_tokens(model, usec));
+    const bool last = turn->n_fed + n == turn->prompt.ids.n;
+    const int64_t start = clock_usec();
+    float *logits = NULL;
+    const int result = sequence_feed(sequence, turn->prompt.ids.ids + turn->n_fed, n, &turn->cancel,
+                                     last ? &logits : NULL);
+    const int64_t now = clock_usec();
+
+    if (result == -ECANCELED)
+        return ENDED;
+    if (result < 0)
+        return error_set(err, ERROR_INTERNAL, "The prompt of %zu tokens did not fit its context.",
+                         turn->prompt.ids.n);
+    turn->n_fed += n;
+    if (n >= PREFILL_SLICE_MIN) {
+        const double measured = (double)(now - start) / (double)n;
+
+        model->usec_per_token =
+            model->usec_per_token > 0 ? 0.5 * model->usec_per_token + 0.5 * measured : measured;
+    }
+    if (turn->n_fed == n_system) {
+        sequence_mark(sequence);
+        sequence_publish(sequence);
+    }
+    if (last) {
+        if (turn->progress_usec)
+            send_progress(turn);
+        return start_decode(turn, logits, err);
+    }
+    if (now - turn->progress_usec >= PROGRESS_USEC) {
+        turn->progress_usec = now;
+        send_progress(turn);
+    }
+    return 0;
+}
+
+static const char *end_reason(const struct turn *turn)
+{
+    const enum generation_stop stop = generation_stopped(turn->generation);
+
+    if (!turn->stop_found && stop != GENERATION_END)
+        return "length";
+    return turn->calls ? "tool_calls" : "stop";
+}
+
+/* One pass over the weights. */
+static int step(struct turn *turn, struct error *err)
+{
+    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+    uint32_t ids[GENERATION_STEP_MAX];
+    const int n = generation_next(turn->generation, ids, &turn->cancel);
+
+    if (n == -ECANCELED)
+        return ENDED;
+    if (n < 0)
+        return error_set(err, ERROR_INTERNAL, "The model could not go on: %s.", strerror(-n));
+    if (!turn->first_usec)
+        turn->first_usec = clock_usec();
+    for (int i = 0; i < n && !turn->stop_found; i++) {
+        turn->n_completion++;
+        if (!tokenizer_is_end(tokenizer, ids[i]))
+            take_token(turn, ids[i]);
+    }
+    show_thinking(turn);
+    show_content(turn, false);
+    if (turn->out_of_memory)
+        return no_memory(err);
+    return turn->stop_found || generation_stopped(turn->generation) != GENERATION_GOING ? ENDED : 0;
+}
+
+static int decode(struct turn *turn, int64_t usec, struct error *err)
+{
+    const int64_t end = clock_usec() + usec;
+    int result;
+
+    do
+        result = step(turn, err);
+    while (result == 0 && clock_usec() < end && !atomic_load(&turn->hold));
+    return result;
+}
+
+bool turn_work(struct turn *turn, int64_t usec)
+{
+    struct error err = ERROR_INIT;
+    int result = 0;
+
+    if (atomic_load(&turn->cancel))
+        return finish(turn, "cancelled");
+    switch (turn->phase) {
+    case PHASE_NEW:
+        result = begin(turn, &err);
+        break;
+    case PHASE_PREFILL:
+        result = prefill(turn, usec, &err);
+        break;
+    case PHASE_DECODE:
+        result = decode(turn, usec, &err);
+        break;
+    }
+    if (result < 0)
+        return fail(turn, &err);
+    if (result == ENDED)
+        return finish(turn, atomic_load(&turn->cancel) ? "cancelled" : end_reason(turn));
+    return false;
+}
