@@ -37,6 +37,7 @@ struct run_verb {
 };
 
 /* The verbs of one file, ended by a name of NULL. */
+extern const struct run_verb run_model_verbs[];
 extern const struct run_verb run_text_verbs[];
 
 /* Check the arguments after the verb. Accepts --name value and --name=value, each option once. */
