@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# usage: test_install.sh BUILD PREFIX
+#
+# What `meson install` puts down: units that systemd-analyze takes without a word, an activation
+# file whose Exec exists, the interfaces, and a daemon that does not link libcurl.
+set -eu
+build=$1 prefix=$2
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+DESTDIR=$folder meson install -C "$build" --no-rebuild --quiet >"$folder/log" 2>&1 || {
+    cat "$folder/log" >&2
+    fail "meson install failed."
+}
+root=$folder$prefix
+unit=$root/lib/systemd/user/lfmd.service
+[ -f "$unit" ] || fail "$unit is absent."
+[ -f "$root/share/dbus-1/interfaces/org.lfmd.Assistant1.xml" ] || fail "The interfaces are absent."
+
+activation=$root/share/dbus-1/services/org.lfmd.Assistant1.service
+program=$(sed -n 's/^Exec=//p' "$activation")
+[ -x "$folder$program" ] || fail "Exec of $activation is $program, which was not installed."
+[ -x "$folder$(sed -n 's/^Environment=LFMD_FETCH=//p' "$unit")" ] ||
+    fail "The program of LFMD_FETCH was not installed."
+grep -qx 'SystemdService=lfmd.service' "$activation" || fail "No SystemdService in $activation."
+if ldd "$folder$program" | grep -q libcurl; then
+    fail "The daemon links libcurl."
+fi
+
+command -v systemd-analyze >/dev/null || { echo "systemd-analyze is not installed."; exit 77; }
+# The unit names the installed place; what is checked lies below the scratch folder.
+mkdir -p "$folder/run" "$folder/verify"
+sed "s|$prefix|$root|g" "$unit" >"$folder/verify/lfmd.service"
+said=$(XDG_RUNTIME_DIR=$folder/run systemd-analyze --user --man=no verify \
+    "$folder/verify/lfmd.service" 2>&1) || fail "systemd-analyze: $said"
+# Masked or absent units of this machine are not ours.
+said=$(printf '%s' "$said" | grep lfmd || :)
+[ -z "$said" ] || fail "systemd-analyze: $said"
