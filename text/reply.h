@@ -7,7 +7,9 @@
  * Only the control tokens <|tool_call_start|> and <|tool_call_end|> delimit calls; between them
  * stands Liquid's Pythonic list [f(a="x"), g()] or a JSON array of {name, arguments}. A call is
  * delivered when its end token arrives; broken call text is delivered as an error, never guessed.
- * <think> ... </think> is plain text in the 65k vocabulary and is recognised across token borders.
+ * <think> ... </think> is plain text in the 65k vocabulary and is recognised across token borders,
+ * at the beginning of a reply only: later it is text that the user asked for.
+ * Integers beyond int64 are doubles that keep their digits when printed.
  *
  * Threads: one owner.
  * Source: text.md 10.1; llama.cpp common/chat-peg-parser.cpp.
@@ -33,6 +35,9 @@ struct reply;
 struct reply *reply_new(const struct tokenizer *tokenizer, const struct reply_sink *sink,
                         void *userdata);
 struct reply *reply_free(struct reply *reply);
+
+/* The prompt has opened <think> (chat_form_opens_thinking()); before the first token. */
+void reply_begin_thinking(struct reply *reply);
 
 /* Feed one token. An error means broken call text; the reply goes on with the next token. */
 int reply_push(struct reply *reply, uint32_t id, struct error *err);

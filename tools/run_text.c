@@ -10,7 +10,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "text/tokenizer.h"
+#include "text/chat.h"
+#include "text/reply.h"
 #include "tools/run.h"
 
 static void tokenizer_freep(struct tokenizer **tokenizer)
@@ -75,8 +76,115 @@ static int run_detokenize(const struct run_options *options, struct error *err)
     return run_print("", 0, err);
 }
 
+static void json_putp(struct json_object **value)
+{
+    json_object_put(*value);
+}
+
+static int read_json(struct json_object **ret, struct error *err)
+{
+    struct json_tokener *tokener = json_tokener_new_ex(64);
+    _cleanup_(freep) char *text = NULL;
+    enum json_tokener_error error;
+    size_t length;
+    int r = run_stdin(&text, &length, err);
+
+    if (r == 0 && !tokener)
+        r = error_set(err, ERROR_NO_MEMORY, "There is no memory for the request.");
+    if (r == 0 && length >= INT32_MAX)
+        r = error_set(err, ERROR_INVALID_ARGUMENT, "The request is %zu bytes long.", length);
+    if (r == 0) {
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+        *ret = json_tokener_parse_ex(tokener, text, (int)length + 1);
+        error = json_tokener_get_error(tokener);
+        if (error != json_tokener_success)
+            r = error_set(err, ERROR_INVALID_ARGUMENT, "The request is not JSON: %s.",
+                          json_tokener_error_desc(error));
+    }
+    json_tokener_free(tokener);
+    return r;
+}
+
+static int pick_form(const struct run_options *options, enum chat_form *ret, struct error *err)
+{
+    const char *name = run_value(options, "template"), *path;
+    struct gguf *gguf;
+    int r;
+
+    if (name && chat_form_by_name(name, ret))
+        return 0;
+    if (name)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no template \"%s\".", name);
+    r = run_need(options, "model", &path, err);
+    if (r < 0)
+        return r;
+    gguf = gguf_open(path, err);
+    if (!gguf)
+        return -EINVAL;
+    r = chat_form_recognise(gguf, ret, err);
+    if (r == -ENOENT)
+        r = error_set(err, ERROR_UNSUPPORTED_FORMAT, "%s has no chat template.", path);
+    gguf_free(gguf);
+    return r;
+}
+
+static int run_render(const struct run_options *options, struct error *err)
+{
+    _cleanup_(json_putp) struct json_object *document = NULL;
+    struct chat_request request = {.as_template = true};
+    struct chat_prompt prompt;
+    enum chat_form form;
+    int r = pick_form(options, &form, err);
+
+    if (r < 0)
+        return r;
+    r = read_json(&document, err);
+    if (r < 0)
+        return r;
+    if (!json_object_is_type(document, json_type_object))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "The request is not a JSON object.");
+    request.messages = json_object_object_get(document, "messages");
+    request.tools = json_object_object_get(document, "tools");
+    request.add_generation_prompt =
+        json_object_get_boolean(json_object_object_get(document, "add_generation_prompt"));
+    request.keep_thinking =
+        json_object_get_boolean(json_object_object_get(document, "keep_past_thinking")) ||
+        json_object_get_boolean(json_object_object_get(document, "preserve_thinking"));
+    r = chat_render(form, &request, &prompt, err);
+    if (r < 0)
+        return r;
+    r = run_print(prompt.text, prompt.length, err);
+    chat_prompt_done(&prompt);
+    return r;
+}
+
+static int run_parse(const struct run_options *options, struct error *err)
+{
+    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, err);
+    _cleanup_(json_putp) struct json_object *reply = NULL;
+    _cleanup_(freep) char *text = NULL;
+    const char *printed;
+    size_t length;
+    int r;
+
+    if (!tokenizer)
+        return -EINVAL;
+    r = run_stdin(&text, &length, err);
+    if (r < 0)
+        return r;
+    reply = reply_parse(text, length, err);
+    if (!reply)
+        return -EINVAL;
+    printed = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN |
+                                                        JSON_C_TO_STRING_NOSLASHESCAPE);
+    r = run_print(printed, strlen(printed), err);
+    return r < 0 ? r : run_print("\n", 1, err);
+}
+
 const struct run_verb run_text_verbs[] = {
     {"tokenize", "special", run_tokenize},
     {"detokenize", "ids=", run_detokenize},
+    {"render", "template=", run_render},
+    {"parse", "", run_parse},
     {0},
 };
