@@ -18,6 +18,12 @@
 #include "tensor/pool.h"
 
 #define LANES  16
+
+/* How far before its use a packed weight is asked for, into the second cache: there more requests
+ * can be under way than into the first, and a step is so many instructions that the hardware's own
+ * prefetching does not reach far enough. */
+#define PREFETCH_BYTES 8192
+
 #define UNROLL _Pragma("GCC unroll 64")
 
 /* --- activations ---------------------------------------------------------------------------- */
@@ -253,9 +259,12 @@ ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, siz
         UNROLL for (int i = 0; i < n; i++)
             acc[i] = vf_zero();
         for (size_t b = 0; b < w->in / 32; b++) {
+            const uint8_t *const ahead = group.quants + b * p->bits * 64 + PREFETCH_BYTES;
             vf scale[2], min[2];
             vb v[8];
 
+            UNROLL for (int c = 0; c < p->bits + 1; c++)
+                __builtin_prefetch(ahead + 64 * c, 0, 2);
             unpack_bytes(p, &group, b, v);
             unpack_scales(p, &group, b, scale, min);
             add_block(p, v, NULL, scale, min, x, b, n, acc);
