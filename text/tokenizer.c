@@ -2,6 +2,7 @@
 #include "text/tokenizer.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -46,6 +47,8 @@ struct tokenizer {
     uint32_t bos, eos;
     uint32_t im_end, endoftext;
     bool add_bos;
+
+    struct vocabulary *_Atomic vocabulary; /* NULL until somebody asks */
 };
 
 /* --- the byte alphabet ----------------------------------------------------------------------- */
@@ -139,7 +142,7 @@ static const struct merge *merge_find(const struct tokenizer *tokenizer, uint32_
 /* --- loading --------------------------------------------------------------------------------- */
 
 /* Texts of the vocabulary -> ids, needed only while loading. */
-struct vocabulary {
+struct spellings {
     const struct gguf_string *texts;
     size_t n;
     uint32_t *slots; /* [mask + 1] ids, TOKEN_NONE: empty */
@@ -147,40 +150,40 @@ struct vocabulary {
     uint64_t seed;
 };
 
-static uint32_t *vocabulary_slot(const struct vocabulary *vocabulary, const char *text,
+static uint32_t *spellings_slot(const struct spellings *spellings, const char *text,
                                  size_t length)
 {
-    for (size_t i = hash_text(vocabulary->seed, text, length);; i++) {
-        uint32_t *slot = &vocabulary->slots[i & vocabulary->mask];
+    for (size_t i = hash_text(spellings->seed, text, length);; i++) {
+        uint32_t *slot = &spellings->slots[i & spellings->mask];
         const struct gguf_string *other;
 
         if (*slot == TOKEN_NONE)
             return slot;
-        other = &vocabulary->texts[*slot];
+        other = &spellings->texts[*slot];
         if (other->length == length && memcmp(other->text, text, length) == 0)
             return slot;
     }
 }
 
-static int vocabulary_init(struct vocabulary *vocabulary, const struct gguf *gguf,
+static int spellings_init(struct spellings *spellings, const struct gguf *gguf,
                            const struct gguf_array *tokens, uint64_t seed, struct error *err)
 {
     const size_t n_slots = hash_slots(tokens->n);
 
-    *vocabulary = (struct vocabulary){
+    *spellings = (struct spellings){
         .texts = tokens->strings,
         .n = tokens->n,
-        .slots = malloc(n_slots * sizeof(vocabulary->slots[0])),
+        .slots = malloc(n_slots * sizeof(spellings->slots[0])),
         .mask = n_slots - 1,
         .seed = seed,
     };
-    if (!vocabulary->slots)
-        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the vocabulary.");
-    memset(vocabulary->slots, 0xff, n_slots * sizeof(vocabulary->slots[0]));
+    if (!spellings->slots)
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the spellings.");
+    memset(spellings->slots, 0xff, n_slots * sizeof(spellings->slots[0]));
 
     for (size_t id = 0; id < tokens->n; id++) {
         const struct gguf_string *text = &tokens->strings[id];
-        uint32_t *slot = vocabulary_slot(vocabulary, text->text, text->length);
+        uint32_t *slot = spellings_slot(spellings, text->text, text->length);
 
         if (*slot != TOKEN_NONE)
             return error_set(err, ERROR_UNSUPPORTED_FORMAT,
@@ -191,9 +194,9 @@ static int vocabulary_init(struct vocabulary *vocabulary, const struct gguf *ggu
     return 0;
 }
 
-static void vocabulary_done(struct vocabulary *vocabulary)
+static void spellings_done(struct spellings *spellings)
 {
-    free(vocabulary->slots);
+    free(spellings->slots);
 }
 
 static int load_array(const struct gguf *gguf, const char *key, bool strings, size_t n_max,
@@ -252,7 +255,7 @@ static int load_pieces(struct tokenizer *tokenizer, const struct gguf *gguf,
     tokenizer->offsets = malloc((tokens->n + 1) * sizeof(tokenizer->offsets[0]));
     tokenizer->types = malloc(tokens->n);
     if (!tokenizer->bytes || !tokenizer->offsets || !tokenizer->types)
-        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the vocabulary.");
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the spellings.");
 
     for (size_t id = 0; id < tokens->n; id++) {
         const struct gguf_string text = tokens->strings[id];
@@ -283,14 +286,14 @@ static int load_pieces(struct tokenizer *tokenizer, const struct gguf *gguf,
 }
 
 static int load_bytes(struct tokenizer *tokenizer, const struct gguf *gguf,
-                      const struct vocabulary *vocabulary, const uint32_t alphabet[256],
+                      const struct spellings *spellings, const uint32_t alphabet[256],
                       struct error *err)
 {
     for (unsigned byte = 0; byte < 256; byte++) {
         char text[4];
         const size_t length = utf8_encode(alphabet[byte], text);
 
-        tokenizer->byte_ids[byte] = *vocabulary_slot(vocabulary, text, length);
+        tokenizer->byte_ids[byte] = *spellings_slot(spellings, text, length);
         if (tokenizer->byte_ids[byte] == TOKEN_NONE)
             return error_set(err, ERROR_UNSUPPORTED_FORMAT,
                              "%s: the vocabulary has no token for the byte 0x%02x.",
@@ -313,7 +316,7 @@ static void merge_insert(struct tokenizer *tokenizer, struct merge merge)
     }
 }
 
-static int load_merges(struct tokenizer *tokenizer, const struct vocabulary *vocabulary,
+static int load_merges(struct tokenizer *tokenizer, const struct spellings *spellings,
                        const struct gguf_array *merges, struct error *err)
 {
     const size_t n_slots = hash_slots(merges->n);
@@ -338,9 +341,9 @@ static int load_merges(struct tokenizer *tokenizer, const struct vocabulary *voc
         memcpy(joined, text.text, n_left);
         memcpy(joined + n_left, space + 1, n_right);
 
-        left = *vocabulary_slot(vocabulary, joined, n_left);
-        right = *vocabulary_slot(vocabulary, joined + n_left, n_right);
-        id = *vocabulary_slot(vocabulary, joined, n_left + n_right);
+        left = *spellings_slot(spellings, joined, n_left);
+        right = *spellings_slot(spellings, joined + n_left, n_right);
+        id = *spellings_slot(spellings, joined, n_left + n_right);
         if (left == TOKEN_NONE || right == TOKEN_NONE || id == TOKEN_NONE)
             continue;
         merge_insert(
@@ -398,7 +401,7 @@ static int load_id(const struct tokenizer *tokenizer, const struct gguf *gguf, c
 
 static int load(struct tokenizer *tokenizer, const struct gguf *gguf, struct error *err)
 {
-    _cleanup_(vocabulary_done) struct vocabulary vocabulary = {0};
+    _cleanup_(spellings_done) struct spellings spellings = {0};
     struct gguf_array tokens, types, merges;
     uint32_t code_points[256];
     int16_t bytes[0x144];
@@ -432,13 +435,13 @@ static int load(struct tokenizer *tokenizer, const struct gguf *gguf, struct err
     r = load_pieces(tokenizer, gguf, &tokens, &types, bytes, err);
     if (r < 0)
         return r;
-    r = vocabulary_init(&vocabulary, gguf, &tokens, tokenizer->seed, err);
+    r = spellings_init(&spellings, gguf, &tokens, tokenizer->seed, err);
     if (r < 0)
         return r;
-    r = load_bytes(tokenizer, gguf, &vocabulary, code_points, err);
+    r = load_bytes(tokenizer, gguf, &spellings, code_points, err);
     if (r < 0)
         return r;
-    r = load_merges(tokenizer, &vocabulary, &merges, err);
+    r = load_merges(tokenizer, &spellings, &merges, err);
     if (r < 0)
         return r;
     r = load_specials(tokenizer, err);
@@ -481,6 +484,7 @@ struct tokenizer *tokenizer_free(struct tokenizer *tokenizer)
     free(tokenizer->types);
     free(tokenizer->merges);
     free(tokenizer->specials);
+    vocabulary_free(tokenizer->vocabulary);
     free(tokenizer);
     return NULL;
 }
@@ -524,6 +528,39 @@ const char *tokenizer_piece(const struct tokenizer *tokenizer, uint32_t id, size
     }
     *ret_length = tokenizer->offsets[id + 1] - tokenizer->offsets[id];
     return tokenizer->bytes + tokenizer->offsets[id];
+}
+
+const struct vocabulary *tokenizer_vocabulary(const struct tokenizer *tokenizer, struct error *err)
+{
+    /* The only part that is not fixed by loading. */
+    struct vocabulary *_Atomic *place = &((struct tokenizer *)tokenizer)->vocabulary;
+    const uint32_t call_start = tokenizer_find(tokenizer, "<|tool_call_start|>");
+    const uint32_t call_end = tokenizer_find(tokenizer, "<|tool_call_end|>");
+    struct vocabulary *vocabulary = atomic_load(place), *other = NULL;
+    _cleanup_(freep) struct vocabulary_token *tokens = NULL;
+
+    if (vocabulary)
+        return vocabulary;
+    tokens = calloc(tokenizer->n_vocab, sizeof(*tokens));
+    if (!tokens) {
+        error_set(err, ERROR_NO_MEMORY, "There is no memory for a list of %zu tokens.",
+                  tokenizer->n_vocab);
+        return NULL;
+    }
+    for (uint32_t id = 0; id < tokenizer->n_vocab; id++) {
+        tokens[id].text = tokenizer_piece(tokenizer, id, &tokens[id].length);
+        tokens[id].kind = tokenizer_is_end(tokenizer, id)       ? VOCABULARY_END
+                          : id == call_start                    ? VOCABULARY_CALL_START
+                          : id == call_end                      ? VOCABULARY_CALL_END
+                          : tokenizer_is_control(tokenizer, id) ? VOCABULARY_CONTROL
+                                                                : VOCABULARY_TEXT;
+    }
+    vocabulary = vocabulary_new(tokens, tokenizer->n_vocab, err);
+    if (vocabulary && !atomic_compare_exchange_strong(place, &other, vocabulary)) {
+        vocabulary_free(vocabulary); /* another thread was faster */
+        vocabulary = other;
+    }
+    return vocabulary;
 }
 
 /*

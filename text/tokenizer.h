@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "tensor/gguf.h"
+#include "text/vocabulary.h"
 
 #define TOKEN_NONE UINT32_MAX
 
@@ -73,6 +74,12 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const struct text_span *
 
 /* The bytes of one token, inside the tokenizer's memory. Empty for unused ids and out of range. */
 const char *tokenizer_piece(const struct tokenizer *tokenizer, uint32_t id, size_t *ret_length);
+
+/*
+ * The tree of the text tokens, for constraints. Made on first use, by one of the threads that ask;
+ * lives as long as the tokenizer. NULL: no memory.
+ */
+const struct vocabulary *tokenizer_vocabulary(const struct tokenizer *tokenizer, struct error *err);
 
 /*
  * Streaming: bytes come in with each token, whole characters go out, always valid UTF-8. A token

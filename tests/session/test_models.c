@@ -326,6 +326,26 @@ static void test_retrieval_models_are_told_from_chat_models(void **state)
     models_free(models);
 }
 
+static void test_the_model_of_this_repository_is_a_greedy_chat_model(void **state)
+{
+    struct models *models;
+    const struct model *m;
+
+    (void)state;
+    assert_int_equal(symlink(LFMD_SOURCE_ROOT "/models/lfmd-core-q8_0.gguf",
+                             path_of("system/lfmd-core-q8_0.gguf")),
+                     0);
+    models = open_models(NULL);
+    m = models_find(models, NULL, NULL);
+    assert_non_null(m);
+    assert_string_equal(m->id, "lfmd-core-q8_0");
+    assert_int_equal(m->error.code, ERROR_NONE);
+    assert_int_equal(m->role, MODEL_CHAT);
+    assert_float_equal(m->sampling.temperature, 0, 1e-6);
+    assert_true(m->size_bytes > 1000000);
+    models_free(models);
+}
+
 static void test_a_bidirectional_file_is_a_retrieval_model(void **state)
 {
     struct models *models;
@@ -589,6 +609,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_user_s_file_shadows_the_system_s, fresh_folders),
         cmocka_unit_test_setup(test_broken_files_are_listed_with_their_error, fresh_folders),
         cmocka_unit_test_setup(test_retrieval_models_are_told_from_chat_models, fresh_folders),
+        cmocka_unit_test_setup(test_the_model_of_this_repository_is_a_greedy_chat_model,
+                               fresh_folders),
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
         cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
         cmocka_unit_test_setup(test_a_rescan_reports_what_came_went_and_changed, fresh_folders),
