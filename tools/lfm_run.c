@@ -14,6 +14,7 @@
 #include "tools/run.h"
 
 static const struct run_verb *const groups[] = {
+    run_generate_verbs,
     run_model_verbs,
     run_text_verbs,
 };

@@ -116,6 +116,22 @@ int run_number(const struct run_options *options, const char *name, uint64_t low
     return 0;
 }
 
+int run_kv(const struct run_options *options, enum kv_type *ret, struct error *err)
+{
+    static const char *const names[] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
+    const char *name = run_value(options, "kv");
+
+    *ret = KV_F32;
+    for (size_t i = 0; name && i < ARRAY_LEN(names); i++)
+        if (strcmp(name, names[i]) == 0) {
+            *ret = (enum kv_type)i;
+            return 0;
+        }
+    return name ? error_set(err, ERROR_INVALID_ARGUMENT,
+                            "--kv: expected f32, f16 or q8_0, found \"%s\".", name)
+                : 0;
+}
+
 int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,
             struct error *err)
 {

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "tensor/attend.h"
 
 #define RUN_INPUT_MAX ((size_t)1 << 30) /* bytes read from stdin */
 
@@ -37,6 +38,7 @@ struct run_verb {
 };
 
 /* The verbs of one file, ended by a name of NULL. */
+extern const struct run_verb run_generate_verbs[];
 extern const struct run_verb run_model_verbs[];
 extern const struct run_verb run_text_verbs[];
 
@@ -55,6 +57,9 @@ int run_need(const struct run_options *options, const char *name, const char **r
 /* A whole number within bounds; *ret keeps its value when the option is absent. */
 int run_number(const struct run_options *options, const char *name, uint64_t low, uint64_t high,
                uint64_t *ret, struct error *err);
+
+/* --kv f32|f16|q8_0; f32 when absent. */
+int run_kv(const struct run_options *options, enum kv_type *ret, struct error *err);
 
 /* --ids 1,2,3, each below n_vocab. *ret: malloc. */
 int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,

@@ -68,22 +68,6 @@ static int take_workspace(struct engine *engine, size_t n_rows, struct error *er
     return engine->workspace ? 0 : -EINVAL;
 }
 
-static int read_kv(const struct run_options *options, enum kv_type *ret, struct error *err)
-{
-    static const char *const names[] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
-    const char *name = run_value(options, "kv");
-
-    *ret = KV_F32;
-    for (size_t i = 0; name && i < ARRAY_LEN(names); i++)
-        if (strcmp(name, names[i]) == 0) {
-            *ret = (enum kv_type)i;
-            return 0;
-        }
-    return name ? error_set(err, ERROR_INVALID_ARGUMENT,
-                            "--kv: expected f32, f16 or q8_0, found \"%s\".", name)
-                : 0;
-}
-
 /* Floats to be written to --out once all of them are known to be right. */
 static int write_floats(const char *path, const float *values, size_t n, struct error *err)
 {
@@ -155,7 +139,7 @@ static int run_hidden(const struct run_options *options, struct engine *engine,
     r = run_need(options, "out", ret_out, err);
     if (r < 0)
         return r;
-    r = read_kv(options, &kv, err);
+    r = run_kv(options, &kv, err);
     if (r < 0)
         return r;
     r = run_number(options, "chunk", 1, LFM2_CONTEXT_MAX, &chunk, err);
@@ -261,7 +245,7 @@ static int run_info(const struct run_options *options, struct error *err)
     const char *text;
     int r;
 
-    r = read_kv(options, &kv, err);
+    r = run_kv(options, &kv, err);
     if (r < 0)
         return r;
     r = run_number(options, "ctx", 1, LFM2_CONTEXT_MAX, &n_context, err);
