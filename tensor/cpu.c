@@ -13,6 +13,9 @@ static const struct kernels *const rows[] = {
 #ifdef HAVE_AVX2
     &kernels_avx2,
 #endif
+#ifdef HAVE_AVXVNNI
+    &kernels_avxvnni,
+#endif
 #ifdef HAVE_AVX512
     &kernels_avx512,
 #endif

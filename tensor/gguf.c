@@ -990,3 +990,13 @@ void gguf_tensor_drop(const struct gguf_tensor *tensor)
     if (tensor->mapped)
         madvise((void *)first, (uintptr_t)tensor->data + tensor->size_bytes - first, MADV_DONTNEED);
 }
+
+void gguf_tensor_drop_part(const struct gguf_tensor *tensor, size_t first, size_t last)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t from = ((uintptr_t)tensor->data + first + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)tensor->data + last) / page * page;
+
+    if (tensor->mapped && from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
+}

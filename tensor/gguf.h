@@ -115,3 +115,6 @@ const struct gguf_tensor *gguf_tensor(const struct gguf *gguf, const char *name)
 
 /* Tell the kernel that the pages of this tensor are not needed in memory any more. */
 void gguf_tensor_drop(const struct gguf_tensor *tensor);
+
+/* The same for the whole pages among bytes [first, last) of its data. */
+void gguf_tensor_drop_part(const struct gguf_tensor *tensor, size_t first, size_t last);

@@ -123,7 +123,8 @@ struct kernels {
     void (*attend)(const struct attend_work *work, void *scratch);
 };
 
-extern const struct kernels kernels_ref, kernels_avx2, kernels_avx512, kernels_neon;
+extern const struct kernels kernels_ref, kernels_avx2, kernels_avxvnni, kernels_avx512,
+    kernels_neon;
 
 /*
  * The row in use: the fastest that this CPU supports, or the one named by the environment variable

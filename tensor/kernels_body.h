@@ -190,7 +190,8 @@ ALWAYS void add_block(const struct packing *p, const vb *v, const uint8_t *panel
             const vb w = v ? v[j] : vb_load(panel + 64 * j);
 
             UNROLL for (int i = 0; i < n; i++)
-                dot[i] = vi_dot(dot[i], w, q + 4 * i);
+                dot[i] = p->offset == 128 ? vi_dot8(dot[i], w, q + 4 * i)
+                                          : vi_dot(dot[i], w, q + 4 * i);
             q += 4 * x->rows;
         }
         UNROLL for (int i = 0; i < n; i++)
@@ -289,12 +290,16 @@ ALWAYS void direct(enum dtype type, const struct weights *w, size_t first, size_
     case 2:
         direct_n(type, w, first, last, &tile, 2, y, y_stride);
         break;
+#if VEC_ROWS_MAX >= 3
     case 3:
         direct_n(type, w, first, last, &tile, 3, y, y_stride);
         break;
+#endif
+#if VEC_ROWS_MAX >= 4
     case 4:
         direct_n(type, w, first, last, &tile, 4, y, y_stride);
         break;
+#endif
     }
 }
 

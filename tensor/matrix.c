@@ -21,8 +21,12 @@ size_t matrix_plan(const struct gguf_tensor *tensor, bool precise)
                       packing_parts(tensor->type, tensor->ne[0]).group_bytes);
 }
 
+#define PACK_BYTES ((size_t)512 << 10) /* of one unit: what is mapped and packed at the same time */
+
 struct pack_job {
     const struct matrix *matrix;
+    const struct gguf_tensor *tensor;
+    size_t slice; /* bytes of the tensor before `blocks` */
     const unsigned char *blocks;
     unsigned char *packed;
     size_t group_bytes;
@@ -39,6 +43,9 @@ static void pack_groups(void *context, size_t first, size_t last, unsigned worke
         packing_group(m->type, m->in, job->blocks + g * GROUP_ROWS * row_bytes, row_bytes,
                       MIN(m->out - g * GROUP_ROWS, (size_t)GROUP_ROWS),
                       job->packed + g * job->group_bytes, scratch);
+    /* What is packed is not needed twice. */
+    gguf_tensor_drop_part(job->tensor, job->slice + first * GROUP_ROWS * row_bytes,
+                          job->slice + MIN(last * GROUP_ROWS, m->out) * row_bytes);
 }
 
 void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t expert,
@@ -48,6 +55,8 @@ void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t
     const size_t slice = out * dtype_row_bytes(tensor->type, in);
     struct pack_job job = {
         .matrix = matrix,
+        .tensor = tensor,
+        .slice = expert * slice,
         .blocks = (const unsigned char *)tensor->data + expert * slice,
         .group_bytes = packing_parts(tensor->type, in).group_bytes,
     };
@@ -61,7 +70,7 @@ void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t
     matrix->size_bytes = n_groups(out) * job.group_bytes;
     job.packed = arena_take(arena, matrix->size_bytes);
     matrix->data = job.packed;
-    pool_run(pool, pack_groups, &job, n_groups(out), 4);
+    pool_run(pool, pack_groups, &job, n_groups(out), MAX(PACK_BYTES / job.group_bytes, (size_t)1));
     if (expert + 1 == tensor->ne[2])
         gguf_tensor_drop(tensor);
 }

@@ -15,7 +15,7 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 #define VEC_ROWS_MAX 12     /* accumulators of a product or of attention that fit the registers */
-#define VEC_BYTES_SIGNED 0  /* vi_dot() takes unsigned bytes, up to 255 */
+#define VEC_BYTES_SIGNED 0  /* vi_dot8() takes unsigned bytes, with an offset of 128 */
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -134,11 +134,6 @@ ALWAYS vf vf_load_f16(const void *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
 
-ALWAYS void vf_store_f16(void *p, vf v)
-{
-    _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-
 ALWAYS vf vf_load_bf16(const void *p)
 {
     return _mm512_castsi512_ps(
@@ -162,33 +157,13 @@ ALWAYS vi vi_set1(int32_t x)
     return _mm512_set1_epi32(x);
 }
 
-ALWAYS vi vi_load(const int32_t *p)
-{
-    return _mm512_loadu_si512(p);
-}
-
-ALWAYS void vi_store(int32_t *p, vi v)
-{
-    _mm512_storeu_si512(p, v);
-}
-
-ALWAYS vi vi_add(vi a, vi b)
-{
-    return _mm512_add_epi32(a, b);
-}
-
-ALWAYS vi vi_mul(vi a, vi b)
-{
-    return _mm512_mullo_epi32(a, b);
-}
-
 /* Nearest integers, ties to even. */
 ALWAYS vi vi_round(vf a)
 {
     return _mm512_cvtps_epi32(a);
 }
 
-/* Bits of a plus (bits of shifted << 23): y * 2^whole. */
+/* Bits of y plus (bits of shifted << 23): y * 2^whole. */
 ALWAYS vf vf_add_exponent(vf y, vf shifted)
 {
     return _mm512_castsi512_ps(_mm512_add_epi32(
@@ -205,13 +180,19 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(a));
 }
 
-/* Add to each lane the products of its 4 unsigned bytes and the 4 signed bytes at p. */
+/* Add to each lane the products of its 4 unsigned bytes below 128 and the 4 signed bytes at p. */
 ALWAYS vi vi_dot(vi acc, vb bytes, const int8_t *p)
 {
     int32_t four;
 
     memcpy(&four, p, 4);
     return _mm512_dpbusd_epi32(acc, bytes, _mm512_set1_epi32(four));
+}
+
+/* The same for 8-bit weights. */
+ALWAYS vi vi_dot8(vi acc, vb bytes, const int8_t *p)
+{
+    return vi_dot(acc, bytes, p);
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */

@@ -31,7 +31,7 @@
 
 #define REPS_MAX  1000
 #define LOAD_MAX  1024
-#define ROWS_MAX  512
+#define ROWS_MAX  256
 #define CONTEXT   2048 /* positions of the state, unless more are needed */
 #define REPLY_MAX ((size_t)1 << 20)
 
@@ -418,7 +418,8 @@ static void report(const struct settings *s, const struct engine *e, struct seri
         put(json, "peer_rss_mb", peer_rss_mb);
 
     if (s->json) {
-        puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_SPACED));
+        puts(json_object_to_json_string_ext(json, JSON_C_TO_STRING_SPACED |
+                                                  JSON_C_TO_STRING_NOSLASHESCAPE));
     } else {
         json_object_object_foreach(json, key, value)
             printf("%-24s %s\n", key, json_object_get_string(value));
