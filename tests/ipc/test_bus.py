@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: MIT
+"""The real daemon with the model of this repository, on a private bus, asked by an independent client.
+
+usage: dbus-run-session -- /usr/bin/python3 test_bus.py DAEMON SOURCE_ROOT
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree as ET
+
+import dbus
+
+DAEMON, ROOT = sys.argv[1], sys.argv[2]
+NAME, PATH = "org.lfmd.Assistant1", "/org/lfmd/Assistant1"
+ERROR = NAME + ".Error."
+SANITIZED = b"__asan_init" in open(DAEMON, "rb").read() or b"__tsan_init" in open(DAEMON, "rb").read()
+
+
+def vardict(**entries):
+    return dbus.Dictionary(entries, signature="sv")
+
+
+def text(words):
+    return dbus.Array([vardict(type="text", text=words)], signature="a{sv}")
+
+
+class Daemon:
+    """One daemon with a home of its own; another start of it finds the same state."""
+
+    def __init__(self, home, config=""):
+        self.home = home
+        self.config = os.path.join(home, "lfmd.conf")
+        with open(self.config, "w") as file:
+            file.write("[models]\ndirectories = %s/models\n%s" % (ROOT, config))
+        self.start()
+
+    def start(self):
+        environment = dict(os.environ, XDG_STATE_HOME=self.home + "/state",
+                           XDG_DATA_HOME=self.home + "/data")
+        with open(self.home + "/log", "a") as log:
+            self.process = subprocess.Popen([DAEMON, "--config", self.config], env=environment,
+                                            stderr=log)
+        bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION)
+        while not bus.name_has_owner(NAME):
+            if self.process.poll() is not None:
+                raise RuntimeError(open(self.home + "/log").read())
+            time.sleep(0.01)
+        bus.close()
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait()
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def resident_kb(self):
+        with open("/proc/%d/status" % self.process.pid) as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+class Client:
+    """One connection: to the daemon, one program."""
+
+    def __init__(self):
+        self.bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION)
+
+    def at(self, path, interface):
+        return dbus.Interface(self.bus.get_object(NAME, path, introspect=False), interface)
+
+    @property
+    def manager(self):
+        return self.at(PATH, NAME + ".Manager")
+
+    def session(self, **options):
+        return self.at(self.manager.CreateSession(vardict(**options)), NAME + ".Session")
+
+    def close(self):
+        self.bus.close()
+
+
+def lines(fd):
+    with os.fdopen(fd.take(), "rb") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def ask(session, words, **options):
+    fd, _ = session.Ask(text(words), vardict(**options))
+    return lines(fd)
+
+
+class Bus(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.daemon = Daemon(self.folder.name)
+        self.client = Client()
+
+    def tearDown(self):
+        self.client.close()
+        if self.daemon.process.poll() is None:
+            self.assertEqual(self.daemon.stop(), 0)
+        self.folder.cleanup()
+
+    def refused(self, name, words, function, *arguments):
+        with self.assertRaises(dbus.DBusException) as caught:
+            function(*arguments)
+        self.assertEqual(caught.exception.get_dbus_name(), ERROR + name)
+        self.assertIn(words, caught.exception.get_dbus_message())
+
+    def test_a_question_streams_events_until_done(self):
+        events = ask(self.client.session(), "set a timer for ten minutes")
+        self.assertEqual(events[0]["event"], "start")
+        self.assertEqual(events[-1]["event"], "done")
+        self.assertEqual([e["turn"] for e in events], [1] * len(events))
+
+    def test_introspection_equals_the_shipped_interfaces(self):
+        def shape(interface):
+            members = set()
+            for member in interface:
+                if member.tag == "annotation":
+                    continue
+                arguments = tuple((a.get("name"), a.get("type"), a.get("direction"))
+                                  for a in member.findall("arg"))
+                notes = tuple(sorted((a.get("name"), a.get("value"))
+                                     for a in member.findall("annotation")
+                                     if a.get("name").endswith("EmitsChangedSignal")))
+                members.add((member.tag, member.get("name"), member.get("type"),
+                             member.get("access"), arguments, notes))
+            return members
+
+        shipped = {i.get("name"): shape(i)
+                   for i in ET.parse(ROOT + "/ipc/org.lfmd.Assistant1.xml").iter("interface")}
+        session = self.client.manager.CreateSession(vardict())
+        model = self.client.at(PATH, "org.freedesktop.DBus.Properties").Get(
+            NAME + ".Manager", "DefaultModel")
+        live = {}
+        for path in (PATH, session, model):
+            said = self.client.at(path, "org.freedesktop.DBus.Introspectable").Introspect()
+            for interface in ET.fromstring(said).iter("interface"):
+                if interface.get("name").startswith(NAME):
+                    live[interface.get("name")] = shape(interface)
+        self.assertEqual(set(live), set(shipped))
+        for name in shipped:
+            self.assertEqual(live[name], shipped[name], name)
+
+    def test_only_the_owner_sees_and_calls_a_session(self):
+        path = self.client.manager.CreateSession(vardict())
+        other = Client()
+        stranger = other.at(path, NAME + ".Session")
+        for call in (stranger.History, stranger.Close,
+                     lambda: other.at(path, "org.freedesktop.DBus.Properties").GetAll(
+                         NAME + ".Session"),
+                     lambda: stranger.Ask(text("hello"), vardict())):
+            self.refused("NotAllowed", "belongs to another program", call)
+        objects = lambda c: c.at(PATH, "org.freedesktop.DBus.ObjectManager").GetManagedObjects()
+        self.assertIn(path, objects(self.client))
+        self.assertNotIn(path, objects(other))
+        other.close()
+
+    def test_options_are_read_strictly(self):
+        create = self.client.manager.CreateSession
+        self.refused("InvalidArgument", "'foo'", create, vardict(foo=1))
+        self.refused("InvalidArgument", "'keep'", create, vardict(keep="yes"))
+        self.refused("InvalidArgument", "'priority'", create, vardict(priority="high"))
+        self.refused("InvalidArgument", "'heat'", create,
+                     vardict(sampling=vardict(heat=dbus.Double(1))))
+        session = self.client.session()
+        self.refused("InvalidArgument", "'tools'", session.Ask, text("x"), vardict(tools="x"))
+        part = dbus.Array([vardict(type="picture", text="x")], signature="a{sv}")
+        self.refused("InvalidArgument", "picture", session.Ask, part, vardict())
+
+    def test_one_program_has_sixteen_sessions_and_closing_makes_room(self):
+        sessions = [self.client.session() for _ in range(16)]
+        self.refused("Busy", "16", self.client.manager.CreateSession, vardict())
+        sessions[0].Close()
+        self.client.session()
+
+    def test_a_client_that_leaves_has_its_sessions_closed(self):
+        leaving = Client()
+        path = leaving.manager.CreateSession(vardict())
+        leaving.close()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                self.client.at(path, NAME + ".Session").History()
+            except dbus.DBusException as error:
+                if error.get_dbus_name() != ERROR + "NotAllowed":
+                    return
+            time.sleep(0.01)
+        self.fail("The session is still there.")
+
+    def test_closing_the_session_ends_the_stream_with_a_last_line(self):
+        session = self.client.session()
+        fd, _ = session.Ask(text("hello"), vardict())
+        session.Close()
+        self.assertIn(lines(fd)[-1]["event"], ("error", "done"))
+
+    def test_closing_the_reading_end_cancels_and_leaks_nothing(self):
+        session = self.client.session()
+        ask(session, "hello")
+        before = self.daemon.descriptors()
+        for _ in range(20):
+            fd, _ = session.Ask(text("hello"), vardict())
+            os.close(fd.take())
+        ask(session, "hello")
+        self.assertLessEqual(self.daemon.descriptors(), before)
+
+    def test_a_kept_session_is_there_after_a_restart(self):
+        session = self.client.session(keep=True)
+        self.assertEqual(ask(session, "hello")[-1]["event"], "done")
+        history = session.History()
+        [entry] = self.client.manager.ListSessions()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        path = self.client.manager.OpenSession(str(entry["id"]), vardict())
+        self.assertEqual(json.loads(self.client.at(path, NAME + ".Session").History()),
+                         json.loads(history))
+
+    def test_a_thousand_sessions_leave_nothing_behind(self):
+        def cycle(n):
+            for _ in range(n):
+                self.client.session().Close()
+
+        cycle(100)
+        descriptors, resident = self.daemon.descriptors(), self.daemon.resident_kb()
+        cycle(1000)
+        self.assertLessEqual(self.daemon.descriptors(), descriptors)
+        if not SANITIZED:
+            self.assertLess(self.daemon.resident_kb(), resident + 1024)
+
+    @unittest.skipIf(SANITIZED, "a sanitizer's memory is not the program's")
+    def test_without_a_model_it_is_below_ten_megabytes(self):
+        self.client.manager.ListSessions()
+        self.assertLess(self.daemon.resident_kb(), 10 * 1000)
+
+    def test_a_wrong_configuration_ends_with_78_and_says_the_line(self):
+        bad = os.path.join(self.folder.name, "bad.conf")
+        with open(bad, "w") as file:
+            file.write("[engine]\nthreads = many\n")
+        run = subprocess.run([DAEMON, "--config", bad], stderr=subprocess.PIPE, text=True)
+        self.assertEqual(run.returncode, 78)
+        self.assertIn("bad.conf:2: The value of 'threads'", run.stderr)
+
+    def test_reload_keeps_the_old_configuration_when_the_new_one_is_wrong(self):
+        self.client.manager.Reload()
+        with open(self.daemon.config, "a") as file:
+            file.write("[daemon]\nidle_exit = soon\n")
+        self.refused("InvalidArgument", "idle_exit", self.client.manager.Reload)
+        self.client.session()
+
+    def test_it_leaves_when_nobody_needs_it(self):
+        with open(self.daemon.config, "a") as file:
+            file.write("[daemon]\nidle_exit = 1s\n")
+        self.client.manager.Reload()
+        self.assertEqual(self.daemon.process.wait(timeout=120), 0)
+
+    def test_a_second_daemon_says_that_the_name_is_taken(self):
+        run = subprocess.run([DAEMON, "--config", self.daemon.config], stderr=subprocess.PIPE,
+                             text=True)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn("is lfmd running already?", run.stderr)
+
+    def test_a_killed_daemon_has_every_turn_that_was_reported(self):
+        session = self.client.session(keep=True)
+        reported = 0
+        for _ in range(5):
+            reported += ask(session, "hello")[-1]["event"] == "done"
+            [entry] = self.client.manager.ListSessions()
+            fd, _ = session.Ask(text("and once more"), vardict())
+            self.daemon.stop(signal.SIGKILL)
+            events = [e for e in lines_of_broken(fd) if e["event"] == "done"]
+            reported += len(events)
+            self.daemon.start()
+            path = self.client.manager.OpenSession(str(entry["id"]), vardict())
+            session = self.client.at(path, NAME + ".Session")
+            questions = [m for m in json.loads(session.History()) if m["role"] == "user"]
+            self.assertGreaterEqual(len(questions), reported)
+            reported = len(questions)
+
+
+def lines_of_broken(fd):
+    """Whole lines of a stream whose writer was killed."""
+    with os.fdopen(fd.take(), "rb") as stream:
+        return [json.loads(line) for line in stream if line.endswith(b"\n")]
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
