@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "lfm2/forward.h"
+#include "tensor/kernels.h"
 #include "tools/run.h"
 
 #define ROWS_MAX 256 /* rows of one pass when --chunk names none */
@@ -310,9 +311,24 @@ static int run_info(const struct run_options *options, struct error *err)
     return r;
 }
 
+/* The kernel rows that work here, one name a line: what LFMD_KERNELS may be set to. */
+static int run_kernels(const struct run_options *options, struct error *err)
+{
+    const struct kernels *rows[16];
+    const size_t n = kernels_list(rows, ARRAY_LEN(rows));
+    char text[1024];
+    size_t used = 0;
+
+    (void)options;
+    for (size_t i = 0; i < n; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\n", rows[i]->name);
+    return run_print(text, used, err);
+}
+
 const struct run_verb run_model_verbs[] = {
     {"logits", "ids= chunk= out=", run_logits},
     {"embed", "ids= out=", run_embed},
     {"info", "ctx=", run_info},
+    {"kernels", "", run_kernels},
     {NULL, NULL, NULL},
 };
