@@ -76,7 +76,7 @@ static int apply_sampling(const char *text, struct sampling *sampling, bool *has
         return -EINVAL;
     json_object_object_foreach(overrides, key, value)
     {
-        double number;
+        double number = 0;
         size_t i = 0;
 
         if (take_number(value, key, &number, err) < 0)
