@@ -38,6 +38,8 @@ struct generation *generation_new(struct sequence *sequence, const float *logits
                                   const struct generation_options *options, struct error *err)
 {
     const size_t n_vocab = sequence->lm->model->hparams.n_vocab;
+    /* Rows above the tokenizer's ids are padding, and masks do not reach there. */
+    const size_t n_ids = MIN(n_vocab, tokenizer_n_vocab(sequence->lm->tokenizer));
     const size_t n_seen = MIN(sequence->n, (size_t)SAMPLER_PENALTY_WINDOW);
     struct generation *generation = calloc(1, sizeof(*generation));
 
@@ -49,7 +51,7 @@ struct generation *generation_new(struct sequence *sequence, const float *logits
     generation->options = *options;
     generation->pending = TOKEN_NONE;
     generation->n_draft_next = 3;
-    generation->sampler = sampler_new(n_vocab, &options->sampling, err);
+    generation->sampler = sampler_new(n_ids, &options->sampling, err);
     if (!generation->sampler)
         return generation_free(generation);
     generation->logits = malloc(n_vocab * sizeof(float));
@@ -145,10 +147,15 @@ static size_t draft(struct generation *generation, uint32_t *ids, size_t n_room)
     }
     /* The pass itself brings one token, so that a draft of the last one is wasted. */
     n = MIN(n, options->n_max - generation->n_new - 1);
-    n = n > 0 ? find_draft(generation, ids, n) : 0;
-    if (n > 0 && options->constraint)
-        n = constraint_check(options->constraint, ids, n);
-    return n;
+    if (n > 0 && options->constraint) {
+        const size_t n_guess = constraint_guess(options->constraint, ids, n);
+
+        /* What must come is a better draft than what came before. */
+        return n_guess > 0 ? n_guess
+                           : constraint_check(options->constraint, ids,
+                                              find_draft(generation, ids, n));
+    }
+    return n > 0 ? find_draft(generation, ids, n) : 0;
 }
 
 /* Longer drafts while they are right; ever longer pauses while they are wrong. */

@@ -497,8 +497,11 @@ static void sort_found(struct grammar *g)
 
 static void add_found(struct grammar *g, uint32_t node, uint32_t frame)
 {
-    if (g->n_found == GRAMMAR_ITEMS_MAX)
+    if (g->n_found == GRAMMAR_ITEMS_MAX) {
         sort_found(g);
+        if (g->n_found > GRAMMAR_ITEMS_MAX / 2)
+            g->n_steps = CLOSURE_STEPS; /* enough of them */
+    }
     if (g->n_found < GRAMMAR_ITEMS_MAX)
         g->found[g->n_found++] = (struct item){.node = node, .frame = frame};
 }
@@ -533,7 +536,7 @@ static void close_over(struct grammar *g, uint32_t at, uint32_t frame)
     for (;;) {
         const struct node *node = &g->nodes[at];
 
-        if (!is_alive(g, at, frame) || (g->n_steps++ > CLOSURE_STEPS && g->n_found > 0))
+        if (!is_alive(g, at, frame) || (g->n_steps++ >= CLOSURE_STEPS && g->n_found > 0))
             return;
         switch ((enum node_kind)node->kind) {
         case NODE_NOTHING:

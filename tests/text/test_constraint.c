@@ -15,6 +15,7 @@
 #include "tests/fixture.h"
 #include "tests/text/validate.h"
 #include "text/constraint_new.h"
+#include "text/reply.h"
 
 /* --- a small vocabulary: all bytes, some longer tokens, and the control tokens ------------------- */
 
@@ -535,7 +536,8 @@ static void test_random_calls_are_valid(void **state)
     (void)state;
     random_state = 5;
     for (size_t i = 0; i < 600; i++) {
-        struct json_object *calls;
+        struct json_object *calls, *read;
+        struct error err = ERROR_INIT;
         char text[8192];
 
         constraint_reset(constraint);
@@ -544,8 +546,12 @@ static void test_random_calls_are_valid(void **state)
             continue;
         n_ended++;
         calls = read_calls(text);
-        if (!calls)
-            fail_msg("%s cannot be read", text);
+        read = reply_parse_calls(text, strlen(text), &err);
+        if (!calls || !read)
+            fail_msg("%s cannot be read: %s", text, err.text);
+        if (!json_object_equal(calls, read))
+            fail_msg("%s is read in two ways", text);
+        json_object_put(read);
         for (size_t k = 0; k < json_object_array_length(calls); k++) {
             struct json_object *call = json_object_array_get_idx(calls, k), *parameters = NULL;
 
