@@ -105,8 +105,10 @@ struct generation *generation_new(struct sequence *sequence, const float *logits
 struct generation *generation_free(struct generation *generation);
 
 /*
- * One pass over the weights. ids gets the new tokens (1, or more when a draft was right), at most
- * GENERATION_STEP_MAX. Returns their number (0 once stopped), or -ECANCELED.
+ * One pass over the weights; none for the first token, whose logits are there. ids gets the new
+ * tokens (1, or more when a draft was right), at most GENERATION_STEP_MAX. The last one of them is
+ * not in the sequence yet: the next step feeds it. Returns their number (0 once stopped), or
+ * -ECANCELED: then nothing has changed and the step may be taken again.
  */
 int generation_next(struct generation *generation, uint32_t ids[GENERATION_STEP_MAX],
                     const atomic_bool *cancel);
