@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * lfmd: Liquid AI's LFM2 models for every program of one user, over D-Bus. See lfmd(8).
+ * lfmd: Liquid AI's LFM2 models for every program of one user, over D-Bus. See lfmd(1).
  *
  * Exit: 0 done, 1 no bus, no name or no memory, 2 usage, 78 the configuration is wrong.
  */
