@@ -33,6 +33,16 @@ static void equal(const char *what, const struct kernels *row, size_t size, cons
     }
 }
 
+/* Else the tests below would compare nothing where LFMD_KERNELS asks for a row. */
+static void test_the_row_that_was_asked_for_is_there(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    if (kernels_check(&err) != 0)
+        fail_msg("%s", err.text);
+}
+
 #define SIZE_MAX_OPS 1027
 
 static const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 65, 257, 1024, 1027};
@@ -323,6 +333,7 @@ static void test_a_forced_row_that_is_not_there_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_row_that_was_asked_for_is_there),
         cmocka_unit_test(test_small_operations),
         cmocka_unit_test(test_dot_f32_of_several_rows),
         cmocka_unit_test(test_silu_is_silu),
