@@ -225,23 +225,23 @@ ALWAYS void store_group(vf acc, float *y, size_t row, size_t out)
 static void prepare_aux(const struct packing *p, const struct acts *x, size_t first, size_t rows,
                         void *aux)
 {
-    const int32_t *const sum = x->sum + first * (x->in / 16);
-    const size_t step = p->sub_values == 16 ? 1 : 2; /* sums of 16 that one element adds */
-    const size_t n = x->in / 16 / step * rows;
+    const size_t ns = p->sub_values == 16 ? 2 : 1; /* elements of a block of 32 */
     const int32_t factor = -(int32_t)p->offset;
-    int32_t *const start = aux;
-    float *const sums = aux;
+    const int32_t *sum = x->sum + first * (x->in / 16);
+    int32_t *start = aux;
+    float *sums = aux;
 
     if (!p->has_min && starts_at_zero(p))
         return;
-    for (size_t i = 0; i < n; i++) {
-        const size_t at = step == 1 ? i : i / rows * 2 * rows + i % rows;
-        const int32_t s = step == 1 ? sum[at] : sum[at] + sum[at + rows];
+    for (size_t b = 0; b < x->in / 32; b++, sum += 2 * rows, start += ns * rows, sums += ns * rows) {
+        for (size_t i = 0; i < ns * rows; i++) {
+            const int32_t s = ns == 2 ? sum[i] : sum[i] + sum[i + rows];
 
-        if (p->has_min)
-            sums[i] = (float)s;
-        else
-            start[i] = s * factor;
+            if (p->has_min)
+                sums[i] = (float)s;
+            else
+                start[i] = s * factor;
+        }
     }
 }
 
