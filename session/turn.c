@@ -560,6 +560,8 @@ static int begin(struct turn *turn, struct error *err)
     turn->reply = reply_new(lm->tokenizer, &reply_sink, turn);
     if (!turn->reply)
         return no_memory(err);
+    if (chat_form_opens_thinking(lm->form))
+        reply_begin_thinking(turn->reply);
     turn->call_start = tokenizer_find(lm->tokenizer, "<|tool_call_start|>");
     turn->call_end = tokenizer_find(lm->tokenizer, "<|tool_call_end|>");
 
