@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "lfm2/hparams.h"
 #include "lfm2/layers.h"
+#include "tensor/kernels.h"
 
 /*
  * One walk over the weights serves twice: without an arena it checks names and shapes and adds up
@@ -345,7 +346,7 @@ struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct
         error_set(err, ERROR_NO_MEMORY, "Cannot take memory for a model.");
         return NULL;
     }
-    if (plan(&loader, &model->hparams) < 0 ||
+    if (kernels_check(err) < 0 || plan(&loader, &model->hparams) < 0 ||
         arena_init(&model->arena, loader.bytes, "the weights of a model", err) < 0)
         return lfm2_model_free(model);
 

@@ -206,7 +206,7 @@ static int engine_open(struct engine *e, const struct settings *s, struct error 
     if (!e->gguf)
         return -EINVAL;
     e->pool = pool_new((unsigned)s->n_threads, err);
-    if (!e->pool || kernels_check(err) < 0)
+    if (!e->pool)
         return -EINVAL;
     e->model = lfm2_model_load(e->gguf, false, e->pool, err);
     if (!e->model)
