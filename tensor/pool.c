@@ -4,7 +4,9 @@
  * Claiming is a compare-and-swap on that word, so a chunk can only be claimed together with the
  * knowledge of which job it belongs to. The job's fields are read before the swap; they cannot have
  * changed when the swap succeeds, because the next job is published only when every claimed chunk
- * of this one is done. A worker that was away during whole jobs simply fails to claim from them.
+ * of this one is done, and `claim` is closed before its fields are written: a worker that has read
+ * the word of a finished job cannot swap it any more. A worker that was away during whole jobs
+ * simply fails to claim from them.
  */
 #include "tensor/pool.h"
 
@@ -29,8 +31,9 @@
  * leaves gaps of some microseconds between jobs; a futex wake costs about as much as it saves. */
 #define SPIN_NSEC 50000
 
-#define CHUNK_BITS 32
-#define CHUNK_MASK (((uint64_t)1 << CHUNK_BITS) - 1)
+#define CHUNK_BITS   32
+#define CHUNK_MASK   (((uint64_t)1 << CHUNK_BITS) - 1)
+#define CLAIM_CLOSED UINT64_MAX /* no job has a chunk of this number */
 
 struct worker {
     struct pool *pool;
@@ -50,10 +53,10 @@ struct pool {
     atomic_size_t n_units, chunk;
 
     _Alignas(64) _Atomic uint64_t claim;
-    _Alignas(64) atomic_size_t n_done;     /* chunks of the current job */
-    _Alignas(64) _Atomic uint32_t job;     /* futex of the workers: changes with each job */
+    _Alignas(64) atomic_size_t n_done; /* chunks of the current job */
+    _Alignas(64) _Atomic uint32_t job; /* futex of the workers: changes with each job */
     _Atomic uint32_t n_sleeping;
-    _Atomic uint32_t done;                 /* futex of the caller: number of the last whole job */
+    _Atomic uint32_t done; /* futex of the caller: number of the last whole job */
     _Atomic uint32_t caller_sleeps;
     atomic_bool stop;
 };
@@ -114,7 +117,7 @@ static void work(struct pool *pool, unsigned index)
         const size_t first = (size_t)(claim & CHUNK_MASK) * chunk;
         size_t n_chunks;
 
-        if (first >= n_units)
+        if (claim == CLAIM_CLOSED || first >= n_units)
             return;
         if (!atomic_compare_exchange_weak_explicit(&pool->claim, &claim, claim + 1,
                                                    memory_order_acq_rel, memory_order_acquire))
@@ -172,6 +175,8 @@ void pool_run(struct pool *pool, pool_fn *fn, void *context, size_t n_units, siz
         return;
     }
 
+    /* Whoever swapped the word before this has read the old fields; whoever comes later fails. */
+    atomic_exchange_explicit(&pool->claim, CLAIM_CLOSED, memory_order_acq_rel);
     atomic_store_explicit(&pool->fn, fn, memory_order_relaxed);
     atomic_store_explicit(&pool->context, context, memory_order_relaxed);
     atomic_store_explicit(&pool->n_units, n_units, memory_order_relaxed);
@@ -213,8 +218,9 @@ struct pool *pool_new(unsigned n_threads, struct error *err)
     if (n_threads == 0)
         n_threads = MIN(n_cores(), (unsigned)POOL_THREADS_MAX);
     if (n_threads > POOL_THREADS_MAX) {
-        error_set(err, ERROR_INVALID_ARGUMENT, "%u threads are wanted, but at most %d are possible.",
-                  n_threads, POOL_THREADS_MAX);
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "%u threads are wanted, but at most %d are possible.", n_threads,
+                  POOL_THREADS_MAX);
         return NULL;
     }
 
@@ -227,8 +233,8 @@ struct pool *pool_new(unsigned n_threads, struct error *err)
     pool->n_threads = 1;
     pool->workers = calloc(n_threads, sizeof(*pool->workers));
     pool->scratch_bytes = n_threads * POOL_SCRATCH_BYTES;
-    pool->scratch = mmap(NULL, pool->scratch_bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pool->scratch =
+        mmap(NULL, pool->scratch_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!pool->workers || pool->scratch == MAP_FAILED) {
         error_set(err, ERROR_NO_MEMORY, "There is no memory for the scratch of %u threads.",
                   n_threads);

@@ -50,6 +50,34 @@ static void test_every_unit_runs_once(void **state)
     assert_int_equal(bad_worker, 0);
 }
 
+/* A context that is gone when pool_run() has returned, and jobs that differ much in size: a worker
+ * that was scheduled out with the word of a finished job must not claim from the next one. */
+static void note_context(void *context, size_t first, size_t last, unsigned worker, void *scratch)
+{
+    atomic_uint *n_run = *(atomic_uint **)context;
+
+    (void)worker;
+    (void)scratch;
+    atomic_fetch_add(n_run, (unsigned)(last - first));
+}
+
+static void test_a_late_worker_claims_nothing_from_the_next_job(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(8, &err);
+
+    (void)state;
+    for (unsigned job = 0; job < 300000; job++) {
+        const size_t n = job % 2 ? 2 + job % 3 : 40 + job % 50;
+        atomic_uint n_run = 0;
+        atomic_uint *context = &n_run;
+
+        pool_run(pool, note_context, &context, n, 1);
+        assert_int_equal(n_run, n);
+    }
+    pool_free(pool);
+}
+
 static void test_workers_that_fell_asleep_wake_up(void **state)
 {
     struct error err = ERROR_INIT;
@@ -81,6 +109,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_unit_runs_once),
+        cmocka_unit_test(test_a_late_worker_claims_nothing_from_the_next_job),
         cmocka_unit_test(test_workers_that_fell_asleep_wake_up),
         cmocka_unit_test(test_too_many_threads_are_refused),
     };
