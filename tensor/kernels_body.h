@@ -19,11 +19,6 @@
 
 #define LANES  16
 
-/* How far before its use a packed weight is asked for, into the second cache: there more requests
- * can be under way than into the first, and a step is so many instructions that the hardware's own
- * prefetching does not reach far enough. */
-#define PREFETCH_BYTES 8192
-
 #define UNROLL _Pragma("GCC unroll 64")
 
 /* --- activations ---------------------------------------------------------------------------- */
@@ -51,25 +46,25 @@ static void quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum
 
 /* --- weights of one step -------------------------------------------------------------------- */
 
-struct group {
-    const uint8_t *d, *m, *sub, *sub_min, *quants;
+/* The record that holds step b of a group, and the number of the step in it. */
+struct record {
+    const uint8_t *data;
+    size_t step;
 };
 
-ALWAYS struct group group_at(const struct packing_parts *parts, const uint8_t *data)
+ALWAYS struct record record_at(const struct packing *p, const struct packing_parts *parts,
+                               const uint8_t *group, size_t b)
 {
-    return (struct group){
-        .d = data + parts->d,
-        .m = data + parts->m,
-        .sub = data + parts->sub,
-        .sub_min = data + parts->sub_min,
-        .quants = data + parts->quants,
-    };
+    const size_t n_steps = packing_record_values(p) / STEP_VALUES;
+
+    return (struct record){group + b / n_steps * parts->record_bytes, b % n_steps};
 }
 
-/* The eight vectors of bytes of step b. 8-bit values become signed where vi_dot() wants that. */
-ALWAYS void unpack_bytes(const struct packing *p, const struct group *g, size_t b, vb v[8])
+/* The eight vectors of bytes of a step. 8-bit values become signed where vi_dot8() wants that. */
+ALWAYS void unpack_bytes(const struct packing *p, const struct packing_parts *parts,
+                         const struct record *r, vb v[8])
 {
-    const uint8_t *plane = g->quants + b * p->bits * 64;
+    const uint8_t *plane = r->data + parts->quants + r->step * p->bits * 64;
     int to = 0;
 
     if (p->bits == 8) {
@@ -125,27 +120,25 @@ ALWAYS int n_scales(const struct packing *p)
     return p->sub_values == 16 ? 2 : 1;
 }
 
-ALWAYS void unpack_scales(const struct packing *p, const struct group *g, size_t b, vf scale[2],
-                          vf min[2])
+ALWAYS void unpack_scales(const struct packing *p, const struct packing_parts *parts,
+                          const struct record *r, vf scale[2], vf min[2])
 {
-    const size_t d = b * 32 / p->d_values * GROUP_ROWS * 2;
+    const uint8_t *const d = r->data + r->step * 32 / p->d_values * GROUP_ROWS * 2;
 
     UNROLL for (int s = 0; s < n_scales(p); s++)
     {
-        scale[s] = vf_load_f16(g->d + d);
-        if (p->sub_values) {
-            const size_t sub = (b * 32 / p->sub_values + s) * GROUP_ROWS;
+        const size_t sub =
+            p->sub_values ? (r->step * 32 / p->sub_values + s) * GROUP_ROWS : 0;
 
-            scale[s] = vf_mul(scale[s],
-                              p->offset ? vf_load_i8(g->sub + sub) : vf_load_u8(g->sub + sub));
-        }
+        scale[s] = vf_load_f16(d + parts->d);
+        if (p->sub_values)
+            scale[s] = vf_mul(scale[s], p->offset ? vf_load_i8(r->data + parts->sub + sub)
+                                                  : vf_load_u8(r->data + parts->sub + sub));
         if (p->has_min) {
-            min[s] = vf_load_f16(g->m + d);
-            if (p->sub_values) {
-                const size_t sub = (b * 32 / p->sub_values + s) * GROUP_ROWS;
-
-                min[s] = vf_sub(vf_zero(), vf_mul(min[s], vf_load_u8(g->sub_min + sub)));
-            }
+            min[s] = vf_load_f16(d + parts->m);
+            if (p->sub_values)
+                min[s] = vf_sub(vf_zero(),
+                                vf_mul(min[s], vf_load_u8(r->data + parts->sub_min + sub)));
         }
     }
 }
@@ -254,20 +247,18 @@ ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, siz
     const struct packing_parts parts = packing_parts(type, w->in);
 
     for (size_t g = first; g < last; g++) {
-        const struct group group = group_at(&parts, w->data + g * parts.group_bytes);
+        const uint8_t *const group = w->data + g * parts.group_bytes;
         vf acc[VEC_ROWS_MAX];
 
         UNROLL for (int i = 0; i < n; i++)
             acc[i] = vf_zero();
         for (size_t b = 0; b < w->in / 32; b++) {
-            const uint8_t *const ahead = group.quants + b * p->bits * 64 + PREFETCH_BYTES;
+            const struct record record = record_at(p, &parts, group, b);
             vf scale[2], min[2];
             vb v[8];
 
-            UNROLL for (int c = 0; c < p->bits + 1; c++)
-                __builtin_prefetch(ahead + 64 * c, 0, 2);
-            unpack_bytes(p, &group, b, v);
-            unpack_scales(p, &group, b, scale, min);
+            unpack_bytes(p, &parts, &record, v);
+            unpack_scales(p, &parts, &record, scale, min);
             add_block(p, v, NULL, scale, min, x, b, n, acc);
         }
         UNROLL for (int i = 0; i < n; i++)
@@ -319,15 +310,16 @@ ALWAYS void unpack_panel(enum dtype type, const struct weights *w, size_t g, uin
 {
     const struct packing *const p = &packing_table[type];
     const struct packing_parts parts = packing_parts(type, w->in);
-    const struct group group = group_at(&parts, w->data + g * parts.group_bytes);
+    const uint8_t *const group = w->data + g * parts.group_bytes;
 
     for (size_t b = 0; b < w->in / 32; b++, panel += panel_step_bytes(p)) {
+        const struct record record = record_at(p, &parts, group, b);
         float *const scales = (float *)(void *)(panel + 512);
         vf scale[2], min[2];
         vb v[8];
 
-        unpack_bytes(p, &group, b, v);
-        unpack_scales(p, &group, b, scale, min);
+        unpack_bytes(p, &parts, &record, v);
+        unpack_scales(p, &parts, &record, scale, min);
         UNROLL for (int j = 0; j < 8; j++)
             vb_store(panel + 64 * j, v[j]);
         UNROLL for (int s = 0; s < n_scales(p); s++)

@@ -80,7 +80,7 @@ static float half_at(const uint8_t *base, size_t i)
 static void unpack_step(const struct packing *p, const struct packing_parts *parts,
                         const uint8_t *group, size_t index, struct step *step)
 {
-    const uint8_t *const quants = group + parts->quants + index * parts->step_bytes;
+    const uint8_t *const quants = group + packing_step(parts, index * STEP_VALUES);
 
     step->offset = p->offset;
     step->n_scales = p->sub_values == 16 ? 2 : 1;
@@ -91,12 +91,12 @@ static void unpack_step(const struct packing *p, const struct packing_parts *par
             step->u[k][r] = (uint8_t)packing_quant(p, quants, r, k);
         for (size_t s = 0; s < step->n_scales; s++) {
             const size_t k = 32 * index + 16 * s;
-            const size_t d = k / p->d_values * GROUP_ROWS + r;
+            const size_t d = packing_d(p, parts, k) / 2 + r;
             float scale = half_at(group + parts->d, d);
             float min = p->has_min ? half_at(group + parts->m, d) : 0;
 
             if (p->sub_values) {
-                const size_t sub = k / p->sub_values * GROUP_ROWS + r;
+                const size_t sub = packing_sub(p, parts, k) + r;
                 const uint8_t byte = group[parts->sub + sub];
 
                 scale *= p->offset ? (float)(int8_t)byte : (float)byte;

@@ -18,31 +18,35 @@ const uint8_t packing_iq4[16] = {1,   24,  45,  63,  79,  93,  106, 118,
 struct packing_parts packing_parts(enum dtype type, size_t in)
 {
     const struct packing *const p = packing_of(type);
-    struct packing_parts parts = {0};
-    size_t end = 0;
+    struct packing_parts parts = {.record_values = packing_record_values(p)};
+    size_t end = 0, d_bytes, sub_bytes;
 
     if (p->d_values == 0) {
         parts.step_bytes = (size_t)p->bits / 8 * GROUP_ROWS;
         parts.group_bytes = round_up(in * parts.step_bytes, ARENA_ALIGN);
         return parts;
     }
+    d_bytes = parts.record_values / p->d_values * GROUP_ROWS * 2;
     parts.d = end;
-    end += round_up(in / p->d_values * GROUP_ROWS * 2, ARENA_ALIGN);
+    end += d_bytes;
     if (p->has_min) {
         parts.m = end;
-        end += round_up(in / p->d_values * GROUP_ROWS * 2, ARENA_ALIGN);
+        end += d_bytes;
     }
     if (p->sub_values) {
+        sub_bytes = parts.record_values / p->sub_values * GROUP_ROWS;
         parts.sub = end;
-        end += round_up(in / p->sub_values * GROUP_ROWS, ARENA_ALIGN);
+        end += sub_bytes;
         if (p->has_min) {
             parts.sub_min = end;
-            end += round_up(in / p->sub_values * GROUP_ROWS, ARENA_ALIGN);
+            end += sub_bytes;
         }
     }
-    parts.quants = end;
+    parts.quants = round_up(end, ARENA_ALIGN);
     parts.step_bytes = (size_t)p->bits * 64;
-    parts.group_bytes = end + in / STEP_VALUES * parts.step_bytes;
+    parts.record_bytes = parts.quants + parts.record_values / STEP_VALUES * parts.step_bytes;
+    parts.group_bytes =
+        (in + parts.record_values - 1) / parts.record_values * parts.record_bytes;
     return parts;
 }
 
@@ -247,19 +251,20 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
         return;
     }
 
-    memset(base, 0, parts.quants);
+    memset(base, 0, parts.group_bytes);
     memset(q + n_rows * in, p->offset, (GROUP_ROWS - n_rows) * in);
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *const row = (const uint8_t *)rows + r * row_bytes;
 
         for (size_t b = 0; b < in / info->block_values; b++) {
             const size_t value = b * info->block_values;
-            const size_t sub = p->sub_values ? value / p->sub_values * GROUP_ROWS + r : 0;
+            const size_t d = packing_d(p, &parts, value);
+            const size_t sub = p->sub_values ? packing_sub(p, &parts, value) : 0;
             struct scales to = {
-                .d = (uint16_t *)(void *)(base + parts.d) + value / p->d_values * GROUP_ROWS + r,
-                .m = (uint16_t *)(void *)(base + parts.m) + value / p->d_values * GROUP_ROWS + r,
-                .sub = base + parts.sub + sub,
-                .sub_min = base + parts.sub_min + sub,
+                .d = (uint16_t *)(void *)(base + parts.d + d) + r,
+                .m = (uint16_t *)(void *)(base + parts.m + d) + r,
+                .sub = base + parts.sub + sub + r,
+                .sub_min = base + parts.sub_min + sub + r,
             };
 
             decode_block(type, row + b * info->block_bytes, q + r * in + value, &to);
@@ -273,7 +278,7 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
             for (int j = 0; j < 8; j++)
                 memcpy(&v[j][4 * r], q + (size_t)r * in + step * STEP_VALUES + 4 * j, 4);
         }
-        store_planes(p, v, base + parts.quants + step * parts.step_bytes);
+        store_planes(p, v, base + packing_step(&parts, step * STEP_VALUES));
     }
 }
 
@@ -321,21 +326,21 @@ void packing_row(enum dtype type, size_t in, const void *group, size_t r, float 
         return;
     }
     for (size_t k = 0; k < in; k++) {
-        const size_t d = k / p->d_values * GROUP_ROWS + r;
+        const size_t d = packing_d(p, &parts, k) / 2 + r;
+        const unsigned u =
+            packing_quant(p, base + packing_step(&parts, k), r, k % STEP_VALUES);
         float scale = half_at(base + parts.d, d), min = 0;
 
         if (p->has_min)
             min = half_at(base + parts.m, d);
         if (p->sub_values) {
-            const size_t sub = k / p->sub_values * GROUP_ROWS + r;
+            const size_t sub = packing_sub(p, &parts, k) + r;
 
             scale *= p->offset ? (float)(int8_t)base[parts.sub + sub]
                                : (float)base[parts.sub + sub];
             if (p->has_min)
                 min *= -(float)base[parts.sub_min + sub];
         }
-        out[k] = scale * (float)((int)packing_quant(p, base + parts.quants +
-                                               k / STEP_VALUES * parts.step_bytes, r,
-                                               k % STEP_VALUES) - p->offset) + min;
+        out[k] = scale * (float)((int)u - p->offset) + min;
     }
 }

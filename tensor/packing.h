@@ -4,18 +4,22 @@
 /*
  * The packed form of weights: what the kernels of every instruction set read.
  *
- * Rows are taken in groups of 16 (the last group is padded with zeros), so that one 32-bit
- * lane of a vector is one row. A group is contiguous:
+ * Rows are taken in groups of 16 (the last group is padded with zeros), so that one 32-bit lane of
+ * a vector is one row. A group is a run of records of record_values values of its rows:
  *
- *     d        f16 [in / d_values][16]      scales; d_values is 32 or 256
- *     m        f16 [in / d_values][16]      minimums, where the type has them
- *     sub      i8 or u8 [in / sub_values][16]   small integer scales of 32 or 16 values
- *     sub_min  u8 [in / sub_values][16]     small integer minimums
- *     quants   [in / 32] steps of 64 * bits bytes
+ *     d        f16 [record_values / d_values][16]       scales
+ *     m        f16 [record_values / d_values][16]       minimums, where the type has them
+ *     sub      i8 or u8 [record_values / sub_values][16]    small integer scales
+ *     sub_min  u8 [record_values / sub_values][16]      small integer minimums
+ *     quants   [record_values / 32] steps of 64 * bits bytes
  *
- * each part rounded up to ARENA_ALIGN. A step holds 32 values of 16 rows. As bytes it would be eight
- * vectors V[0..7] of 64 bytes: byte 4 r + i of V[j] is value 4 j + i of row r. It is stored as bit
- * planes, lowest first, each one or more vectors P:
+ * each part a multiple of ARENA_ALIGN. All of it is read once, from front to back: a core that
+ * follows two places at a time in one group fetches a third as much from memory. The last record
+ * may be partly used.
+ *
+ * A step holds 32 values of 16 rows. As bytes it would be eight vectors V[0..7] of 64 bytes: byte
+ * 4 r + i of V[j] is value 4 j + i of row r. It is stored as bit planes, lowest first, each one or
+ * more vectors P:
  *
  *     4-bit plane  P[0..3]  low nibble: V[2 c], high nibble: V[2 c + 1]
  *     2-bit plane  P[0..1]  bits 2 f and 2 f + 1: V[4 c + f]
@@ -78,14 +82,43 @@ static inline const struct packing *packing_of(enum dtype type)
     return &packing_table[type];
 }
 
-/* Where the parts of one group begin. */
+#define RECORD_VALUES_32 64 /* of a record where d belongs to 32 values: d fills a cache line */
+
+static inline size_t packing_record_values(const struct packing *p)
+{
+    return p->d_values == 256 ? 256 : RECORD_VALUES_32;
+}
+
+/* Where the parts of a record begin. */
 struct packing_parts {
-    size_t d, m, sub, sub_min, quants; /* bytes from the start of the group */
-    size_t group_bytes;
+    size_t d, m, sub, sub_min, quants; /* bytes from the start of the record */
+    size_t record_values, record_bytes;
     size_t step_bytes;
+    size_t group_bytes;
 };
 
 struct packing_parts packing_parts(enum dtype type, size_t in);
+
+/* Where the scales of value k of row 0 are in a group. */
+static inline size_t packing_d(const struct packing *p, const struct packing_parts *parts, size_t k)
+{
+    return k / parts->record_values * parts->record_bytes +
+           k % parts->record_values / p->d_values * GROUP_ROWS * 2;
+}
+
+static inline size_t packing_sub(const struct packing *p, const struct packing_parts *parts,
+                                 size_t k)
+{
+    return k / parts->record_values * parts->record_bytes +
+           k % parts->record_values / p->sub_values * GROUP_ROWS;
+}
+
+/* Where the step of value k is. */
+static inline size_t packing_step(const struct packing_parts *parts, size_t k)
+{
+    return k / parts->record_values * parts->record_bytes + parts->quants +
+           k % parts->record_values / STEP_VALUES * parts->step_bytes;
+}
 
 /*
  * Pack one group. rows: the file's blocks of row 0, row_bytes apart; n_rows <= 16, the rest of the
