@@ -62,6 +62,16 @@ struct queue_node *queue_pop(struct queue *queue)
     return node;
 }
 
+bool queue_is_empty(struct queue *queue)
+{
+    bool empty;
+
+    pthread_mutex_lock(&queue->lock);
+    empty = !queue->head;
+    pthread_mutex_unlock(&queue->lock);
+    return empty;
+}
+
 bool queue_wait(struct queue *queue, unsigned long timeout_usec)
 {
     struct pollfd pfd = {.fd = queue->fd, .events = POLLIN};

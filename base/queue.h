@@ -35,5 +35,8 @@ void queue_push(struct queue *queue, struct queue_node *node);
 /* The oldest node, or NULL. */
 struct queue_node *queue_pop(struct queue *queue);
 
+/* Whether there is nothing to pop. Any thread. */
+bool queue_is_empty(struct queue *queue);
+
 /* Sleep until the queue holds a node or timeout_usec is over (UINT64_MAX: for ever). */
 bool queue_wait(struct queue *queue, unsigned long timeout_usec);

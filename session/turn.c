@@ -683,11 +683,13 @@ static int step(struct turn *turn, struct error *err)
 static int decode(struct turn *turn, int64_t usec, struct error *err)
 {
     const int64_t end = clock_usec() + usec;
+    struct queue *jobs = &turn->session->engine->jobs;
     int result;
 
+    /* A new question does not wait for the end of the slice; hold and cancel come as jobs too. */
     do
         result = step(turn, err);
-    while (result == 0 && clock_usec() < end && !atomic_load(&turn->hold));
+    while (result == 0 && clock_usec() < end && queue_is_empty(jobs));
     return result;
 }
 
