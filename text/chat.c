@@ -30,6 +30,7 @@ struct form {
     bool tool_response_tokens;  /* <|tool_response_start|> around results */
     bool date;                  /* today's date before the tools */
     bool parts;                 /* content in parts is joined; else dumped as JSON */
+    bool checks;                /* and its template looks at what kind of value a part is */
     bool structured;            /* the template itself writes thinking and tool_calls */
     bool calls_first;           /* tool_calls before the content */
     bool escapes;               /* strings of calls are escaped */
@@ -95,6 +96,7 @@ static const struct form forms[_CHAT_FORM_N] = {
             .name = "LFM2.5-2.6B",
             .has = {"List of tools: [", "preserve_thinking", "assistant\\n<think>"},
             .parts = true,
+            .checks = true,
             .structured = true,
             .escapes = true,
             .opens_thinking = true,
@@ -439,8 +441,23 @@ static void put_text(struct output *output, struct json_object *text)
     put(output, json_object_get_string(text), (size_t)json_object_get_string_len(text));
 }
 
+/* What an `if` of the templates does not take: null, false, 0 and what is empty. */
+static bool is_false(struct json_object *value)
+{
+    switch (json_object_get_type(value)) {
+    case json_type_string:
+        return json_object_get_string_len(value) == 0;
+    case json_type_array:
+        return json_object_array_length(value) == 0;
+    case json_type_object:
+        return json_object_object_length(value) == 0;
+    default:
+        return !json_object_get_boolean(value);
+    }
+}
+
 /* Content in parts: texts joined with nothing between, <image> for a picture. */
-static void put_parts(struct output *output, struct json_object *parts)
+static void put_parts(struct output *output, const struct form *form, struct json_object *parts)
 {
     for (size_t i = 0; i < json_object_array_length(parts); i++) {
         struct json_object *part = json_object_array_get_idx(parts, i);
@@ -448,7 +465,7 @@ static void put_parts(struct output *output, struct json_object *parts)
         const char *type = object ? member_text(part, "type") : NULL;
         struct json_object *text = object ? json_object_object_get(part, "text") : NULL;
 
-        if (json_object_is_type(part, json_type_string))
+        if (form->checks && json_object_is_type(part, json_type_string))
             put_text(output, part);
         else if (type && strcmp(type, "text") == 0 && json_object_is_type(text, json_type_string))
             put_text(output, text);
@@ -456,6 +473,16 @@ static void put_parts(struct output *output, struct json_object *parts)
             puts_(output, "<image>");
         else
             put_value(output, part, true, 0);
+    }
+}
+
+/* Where a template expects parts without a look, an object is the list of its keys. */
+static void put_keys(struct output *output, struct json_object *object)
+{
+    json_object_object_foreach(object, key, value)
+    {
+        (void)value;
+        put_json_text(output, key, strlen(key));
     }
 }
 
@@ -468,10 +495,12 @@ static void put_content(struct output *output, const struct form *form, struct j
         return;
     if (json_object_is_type(content, json_type_string))
         put_text(output, content);
-    else if (!content && (form->parts || system))
+    else if (is_false(content) && (form->parts || system))
         return;
     else if (form->parts && json_object_is_type(content, json_type_array))
-        put_parts(output, content);
+        put_parts(output, form, content);
+    else if (form->parts && !form->checks && json_object_is_type(content, json_type_object))
+        put_keys(output, content);
     else
         put_value(output, content, true, 0);
 }
@@ -717,7 +746,9 @@ static int put_message(struct output *output, const struct form *form,
         keep = keep || i == last_assistant;
     else
         keep = keep || last_user == SIZE_MAX || i > last_user;
-    if (!structured || (calls && json_object_array_length(calls) == 0))
+    /* The templates that check kinds see an empty list, as does everybody who wrote none. */
+    if (!structured || (calls && json_object_array_length(calls) == 0 &&
+                        (form->checks || !form->structured || !request->as_template)))
         calls = NULL;
     /* Without a template that says so, thinking of earlier questions is not worth its place. */
     if (structured && json_object_is_type(thinking, json_type_string) &&

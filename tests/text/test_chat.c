@@ -116,6 +116,56 @@ static void test_content_that_is_no_text_is_dumped_or_joined(void **state)
                  BEGIN "<|im_start|>user\na<image><|im_end|>\n" ANSWER);
 }
 
+/* The expected texts are what jinja2 makes of the released templates. */
+static void test_odd_content_is_what_the_template_makes_of_it(void **state)
+{
+    static const struct {
+        const char *role, *content, *lfm2, *moe, *think; /* NULL: no turn */
+    } cases[] = {
+        {"system", "[]", NULL, NULL, NULL},
+        {"system", "false", NULL, NULL, NULL},
+        {"user", "null", "null", "", ""},
+        {"user", "0", "0", "", ""},
+        {"user", "{}", "{}", "", ""},
+        {"user", "{\"a\":1,\"b\":2}", "{\"a\": 1, \"b\": 2}", "\"a\"\"b\"",
+         "{\"a\": 1, \"b\": 2}"},
+        {"user", "[\"a\",{\"b\":1}]", "[\"a\", {\"b\": 1}]", "\"a\"{\"b\": 1}", "a{\"b\": 1}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const char *const contents[] = {cases[i].lfm2, cases[i].moe, cases[i].think};
+        const enum chat_form order[] = {CHAT_LFM25, CHAT_LFM25_MOE, CHAT_LFM25_THINK};
+        char messages[256], expected[256];
+
+        snprintf(messages, sizeof(messages), "[{\"role\":\"%s\",\"content\":%s}]", cases[i].role,
+                 cases[i].content);
+        for (size_t k = 0; k < ARRAY_LEN(order); k++) {
+            const char *end = order[k] == CHAT_LFM25_THINK ? ANSWER "<think>" : ANSWER;
+
+            if (contents[k])
+                snprintf(expected, sizeof(expected), BEGIN "<|im_start|>%s\n%s<|im_end|>\n%s",
+                         cases[i].role, contents[k], end);
+            else
+                snprintf(expected, sizeof(expected), BEGIN "%s", end);
+            check_render(order[k], messages, NULL, true, expected);
+        }
+    }
+}
+
+static void test_an_empty_list_of_calls_is_written_where_the_template_does(void **state)
+{
+    const char *messages = "[{\"role\":\"assistant\",\"content\":\"c\",\"tool_calls\":[]}]";
+
+    (void)state;
+    check_render(CHAT_LFM25_MOE, messages, NULL, true,
+                 BEGIN ANSWER "c<|tool_call_start|>[]<|tool_call_end|><|im_end|>\n" ANSWER);
+    check_render(CHAT_LFM25_MOE, messages, NULL, false, BEGIN ANSWER "c<|im_end|>\n" ANSWER);
+    check_render(CHAT_LFM25_THINK, messages, NULL, true,
+                 BEGIN ANSWER "c<|im_end|>\n" ANSWER "<think>");
+    check_render(CHAT_LFM25, messages, NULL, true, BEGIN ANSWER "c<|im_end|>\n" ANSWER);
+}
+
 static void test_content_is_never_markup(void **state)
 {
     struct chat_request request = {
@@ -249,6 +299,8 @@ int main(void)
         cmocka_unit_test(test_tools_follow_the_system_text),
         cmocka_unit_test(test_calls_are_written_in_the_quotes_of_the_form),
         cmocka_unit_test(test_content_that_is_no_text_is_dumped_or_joined),
+        cmocka_unit_test(test_odd_content_is_what_the_template_makes_of_it),
+        cmocka_unit_test(test_an_empty_list_of_calls_is_written_where_the_template_does),
         cmocka_unit_test(test_content_is_never_markup),
         cmocka_unit_test(test_broken_requests_are_refused),
         cmocka_unit_test(test_forms_are_recognised_by_their_template),
