@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
+
 static const struct {
     const char *name;
     int number;
@@ -35,6 +37,8 @@ int error_set(struct error *err, enum error_code code, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->text, sizeof(err->text), format, args);
         va_end(args);
+        /* With half a character it could not go into a D-Bus message: no answer would come. */
+        utf8_repair(err->text);
     }
     return error_table[code].number;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/utf8.h"
 
+#include <string.h>
+
 int utf8_decode(const char *text, size_t length, uint32_t *ret_code_point)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -93,4 +95,19 @@ size_t utf8_complete(const char *text, size_t length)
         break;
     }
     return length;
+}
+
+void utf8_repair(char *text)
+{
+    size_t length = utf8_complete(text, strlen(text));
+    uint32_t code_point;
+
+    text[length] = '\0';
+    for (size_t i = 0; i < length;) {
+        const int n = utf8_decode(text + i, length - i, &code_point);
+
+        if (n <= 0)
+            text[i] = '?';
+        i += n <= 0 ? 1 : (size_t)n;
+    }
 }

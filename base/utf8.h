@@ -29,3 +29,9 @@ bool utf8_valid(const char *text, size_t length);
  * bytes: what a stream may show now. Invalid bytes count as whole characters.
  */
 size_t utf8_complete(const char *text, size_t length);
+
+/*
+ * Make a string valid in place, after a cut that looked at bytes: half a character at the end goes,
+ * other bytes that begin none become '?'.
+ */
+void utf8_repair(char *text);

@@ -40,6 +40,7 @@ static void problem(struct config_report *report, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
     va_end(args);
+    utf8_repair(line); /* a value may be cut */
     length = strlen(line);
 
     text = realloc(report->text, report->length + length + 2);

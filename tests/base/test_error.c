@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 static void test_first_writer_wins(void **state)
 {
@@ -40,12 +41,34 @@ static void test_long_sentences_are_cut_not_overrun(void **state)
     assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
 }
 
+static void test_sentences_are_utf8_wherever_they_are_cut(void **state)
+{
+    static const char umlauts[] = "\u00e4\u00e4\u00e4\u00e4";
+
+    (void)state;
+    for (int lead = (int)sizeof(((struct error *)0)->text) - 9; lead < (int)sizeof(((struct error *)0)->text); lead++) {
+        struct error err = ERROR_INIT;
+
+        error_set(&err, ERROR_IO, "%0*d%s", lead, 1, umlauts);
+        assert_true(utf8_valid(err.text, strlen(err.text)));
+        assert_in_range(strlen(err.text), sizeof(err.text) - 9, sizeof(err.text) - 1);
+    }
+    for (int n = 0; n < 8; n++) {
+        struct error err = ERROR_INIT;
+
+        error_set(&err, ERROR_IO, "It is '%.*s'.", n, umlauts);
+        assert_true(utf8_valid(err.text, strlen(err.text)));
+        assert_string_equal(err.text + strlen(err.text) - 2, "'.");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_writer_wins),
         cmocka_unit_test(test_every_code_has_a_name_and_an_errno),
         cmocka_unit_test(test_long_sentences_are_cut_not_overrun),
+        cmocka_unit_test(test_sentences_are_utf8_wherever_they_are_cut),
     };
 
     return cmocka_run_group_tests_name("error", tests, NULL, NULL);

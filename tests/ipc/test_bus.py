@@ -165,6 +165,8 @@ class Bus(unittest.TestCase):
     def test_options_are_read_strictly(self):
         create = self.client.manager.CreateSession
         self.refused("InvalidArgument", "'foo'", create, vardict(foo=1))
+        # cut in the middle of a character, the sentence could not be sent
+        self.refused("InvalidArgument", "xxx", create, vardict(**{"x" * 63 + "\u00e9": 1}))
         self.refused("InvalidArgument", "'keep'", create, vardict(keep="yes"))
         self.refused("InvalidArgument", "'priority'", create, vardict(priority="high"))
         self.refused("InvalidArgument", "'heat'", create,
