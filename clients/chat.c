@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lfmctl chat: a conversation with line editing and history. Ctrl-C at the prompt drops the line,
- * and quits on an empty one; during an answer it cancels the answer. Without a terminal it reads
- * one question a line.
+ * and leaves when it comes twice at an empty one; during an answer it cancels the answer. Without a
+ * terminal it reads one question a line.
+ *
+ * A question may have several lines: what is pasted stays one question (bracketed paste), Alt-Enter
+ * and a backslash at the end of a line begin another line, and """ begins and ends a block.
  */
 #include <errno.h>
 #include <histedit.h>
@@ -12,52 +15,236 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "base/cleanup.h"
 #include "base/utf8.h"
+#include "clients/bus.h"
 #include "clients/conversation.h"
 #include "clients/verbs.h"
 
 #define HISTORY_LINES 1000
 #define LINE_BYTES    ((size_t)1 << 20)
+#define FENCE         "\"\"\""
 
 struct chat {
     sd_bus *bus;
-    struct options options; /* may change with /model and /system */
+    struct options options; /* may change with /model, /system and /stats */
     struct conversation conversation;
     EditLine *edit; /* NULL: no terminal */
     History *history;
     char history_path[PATH_MAX];
     char *model, *system; /* what options point to, when given here */
-    const char *prompt;
-    bool interrupted; /* Ctrl-C at the prompt */
+    char prompt[192];
+    bool smart;             /* the terminal knows sequences, and marks what is pasted */
+    bool interrupted;       /* Ctrl-C at the prompt, */
+    bool interrupted_empty; /* where nothing had been typed */
 };
 
-/* --- reading lines -------------------------------------------------------------------------- */
+static const char *const commands[] = {"/help",   "/id",    "/model", "/new",
+                                       "/quit",   "/stats", "/system"};
+
+/* --- keys ----------------------------------------------------------------------------------- */
+
+static struct chat *chat_of(EditLine *edit)
+{
+    struct chat *chat;
+
+    el_get(edit, EL_CLIENTDATA, &chat);
+    return chat;
+}
 
 static char *prompt_text(EditLine *edit)
 {
-    struct chat *chat;
-
-    el_get(edit, EL_CLIENTDATA, &chat);
-    return (char *)chat->prompt;
+    return chat_of(edit)->prompt;
 }
 
-/* Ctrl-C: the terminal gives it as a character while a line is edited. */
+/* The window has another size, or this is after a Ctrl-Z. */
+static void redraw(EditLine *edit)
+{
+    fputs(chat_of(edit)->smart ? "\r\033[J" : "\n", stdout);
+    el_resize(edit);
+    el_set(edit, EL_PREP_TERM, 0);
+    el_set(edit, EL_PREP_TERM, 1);
+    el_set(edit, EL_REFRESH);
+}
+
+/*
+ * A character for the editor. Signals come in only here: Ctrl-C becomes the character of that name,
+ * what should end the program ends the input, and a window of another size is drawn anew.
+ */
+static int read_key(EditLine *edit, wchar_t *ret)
+{
+    mbstate_t state = {0};
+
+    for (;;) {
+        char byte;
+        size_t n;
+        int r = terminal_wait(STDIN_FILENO, -1);
+
+        if (terminal_changed())
+            redraw(edit);
+        if (terminal_interrupts() > 1)
+            return 0;
+        if (terminal_interrupts() == 1) {
+            terminal_forget_interrupts();
+            *ret = L'\003';
+            return 1;
+        }
+        if (r < 0)
+            continue;
+        if (read(STDIN_FILENO, &byte, 1) <= 0)
+            return 0;
+        n = mbrtowc(ret, &byte, 1, &state);
+        if (n == (size_t)-2)
+            continue;
+        if (n == (size_t)-1)
+            *ret = L'\xfffd';
+        return 1;
+    }
+}
+
 static unsigned char on_interrupt(EditLine *edit, int ch)
 {
     const LineInfo *line = el_line(edit);
-    struct chat *chat;
+    struct chat *chat = chat_of(edit);
 
     (void)ch;
-    el_get(edit, EL_CLIENTDATA, &chat);
     chat->interrupted = true;
+    chat->interrupted_empty = line->lastchar == line->buffer;
     el_cursor(edit, (int)(line->lastchar - line->cursor));
-    if (line->lastchar > line->buffer)
+    if (!chat->interrupted_empty)
         el_deletestr(edit, (int)(line->lastchar - line->buffer));
     fputs("^C\n", stdout);
     return CC_NEWLINE;
 }
+
+static unsigned char on_new_line(EditLine *edit, int ch)
+{
+    (void)ch;
+    el_insertstr(edit, "\n");
+    return CC_REFRESH;
+}
+
+/* All between ESC[200~ and ESC[201~ is text, its line ends too. */
+static unsigned char on_paste(EditLine *edit, int ch)
+{
+    static const wchar_t end[] = L"\033[201~";
+    const size_t end_length = ARRAY_LEN(end) - 1;
+    wchar_t *text = NULL;
+    size_t length = 0, size = 0, kept = 0;
+    wchar_t c;
+
+    (void)ch;
+    while (length < LINE_BYTES && el_wgetc(edit, &c) == 1) {
+        if (length + 1 >= size) {
+            wchar_t *grown = realloc(text, (size ? size * 2 : 1024) * sizeof(*text));
+
+            if (!grown)
+                break;
+            text = grown;
+            size = size ? size * 2 : 1024;
+        }
+        text[length++] = c;
+        if (length >= end_length &&
+            wmemcmp(text + length - end_length, end, end_length) == 0) {
+            length -= end_length;
+            break;
+        }
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] == L'\r')
+            text[i] = L'\n';
+        if (text[i] >= L' ' || text[i] == L'\n' || text[i] == L'\t')
+            text[kept++] = text[i];
+    }
+    while (kept > 0 && text[kept - 1] == L'\n')
+        kept--;
+    if (kept > 0) {
+        text[kept] = L'\0';
+        el_winsertstr(edit, text);
+    }
+    free(text);
+    return CC_REFRESH;
+}
+
+/* --- completion ----------------------------------------------------------------------------- */
+
+/* What may follow: commands, or the installed models after "/model ". Array of strings. */
+static struct json_object *candidates(struct chat *chat, const char *line, const char **ret_word)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_jsonp) struct json_object *objects = NULL;
+    struct json_object *list = json_object_new_array(), *model, *value;
+
+    *ret_word = line;
+    if (line[0] == '/' && !strchr(line, ' ')) {
+        for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+            json_object_array_add(list, json_object_new_string(commands[i]));
+    } else if (strncmp(line, "/model ", 7) == 0 &&
+               sd_bus_call_method(chat->bus, BUS_NAME, BUS_ROOT,
+                                  "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
+                                  &reply, NULL) >= 0) {
+        *ret_word = line + 7;
+        objects = bus_value(reply);
+        json_object_object_foreach(objects, path, interfaces)
+        {
+            (void)path;
+            if (json_object_object_get_ex(interfaces, BUS_MODEL, &model) &&
+                json_object_object_get_ex(model, "Installed", &value) &&
+                json_object_get_boolean(value) && json_object_object_get_ex(model, "Id", &value))
+                json_object_array_add(list, json_object_get(value));
+        }
+    }
+    return list;
+}
+
+/* Tab: as far as all that fits agrees; where that is nothing new, what fits is listed. */
+static unsigned char on_complete(EditLine *edit, int ch)
+{
+    const LineInfo *info = el_line(edit);
+    _cleanup_(freep) char *line = strndup(info->buffer, (size_t)(info->cursor - info->buffer));
+    _cleanup_(bus_jsonp) struct json_object *all = NULL;
+    const char *word, *first = NULL;
+    size_t length, common = 0, n = 0;
+    char more[128];
+
+    (void)ch;
+    if (!line)
+        return CC_ERROR;
+    all = candidates(chat_of(edit), line, &word);
+    length = strlen(word);
+    for (size_t i = 0; i < json_object_array_length(all); i++) {
+        const char *text = json_object_get_string(json_object_array_get_idx(all, i));
+
+        if (strncmp(text, word, length) != 0)
+            continue;
+        if (n++ == 0) {
+            first = text;
+            common = strlen(text);
+        }
+        while (strncmp(first, text, common) != 0)
+            common--;
+    }
+    if (n == 0)
+        return CC_ERROR;
+    if (n == 1 || common > length) {
+        snprintf(more, sizeof(more), "%.*s%s", (int)(common - length), first + length,
+                 n == 1 && word == line ? " " : "");
+        return *more && el_insertstr(edit, more) == 0 ? CC_REFRESH : CC_ERROR;
+    }
+    putchar('\n');
+    for (size_t i = 0; i < json_object_array_length(all); i++) {
+        const char *text = json_object_get_string(json_object_array_get_idx(all, i));
+
+        if (strncmp(text, word, length) == 0)
+            printf("%s  ", text);
+    }
+    putchar('\n');
+    return CC_REDISPLAY;
+}
+
+/* --- reading lines -------------------------------------------------------------------------- */
 
 /* $XDG_STATE_HOME/lfmd/lfmctl_history; folders for the user alone. False: no history is kept. */
 static bool history_place(char *path, size_t size)
@@ -83,19 +270,34 @@ static bool history_place(char *path, size_t size)
 
 static void editor_open(struct chat *chat)
 {
+    static const struct {
+        const char *name, *help;
+        unsigned char (*run)(EditLine *edit, int ch);
+        const char *key;
+    } functions[] = {
+        {"interrupt", "drop the line", on_interrupt, "^C"},
+        {"new-line", "begin another line", on_new_line, "\\e^M"},
+        {"new-line", "begin another line", on_new_line, "\\e^J"},
+        {"paste", "take what is pasted", on_paste, "\\e[200~"},
+        {"complete", "complete a command", on_complete, "^I"},
+    };
+    const char *term = getenv("TERM");
     HistEvent event;
 
     chat->edit = el_init("lfmctl", stdin, stdout, stderr);
     if (!chat->edit)
         return;
+    chat->smart = term && strcmp(term, "dumb") != 0;
     el_set(chat->edit, EL_CLIENTDATA, chat);
-    el_set(chat->edit, EL_PROMPT, prompt_text);
+    el_set(chat->edit, EL_PROMPT_ESC, prompt_text, '\1');
     el_set(chat->edit, EL_EDITOR, "emacs");
     el_set(chat->edit, EL_SIGNAL, 0);
-    el_set(chat->edit, EL_ADDFN, "interrupt", "drop the line", on_interrupt);
-    el_set(chat->edit, EL_SETTY, "-d", "-isig", NULL);
-    el_set(chat->edit, EL_BIND, "^C", "interrupt", NULL);
-    el_set(chat->edit, EL_BIND, "^D", "ed-delete-next-char", NULL);
+    el_set(chat->edit, EL_GETCFN, read_key);
+    for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
+        el_set(chat->edit, EL_ADDFN, functions[i].name, functions[i].help, functions[i].run);
+        el_set(chat->edit, EL_BIND, functions[i].key, functions[i].name, NULL);
+    }
+    el_set(chat->edit, EL_BIND, "^D", "em-delete-or-list", NULL);
     el_set(chat->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_source(chat->edit, NULL); /* ~/.editrc */
     chat->history = history_init();
@@ -112,82 +314,122 @@ static void editor_open(struct chat *chat)
 
 static void editor_close(struct chat *chat)
 {
-    HistEvent event;
-
-    if (chat->history) {
-        if (chat->history_path[0]) {
-            mode_t mask = umask(077);
-
-            history(chat->history, &event, H_SAVE, chat->history_path);
-            chmod(chat->history_path, 0600);
-            umask(mask);
-        }
+    if (chat->history)
         history_end(chat->history);
-    }
     if (chat->edit)
         el_end(chat->edit);
 }
 
+/* Saved at once: a terminal window is often just closed. */
 static void remember(struct chat *chat, const char *line)
 {
     HistEvent event;
+    mode_t mask;
 
-    if (chat->history)
-        history(chat->history, &event, H_ENTER, line);
+    if (!chat->history)
+        return;
+    history(chat->history, &event, H_ENTER, line);
+    if (!chat->history_path[0])
+        return;
+    mask = umask(077);
+    history(chat->history, &event, H_SAVE, chat->history_path);
+    chmod(chat->history_path, 0600);
+    umask(mask);
+}
+
+/* The terminal marks what is pasted only while a line is edited. */
+static char *edit_line(struct chat *chat, const char *prompt)
+{
+    const char *bold = terminal_style(1, STYLE_BOLD), *plain = terminal_style(1, STYLE_PLAIN);
+    const char *mark = *bold ? "\1" : "";
+    const char *edited;
+    int count = 0;
+
+    snprintf(chat->prompt, sizeof(chat->prompt), "%s%s%s%s%s%s%s", mark, bold, mark, prompt, mark,
+             plain, mark);
+    if (chat->smart)
+        fputs("\033[?2004h", stdout);
+    edited = el_gets(chat->edit, &count);
+    if (chat->smart)
+        fputs("\033[?2004l", stdout);
+    fflush(stdout);
+    if (chat->interrupted)
+        return strdup("");
+    return edited && count > 0 ? strdup(edited) : NULL;
 }
 
 /* One line without its newline, malloc; NULL: no more. */
 static char *read_line(struct chat *chat, const char *prompt)
 {
     char *line = NULL;
-    size_t size = 0;
-    ssize_t n;
-    int count = 0;
+    size_t size = 0, length;
+    int r;
 
-    chat->interrupted = false;
+    chat->interrupted = chat->interrupted_empty = false;
     if (chat->edit) {
-        const char *edited;
-
-        chat->prompt = prompt;
-        edited = el_gets(chat->edit, &count);
-        if (chat->interrupted)
-            line = strdup("");
-        else if (edited && count > 0)
-            line = strdup(edited);
+        line = edit_line(chat, prompt);
     } else {
-        int r;
-
         /* Interrupts end the waiting, not a system call in the middle of a line. */
         do {
             r = terminal_wait(STDIN_FILENO, -1);
         } while (r == -EINTR && terminal_interrupts() == 0);
-        n = r > 0 ? getline(&line, &size, stdin) : -1;
-        if (n < 0) {
+        if (r <= 0 || getline(&line, &size, stdin) < 0) {
             free(line);
             line = NULL;
         }
     }
-    if (line)
-        line[strcspn(line, "\n")] = '\0';
+    length = line ? strlen(line) : 0;
+    if (length > 0 && line[length - 1] == '\n')
+        line[length - 1] = '\0';
     return line;
 }
 
-/* A question: lines that end in a backslash go on. NULL: the end. */
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), n = strlen(end);
+
+    return length >= n && strcmp(text + length - n, end) == 0;
+}
+
+/* The text inside the fences; text begins with one. */
+static void strip_fences(char *text)
+{
+    const size_t n = strlen(FENCE);
+    size_t length = strlen(text);
+
+    if (length >= 2 * n && ends_with(text, FENCE))
+        length -= n;
+    memmove(text, text + n, length - n);
+    text[length - n] = '\0';
+}
+
+/* A question: lines that end in a backslash go on, and so does what begins with """. NULL: the end. */
 static char *read_question(struct chat *chat)
 {
     char *text = read_line(chat, "> ");
+    bool fenced = text && strncmp(text, FENCE, strlen(FENCE)) == 0;
 
-    while (text && *text && text[strlen(text) - 1] == '\\') {
-        _cleanup_(freep) char *before = text, *more = read_line(chat, "  ");
+    while (text && !chat->interrupted &&
+           (fenced ? strlen(text) < 2 * strlen(FENCE) || !ends_with(text, FENCE)
+                   : ends_with(text, "\\"))) {
+        _cleanup_(freep) char *before = text, *more = read_line(chat, fenced ? ". " : "  ");
 
         text = NULL;
-        before[strlen(before) - 1] = '\n';
-        if (!more || chat->interrupted)
-            return more ? strdup("") : NULL;
-        if (strlen(before) + strlen(more) > LINE_BYTES ||
-            asprintf(&text, "%s%s", before, more) < 0)
+        if (chat->interrupted)
             return strdup("");
+        if (!more)
+            return NULL;
+        if (!fenced)
+            before[strlen(before) - 1] = '\0';
+        if (strlen(before) + strlen(more) > LINE_BYTES) {
+            terminal_error("The question is longer than %zu MB.", LINE_BYTES >> 20);
+            return strdup("");
+        }
+        if (asprintf(&text, "%s\n%s", before, more) < 0)
+            return NULL;
     }
+    if (fenced && text)
+        strip_fences(text);
     return text;
 }
 
@@ -214,61 +456,88 @@ static char *ask_person(void *userdata, const char *name)
 
 /* --- commands ------------------------------------------------------------------------------- */
 
-static int reopen(struct chat *chat)
+/* Another conversation in place of this one, which goes on when the other cannot be had. */
+static int reopen(struct chat *chat, const struct options *wanted)
 {
-    int status;
+    struct conversation fresh = {.ask_person = chat->edit ? ask_person : NULL, .userdata = chat};
+    int status = conversation_open(&fresh, chat->bus, wanted);
 
+    if (status != STATUS_OK) {
+        conversation_close(&fresh);
+        return status;
+    }
     conversation_close(&chat->conversation);
-    status = conversation_open(&chat->conversation, chat->bus, &chat->options);
-    if (status == STATUS_OK && chat->edit)
-        terminal_note("%s%s/help lists what else can be typed",
-                      chat->conversation.model ? chat->conversation.model : "",
-                      chat->conversation.model ? ": " : "");
-    return status;
+    chat->options = *wanted;
+    chat->conversation = fresh;
+    chat->conversation.options = &chat->options;
+    if (chat->edit)
+        terminal_note("%s%s/help lists what else can be typed", fresh.model ? fresh.model : "",
+                      fresh.model ? ": " : "");
+    return STATUS_OK;
 }
 
 static void command_help(void)
 {
     terminal_note("/new           begin again, with an empty conversation\n"
-                  "/model ID      another model, and begin again\n"
+                  "/model ID      another model, and begin again; alone: list them\n"
                   "/system TEXT   other instructions, and begin again; alone: none\n"
-                  "/id            the conversation's id, when it is kept\n"
+                  "/stats         times and counts after each answer, or no longer\n"
+                  "/id            how to go on with this conversation another day\n"
                   "/quit          leave; so does ^D\n"
-                  "A line that ends in \\ goes on. ^C cancels the answer.");
+                  "\n"
+                  "^C cancels the answer. Alt-Enter or \\ at the end of a line begin another line;\n"
+                  "%s begins and ends a block of lines. Tab completes commands.",
+                  FENCE);
 }
 
-/* False: leave. */
+/* As reopen(); text is what wanted points to, *owned what the options pointed to before. */
+static void reopen_with(struct chat *chat, const struct options *wanted, char **owned, char *text)
+{
+    char *unused = text;
+
+    if (reopen(chat, wanted) == STATUS_OK) {
+        unused = *owned;
+        *owned = text;
+    }
+    free(unused);
+}
+
+/* False: leave. Other programs' words for the same are understood too. */
 static bool command(struct chat *chat, const char *line)
 {
     const char *argument = line + strcspn(line, " \t");
     size_t length = (size_t)(argument - line);
+    struct options wanted = chat->options;
 
     argument += strspn(argument, " \t");
+    wanted.session = NULL; /* what begins again is another conversation */
 #define IS(name) (length == strlen(name) && strncmp(line, name, length) == 0)
-    if (IS("/quit") || IS("/exit"))
+    if (IS("/quit") || IS("/exit") || IS("/bye"))
         return false;
-    if (IS("/help")) {
+    if (IS("/help") || IS("/?")) {
         command_help();
-    } else if (IS("/new")) {
-        chat->options.session = NULL;
-        reopen(chat);
+    } else if (IS("/new") || IS("/clear")) {
+        reopen(chat, &wanted);
     } else if (IS("/model") && *argument) {
-        char *old = chat->model;
+        char *model = strdup(argument);
 
-        chat->options.session = NULL;
-        chat->options.model = chat->model = strdup(argument);
-        free(old);
-        reopen(chat);
+        wanted.model = model;
+        reopen_with(chat, &wanted, &chat->model, model);
+    } else if (IS("/model")) {
+        models_run(chat->bus, &(struct options){.verb = "models"});
     } else if (IS("/system")) {
-        free(chat->system);
-        chat->system = *argument ? strdup(argument) : NULL;
-        chat->options.session = NULL;
-        chat->options.system = chat->system;
-        reopen(chat);
+        char *system = *argument ? strdup(argument) : NULL;
+
+        wanted.system = system;
+        reopen_with(chat, &wanted, &chat->system, system);
+    } else if (IS("/stats")) {
+        chat->options.stats = !chat->options.stats;
+    } else if (IS("/id") && (chat->options.keep || chat->options.session)) {
+        terminal_note("lfmctl chat --session %s", chat->conversation.id);
     } else if (IS("/id")) {
-        terminal_note("%s", chat->conversation.id ? chat->conversation.id : "none");
+        terminal_note("This conversation is not kept; \"lfmctl chat --keep\" begins one that is.");
     } else {
-        terminal_error("There is no command '%.40s'. /help lists them.", line);
+        terminal_error("There is no command '%.*s'. /help lists them.", (int)MIN(length, 40), line);
     }
     return true;
 #undef IS
@@ -286,8 +555,6 @@ static bool turn(struct chat *chat, const char *line, int *status)
         terminal_error("That was not UTF-8 text.");
         return true;
     }
-    if (!chat->conversation.path && reopen(chat) != STATUS_OK)
-        return true;
     *status = conversation_ask(&chat->conversation, line);
     if (chat->edit) {
         putchar('\n');
@@ -301,12 +568,23 @@ static bool turn(struct chat *chat, const char *line, int *status)
     return *status == STATUS_OK;
 }
 
+/* False: Ctrl-C has come twice at an empty line. */
+static bool dropped(const struct chat *chat, bool *was_empty)
+{
+    bool twice = *was_empty && chat->interrupted_empty;
+
+    if (chat->interrupted_empty && !twice)
+        terminal_note("(^C again or ^D leaves)");
+    *was_empty = chat->interrupted_empty;
+    return !twice;
+}
+
 int chat_run(sd_bus *bus, const struct options *options)
 {
-    struct chat chat = {.bus = bus, .options = *options};
+    struct chat chat = {.bus = bus};
+    bool more = true, was_empty = false;
     char *line;
     int status;
-    bool more = true;
 
     if (options->n_arguments) {
         terminal_error("\"lfmctl chat\" takes no question; \"lfmctl ask\" does.");
@@ -314,26 +592,22 @@ int chat_run(sd_bus *bus, const struct options *options)
     }
     if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
         editor_open(&chat);
-    chat.conversation.ask_person = chat.edit ? ask_person : NULL;
-    chat.conversation.userdata = &chat;
-    status = reopen(&chat);
+    status = reopen(&chat, options);
     while (status == STATUS_OK && more) {
         line = read_question(&chat);
         if (!line) {
             if (chat.edit)
                 putchar('\n');
+            else if (terminal_interrupts() > 0)
+                status = STATUS_INTERRUPTED;
             break;
         }
-        /* Ctrl-C drops the line; on a second one in a row it leaves. */
         if (chat.interrupted) {
-            free(line);
-            line = read_question(&chat);
-            if (!line || chat.interrupted) {
-                free(line);
-                break;
-            }
+            more = dropped(&chat, &was_empty);
+        } else {
+            was_empty = false;
+            more = turn(&chat, line, &status);
         }
-        more = turn(&chat, line, &status);
         free(line);
     }
     if (chat.edit && options->keep && chat.conversation.id)

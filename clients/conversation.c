@@ -327,8 +327,7 @@ static void show_thinking(struct turn *t, const char *text)
     if (!t->thinking)
         fputs(terminal_style(2, STYLE_DIM), stderr);
     t->thinking = true;
-    fputs(text, stderr);
-    fflush(stderr);
+    terminal_text(stderr, text, strlen(text));
 }
 
 static void show_text(struct turn *t, const char *text)
@@ -339,7 +338,7 @@ static void show_text(struct turn *t, const char *text)
     end_thinking(t);
     if (length == 0)
         return;
-    terminal_text(text, length);
+    terminal_text(stdout, text, length);
     fflush(stdout);
     t->on_new_line = text[length - 1] == '\n';
 }
@@ -364,7 +363,7 @@ static void show_call(struct turn *t, struct json_object *event)
     begin_line(t);
     fputs(terminal_style(1, STYLE_TOOL), stdout);
     if (text)
-        terminal_text(text, strlen(text));
+        terminal_text(stdout, text, strlen(text));
     printf("%s\n", terminal_style(1, STYLE_PLAIN));
     fflush(stdout);
 }

@@ -34,7 +34,7 @@ static void show_line(struct json_object *session)
     strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &local);
     printf("%-32s  %s  %5" PRIu64 "  %-24s  ", text_of(session, "id"), date,
            number_of(session, "turns"), text_of(session, "model"));
-    terminal_text(text_of(session, "title"), strlen(text_of(session, "title")));
+    terminal_text(stdout, text_of(session, "title"), strlen(text_of(session, "title")));
     putchar('\n');
 }
 
@@ -72,14 +72,14 @@ static void show_message(struct json_object *message)
                    ? json_object_get_string(content)
                    : json_object_to_json_string_ext(content, JSON_C_TO_STRING_NOSLASHESCAPE);
     printf("%s%s:%s ", terminal_style(1, STYLE_BOLD), role, terminal_style(1, STYLE_PLAIN));
-    terminal_text(text, strlen(text));
+    terminal_text(stdout, text, strlen(text));
     fputs("\n", stdout);
     if (json_object_object_get_ex(message, "tool_calls", &content) &&
         json_object_array_length(content) > 0) {
         const char *calls =
             json_object_to_json_string_ext(content, JSON_C_TO_STRING_NOSLASHESCAPE);
 
-        terminal_text(calls, strlen(calls));
+        terminal_text(stdout, calls, strlen(calls));
         fputs("\n", stdout);
     }
 }

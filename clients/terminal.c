@@ -16,7 +16,7 @@
 #include "base/utf8.h"
 
 static bool colour[3], quiet;
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupts, changed;
 
 void terminal_setup(enum colour_mode mode, bool be_quiet)
 {
@@ -69,10 +69,10 @@ void terminal_note(const char *format, ...)
     fprintf(stderr, "%s\n", terminal_style(2, STYLE_PLAIN));
 }
 
-void terminal_text(const char *text, size_t length)
+void terminal_text(FILE *out, const char *text, size_t length)
 {
-    if (!isatty(STDOUT_FILENO)) {
-        fwrite(text, 1, length, stdout);
+    if (!isatty(fileno(out))) {
+        fwrite(text, 1, length, out);
         return;
     }
     for (size_t i = 0; i < length;) {
@@ -80,12 +80,12 @@ void terminal_text(const char *text, size_t length)
         int n = utf8_decode(text + i, length - i, &c);
 
         if (n <= 0 || (c < 0x20 && c != '\n' && c != '\t') || (c >= 0x7f && c < 0xa0))
-            fputs("\xef\xbf\xbd", stdout);
+            fputs("\xef\xbf\xbd", out);
         else
-            fwrite(text + i, 1, (size_t)n, stdout);
+            fwrite(text + i, 1, (size_t)n, out);
         i += n > 0 ? (size_t)n : 1;
     }
-    fflush(stdout);
+    fflush(out);
 }
 
 const char *terminal_size(uint64_t bytes, char text[24])
@@ -184,23 +184,37 @@ void progress_clear(struct progress *p)
 
 /* --- interrupts ----------------------------------------------------------------------------- */
 
-static void on_interrupt(int number)
+static void on_signal(int number)
 {
-    (void)number;
-    interrupts++;
+    if (number == SIGWINCH || number == SIGCONT)
+        changed = 1;
+    else
+        interrupts += number == SIGINT ? 1 : 2;
 }
 
 void terminal_catch_interrupts(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT};
+    struct sigaction action = {.sa_handler = on_signal}, before;
     sigset_t set;
 
     sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(caught); i++) {
+        sigaction(caught[i], NULL, &before);
+        if (caught[i] == SIGHUP && before.sa_handler == SIG_IGN)
+            continue; /* nohup */
+        sigaddset(&set, caught[i]);
+        sigaction(caught[i], &action, NULL);
+    }
     sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+bool terminal_changed(void)
+{
+    bool was = changed;
+
+    changed = 0;
+    return was;
 }
 
 unsigned terminal_interrupts(void)

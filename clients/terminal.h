@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum colour_mode { COLOUR_AUTO, COLOUR_ALWAYS, COLOUR_NEVER };
 
@@ -32,8 +33,8 @@ void terminal_error(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* A sentence on stderr, unless quiet. */
 void terminal_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Text of a model on stdout: as it is into files, without control characters on a terminal. */
-void terminal_text(const char *text, size_t length);
+/* Text of a model, as it is into files, without control characters on a terminal. */
+void terminal_text(FILE *out, const char *text, size_t length);
 
 /* --- one line of progress on stderr, only on a terminal -------------------------------------- */
 
@@ -54,10 +55,16 @@ const char *terminal_size(uint64_t bytes, char text[24]);
 
 /* --- Ctrl-C --------------------------------------------------------------------------------- */
 
-/* Count SIGINT and SIGTERM instead of dying. Both stay blocked but in terminal_wait(). */
+/*
+ * Count SIGINT instead of dying; SIGTERM and SIGHUP count as two, which end what one would cancel.
+ * They stay blocked but in terminal_wait().
+ */
 void terminal_catch_interrupts(void);
 unsigned terminal_interrupts(void); /* since the last call of terminal_forget_interrupts() */
 void terminal_forget_interrupts(void);
+
+/* Has the window another size, or was this program stopped and continued, since the last call? */
+bool terminal_changed(void);
 
 /* poll() for reading that an interrupt ends. 1: readable; 0: time is over; -EINTR. */
 int terminal_wait(int fd, int timeout_msec);
