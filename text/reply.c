@@ -46,6 +46,16 @@ static void buffer_done(struct buffer *buffer)
     free(buffer->text);
 }
 
+/* Bytes of white space at the beginning. */
+static size_t blank_length(const char *text, size_t length)
+{
+    size_t n = 0;
+
+    while (n < length && text[n] && strchr(" \t\r\n", text[n]))
+        n++;
+    return n;
+}
+
 /* --- Pythonic calls -------------------------------------------------------------------------- */
 
 struct parser {
@@ -75,8 +85,7 @@ static char peek(const struct parser *parser)
 
 static void skip_space(struct parser *parser)
 {
-    while (parser->at < parser->length && strchr(" \t\r\n", peek(parser)) && peek(parser))
-        parser->at++;
+    parser->at += blank_length(parser->text + parser->at, parser->length - parser->at);
 }
 
 /* Take the character, after white space, if it is the next one. */
@@ -425,25 +434,13 @@ static bool parse_call(struct parser *parser, struct json_object *calls)
     return add_call(parser, calls, name, TAKE_PTR(arguments));
 }
 
-/* [{"name": ..., "arguments": {...}}, ...] */
+/* [{"name": ..., "arguments": {...}}, ...] after its "[" */
 static bool parse_json_calls(struct parser *parser, struct json_object *calls)
 {
-    struct json_tokener *tokener = json_tokener_new_ex(REPLY_DEPTH_MAX);
-    _cleanup_(json_putp) struct json_object *list = NULL;
-    enum json_tokener_error error;
+    _cleanup_(json_putp) struct json_object *list = json_object_new_array();
 
-    if (!tokener)
+    if (!list || !parse_list(parser, list, 1))
         return false;
-    json_tokener_set_flags(tokener, JSON_TOKENER_ALLOW_TRAILING_CHARS);
-    list = json_tokener_parse_ex(tokener, parser->text, (int)parser->length);
-    error = json_tokener_get_error(tokener);
-    parser->at = json_tokener_get_parse_end(tokener);
-    json_tokener_free(tokener);
-    if (error != json_tokener_success || !json_object_is_type(list, json_type_array)) {
-        error_set(parser->err, ERROR_INVALID_ARGUMENT, "The tool calls are broken JSON: %s.",
-                  json_tokener_error_desc(error));
-        return false;
-    }
     for (size_t i = 0; i < json_object_array_length(list); i++) {
         struct json_object *call = json_object_array_get_idx(list, i);
         const bool object = json_object_is_type(call, json_type_object);
@@ -529,6 +526,7 @@ struct reply {
     struct detokenizer detokenizer;
     struct buffer held; /* of a tag that may follow, or the call so far */
     struct buffer out;  /* room for the characters of a token */
+    bool thought;       /* the thinking is more than white space */
     bool too_long;      /* the call; its rest is dropped */
 };
 
@@ -572,20 +570,23 @@ struct reply *reply_free(struct reply *reply)
     return NULL;
 }
 
-static void deliver(struct reply *reply, size_t length)
-{
-    if (length > 0 && reply->place == REPLY_THINKING)
-        reply->sink->thinking(reply->userdata, reply->held.text, length);
-    else if (length > 0)
-        reply->sink->text(reply->userdata, reply->held.text, length);
-    memmove(reply->held.text, reply->held.text + length, reply->held.length - length);
-    reply->held.length -= length;
-}
-
 static void drop_held(struct reply *reply, size_t length)
 {
     memmove(reply->held.text, reply->held.text + length, reply->held.length - length);
     reply->held.length -= length;
+}
+
+/* Thinking of nothing but white space, as in <think></think>, is none. */
+static void deliver(struct reply *reply, size_t length)
+{
+    if (reply->place == REPLY_THINKING) {
+        reply->thought |= blank_length(reply->held.text, length) < length;
+        if (reply->thought && length > 0)
+            reply->sink->thinking(reply->userdata, reply->held.text, length);
+    } else if (length > 0) {
+        reply->sink->text(reply->userdata, reply->held.text, length);
+    }
+    drop_held(reply, length);
 }
 
 /* Length of the longest beginning of `tag` that text ends with. */
@@ -608,9 +609,7 @@ static int feed_text(struct reply *reply, const char *text, size_t length)
     if (reply->held.length == 0)
         return 0;
     if (reply->place == REPLY_BEGIN) {
-        for (n = 0; n < reply->held.length && strchr(" \t\r\n", reply->held.text[n]) &&
-                    reply->held.text[n];)
-            n++;
+        n = blank_length(reply->held.text, reply->held.length);
         length = MIN(reply->held.length - n, sizeof(think_begin) - 1);
         if (memcmp(reply->held.text + n, think_begin, length) != 0) {
             reply->place = REPLY_TEXT;
@@ -626,8 +625,9 @@ static int feed_text(struct reply *reply, const char *text, size_t length)
             return 0;
         found = memmem(reply->held.text, reply->held.length, think_end, sizeof(think_end) - 1);
         if (!found) {
-            deliver(reply,
-                    reply->held.length - tail_of(reply->held.text, reply->held.length, think_end));
+            n = reply->held.length - tail_of(reply->held.text, reply->held.length, think_end);
+            if (reply->thought || blank_length(reply->held.text, n) < n)
+                deliver(reply, n);
             return 0;
         }
         deliver(reply, (size_t)(found - reply->held.text));
@@ -799,7 +799,7 @@ static int feed_whole(struct reply *reply, const char *text, size_t length, stru
     return r < 0 ? r : reply_finish(reply, err);
 }
 
-struct json_object *reply_parse(const char *text, size_t length, struct error *err)
+struct json_object *reply_parse(const char *text, size_t length, bool thinking, struct error *err)
 {
     static const struct reply_sink sink = {whole_text, whole_thinking, whole_call};
     struct whole whole = {.calls = json_object_new_array()};
@@ -807,6 +807,8 @@ struct json_object *reply_parse(const char *text, size_t length, struct error *e
     const char *end = memmem(text, length, "<|im_end|>", 10);
     struct json_object *result = NULL;
 
+    if (reply && thinking)
+        reply_begin_thinking(reply);
     if (!reply || !whole.calls) {
         error_set(err, ERROR_NO_MEMORY, "There is no memory for the reply.");
     } else if (feed_whole(reply, text, end ? (size_t)(end - text) : length, err) == 0) {

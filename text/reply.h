@@ -8,7 +8,8 @@
  * stands Liquid's Pythonic list [f(a="x"), g()] or a JSON array of {name, arguments}. A call is
  * delivered when its end token arrives; broken call text is delivered as an error, never guessed.
  * <think> ... </think> is plain text in the 65k vocabulary and is recognised across token borders,
- * at the beginning of a reply only: later it is text that the user asked for.
+ * at the beginning of a reply only: later it is text that the user asked for. White space alone is
+ * no thinking.
  * Integers beyond int64 are doubles that keep their digits when printed.
  *
  * Threads: one owner.
@@ -48,5 +49,5 @@ int reply_finish(struct reply *reply, struct error *err);
 struct json_object *reply_parse_calls(const char *text, size_t length, struct error *err);
 
 /* A whole reply given as text with the delimiters spelled out (lfm-run parse):
- * {"content", "thinking", "tool_calls"}. */
-struct json_object *reply_parse(const char *text, size_t length, struct error *err);
+ * {"content", "thinking", "tool_calls"}. thinking: as after reply_begin_thinking(). */
+struct json_object *reply_parse(const char *text, size_t length, bool thinking, struct error *err);

@@ -19,7 +19,9 @@ static void tokenizer_freep(struct tokenizer **tokenizer)
     tokenizer_free(*tokenizer);
 }
 
-static struct tokenizer *open_tokenizer(const struct run_options *options, struct error *err)
+/* ret_form, may be NULL: the chat form; not written where the file has none that is known. */
+static struct tokenizer *open_tokenizer(const struct run_options *options, enum chat_form *ret_form,
+                                        struct error *err)
 {
     struct tokenizer *tokenizer;
     struct gguf *gguf;
@@ -31,13 +33,15 @@ static struct tokenizer *open_tokenizer(const struct run_options *options, struc
     if (!gguf)
         return NULL;
     tokenizer = tokenizer_load(gguf, err);
+    if (tokenizer && ret_form)
+        chat_form_recognise(gguf, ret_form, NULL);
     gguf_free(gguf);
     return tokenizer;
 }
 
 static int run_tokenize(const struct run_options *options, struct error *err)
 {
-    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, err);
+    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, NULL, err);
     _cleanup_(token_list_done) struct token_list ids = {0};
     _cleanup_(freep) char *text = NULL;
     struct text_span span = {.markup = run_flag(options, "special")};
@@ -57,7 +61,7 @@ static int run_tokenize(const struct run_options *options, struct error *err)
 
 static int run_detokenize(const struct run_options *options, struct error *err)
 {
-    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, err);
+    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, NULL, err);
     _cleanup_(freep) uint32_t *ids = NULL;
     size_t n;
     int r;
@@ -160,7 +164,8 @@ static int run_render(const struct run_options *options, struct error *err)
 
 static int run_parse(const struct run_options *options, struct error *err)
 {
-    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, err);
+    enum chat_form form = CHAT_LFM2;
+    _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, &form, err);
     _cleanup_(json_putp) struct json_object *reply = NULL;
     _cleanup_(freep) char *text = NULL;
     const char *printed;
@@ -172,7 +177,7 @@ static int run_parse(const struct run_options *options, struct error *err)
     r = run_stdin(&text, &length, err);
     if (r < 0)
         return r;
-    reply = reply_parse(text, length, err);
+    reply = reply_parse(text, length, chat_form_opens_thinking(form), err);
     if (!reply)
         return -EINVAL;
     printed = json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN |

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = size ? (const char *)data : "";
 
-    json_object_put(reply_parse(text, size, NULL));
+    json_object_put(reply_parse(text, size, false, NULL));
     json_object_put(reply_parse_calls(text, size, NULL));
     return 0;
 }

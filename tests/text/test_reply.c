@@ -56,6 +56,10 @@ static void test_pythonic_calls_become_json(void **state)
          "[{\"name\":\"f\",\"arguments\":{\"a\":[1,[],{\"k\":[null]}]}}]"},
         {"[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]",
          "[{\"name\":\"f\",\"arguments\":{\"a\":1}}]"},
+        {"[{\"name\": \"f\", \"arguments\": {\"a\": 12345678901234567890123}},\n"
+         "{\"arguments\":{\"\\u00e9\":[null]},\"id\":7,\"name\":\"g\"} ]",
+         "[{\"name\":\"f\",\"arguments\":{\"a\":12345678901234567890123}},"
+         "{\"name\":\"g\",\"arguments\":{\"\u00e9\":[null]}}]"},
     };
 
     (void)state;
@@ -122,10 +126,20 @@ static void test_depth_and_number_of_calls_are_bounded(void **state)
     assert_non_null(strstr(err.text, "more than"));
 }
 
+static void test_a_reply_may_begin_inside_its_thinking(void **state)
+{
+    struct json_object *reply = reply_parse("so</think>x", 11, true, NULL);
+
+    (void)state;
+    assert_string_equal(json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN),
+                        "{\"content\":\"x\",\"thinking\":\"so\",\"tool_calls\":[]}");
+    json_object_put(reply);
+}
+
 static void check_reply(const char *text, const char *expected)
 {
     struct error err = ERROR_INIT;
-    struct json_object *reply = reply_parse(text, strlen(text), &err);
+    struct json_object *reply = reply_parse(text, strlen(text), false, &err);
 
     if (!reply)
         fail_msg("%s: %s", text, err.text);
@@ -139,13 +153,17 @@ static void test_a_whole_reply_is_taken_apart(void **state)
     check_reply("", "{\"content\":\"\",\"thinking\":\"\",\"tool_calls\":[]}");
     check_reply("see [x](y) <think>",
                 "{\"content\":\"see [x](y) <think>\",\"thinking\":\"\",\"tool_calls\":[]}");
+    check_reply("<think> \n\t</think>a", "{\"content\":\"a\",\"thinking\":\"\",\"tool_calls\":[]}");
+    check_reply("<think>\na\n</think>",
+                "{\"content\":\"\",\"thinking\":\"\\na\\n\",\"tool_calls\":[]}");
+    check_reply("<think>\n", "{\"content\":\"\",\"thinking\":\"\",\"tool_calls\":[]}");
     check_reply("\n<think>a<b</think>\nc<|im_end|>rest",
                 "{\"content\":\"\\nc\",\"thinking\":\"a<b\",\"tool_calls\":[]}");
     check_reply("a<|tool_call_start|>[f()]<|tool_call_end|>b",
                 "{\"content\":\"ab\",\"thinking\":\"\",\"tool_calls\":[{\"name\":\"f\","
                 "\"arguments\":{}}]}");
-    assert_null(reply_parse("<|tool_call_start|>[f()]", 24, NULL));
-    assert_null(reply_parse("<|tool_call_start|>x<|tool_call_end|>", 37, NULL));
+    assert_null(reply_parse("<|tool_call_start|>[f()]", 24, false, NULL));
+    assert_null(reply_parse("<|tool_call_start|>x<|tool_call_end|>", 37, false, NULL));
 }
 
 struct heard {
@@ -231,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_broken_calls_are_refused),
         cmocka_unit_test(test_depth_and_number_of_calls_are_bounded),
         cmocka_unit_test(test_a_whole_reply_is_taken_apart),
+        cmocka_unit_test(test_a_reply_may_begin_inside_its_thinking),
         cmocka_unit_test(test_a_stream_is_taken_apart_token_by_token),
     };
 
