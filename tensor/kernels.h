@@ -43,14 +43,15 @@
 
 /*
  * Quantised activations: n rows of `in` values, a multiple of 32, in tiles of ACT_TILE rows (the
- * last one smaller), so that a product reads the same four values of all rows of a tile at once.
+ * last one smaller), so that a product reads the same eight values of all rows of a tile at once.
  * In a tile of `rows` rows that begins with row `first`:
  *
- *     q    word (k / 4 * rows + row) of q + first * in: values k .. k + 3
+ *     q    run (k / ACT_RUN * rows + row) of q + first * in: values k .. k + 7
  *     d    d[first * in / 32 + k / 32 * rows + row]
  *     sum  sum[first * in / 16 + k / 16 * rows + row]
  */
 #define ACT_TILE 12
+#define ACT_RUN  8 /* values of a row that lie together */
 
 struct acts {
     size_t n, in;
@@ -98,7 +99,7 @@ struct kernels {
     const char *name;
     bool (*supported)(void);
 
-    /* One row of activations, n a multiple of 32; words of q, and elements of d and sum, are
+    /* One row of activations, n a multiple of 32; runs of q, and elements of d and sum, are
      * `stride` apart. */
     void (*quantise)(const float *x, size_t n, int8_t *q, float *d, int32_t *sum, size_t stride);
 

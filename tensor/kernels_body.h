@@ -37,8 +37,8 @@ static void quantise(const float *x, size_t n, int8_t *q, float *d, int32_t *sum
             int8_t bytes[16];
 
             vi_store_i8(bytes, quants);
-            for (size_t i = 0; i < 4; i++)
-                memcpy(q + ((b * 2 + h) * 4 + i) * 4 * stride, bytes + 4 * i, 4);
+            for (size_t i = 0; i < 16 / ACT_RUN; i++)
+                memcpy(q + (32 * b + 16 * h + ACT_RUN * i) * stride, bytes + ACT_RUN * i, ACT_RUN);
             sum[(2 * b + h) * stride] = vi_sum(quants);
         }
     }
@@ -60,39 +60,32 @@ ALWAYS struct record record_at(const struct packing *p, const struct packing_par
     return (struct record){group + b / n_steps * parts->record_bytes, b % n_steps};
 }
 
-/* The eight vectors of bytes of a step. 8-bit values become signed where vi_dot8() wants that. */
-ALWAYS void unpack_bytes(const struct packing *p, const struct packing_parts *parts,
-                         const struct record *r, vb v[8])
+/*
+ * Vectors V[2 c] and V[2 c + 1] of a step: values 8 c .. 8 c + 7 of its rows. 8-bit values become
+ * signed where vi_dot8() wants that.
+ */
+ALWAYS void unpack_run(const struct packing *p, const struct packing_parts *parts,
+                       const struct record *r, int c, vb v[2])
 {
     const uint8_t *plane = r->data + parts->quants + r->step * p->bits * 64;
     int to = 0;
 
-    if (p->bits == 8) {
-        UNROLL for (int j = 0; j < 8; j++)
-            v[j] = vb_load(plane + 64 * j);
-    }
     if (p->plane4) {
-        UNROLL for (int c = 0; c < 4; c++)
-        {
-            const vb x = vb_load(plane + 64 * c);
+        const vb x = vb_load(plane + 64 * c);
 
-            v[2 * c] = vb_field(x, 0, 0, 15);
-            v[2 * c + 1] = vb_field(x, 4, 0, 15);
-        }
+        v[0] = vb_field(x, 0, 0, 15);
+        v[1] = vb_field(x, 4, 0, 15);
         plane += 256;
         to = 4;
     }
     if (p->plane2) {
-        UNROLL for (int c = 0; c < 2; c++)
+        const vb x = vb_load(plane + 64 * (c / 2));
+
+        UNROLL for (int h = 0; h < 2; h++)
         {
-            const vb x = vb_load(plane + 64 * c);
+            const vb field = vb_field(x, 2 * (c % 2 * 2 + h), to, 3);
 
-            UNROLL for (int f = 0; f < 4; f++)
-            {
-                const vb field = vb_field(x, 2 * f, to, 3);
-
-                v[4 * c + f] = to ? vb_or(v[4 * c + f], field) : field;
-            }
+            v[h] = to ? vb_or(v[h], field) : field;
         }
         plane += 128;
         to += 2;
@@ -100,19 +93,20 @@ ALWAYS void unpack_bytes(const struct packing *p, const struct packing_parts *pa
     if (p->plane1) {
         const vb x = vb_load(plane);
 
-        UNROLL for (int j = 0; j < 8; j++)
-            v[j] = vb_or(v[j], vb_field(x, j, to, 1));
+        UNROLL for (int h = 0; h < 2; h++)
+            v[h] = vb_or(v[h], vb_field(x, 2 * c + h, to, 1));
     }
-    if (p->table) {
-        UNROLL for (int j = 0; j < 8; j++)
-            v[j] = vb_lookup(packing_iq4, v[j]);
-    }
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        if (p->bits == 8)
+            v[h] = vb_load(plane + 64 * (2 * c + h));
+        if (p->table)
+            v[h] = vb_lookup(packing_iq4, v[h]);
 #if VEC_BYTES_SIGNED
-    if (p->offset == 128) {
-        UNROLL for (int j = 0; j < 8; j++)
-            v[j] = vb_flip(v[j]);
-    }
+        if (p->offset == 128)
+            v[h] = vb_flip(v[h]);
 #endif
+    }
 }
 
 ALWAYS int n_scales(const struct packing *p)
@@ -162,8 +156,9 @@ ALWAYS bool starts_at_zero(const struct packing *p)
     return p->offset == 0 || (VEC_BYTES_SIGNED && p->offset == 128);
 }
 
-/* acc[0 .. n) += block b; v: the bytes, or NULL and `panel` has them. */
-ALWAYS void add_block(const struct packing *p, const vb *v, const uint8_t *panel, const vf *scale,
+/* acc[0 .. n) += block b; the bytes are in `record`, or it is NULL and `panel` has them. */
+ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts,
+                      const struct record *record, const uint8_t *panel, const vf *scale,
                       const vf *min, const struct tile *x, size_t b, int n, vf *acc)
 {
     const int ns = n_scales(p);
@@ -178,14 +173,22 @@ ALWAYS void add_block(const struct packing *p, const vb *v, const uint8_t *panel
     {
         UNROLL for (int i = 0; i < n; i++)
             dot[i] = vi_set1(starts_at_zero(p) ? 0 : start[s * x->rows + i]);
-        UNROLL for (int j = s * 8 / ns; j < (s + 1) * 8 / ns; j++)
+        UNROLL for (int c = s * 4 / ns; c < (s + 1) * 4 / ns; c++)
         {
-            const vb w = v ? v[j] : vb_load(panel + 64 * j);
+            const vx run = vx_load(q, n);
+            vb v[2];
 
-            UNROLL for (int i = 0; i < n; i++)
-                dot[i] = p->offset == 128 ? vi_dot8(dot[i], w, q + 4 * i)
-                                          : vi_dot(dot[i], w, q + 4 * i);
-            q += 4 * x->rows;
+            if (record)
+                unpack_run(p, parts, record, c, v);
+            UNROLL for (int h = 0; h < 2; h++)
+            {
+                const vb w = record ? v[h] : vb_load(panel + 64 * (2 * c + h));
+
+                UNROLL for (int i = 0; i < n; i++)
+                    dot[i] = p->offset == 128 ? vi_dot8(dot[i], w, &run, 2 * i + h)
+                                              : vi_dot(dot[i], w, &run, 2 * i + h);
+            }
+            q += ACT_RUN * x->rows;
         }
         UNROLL for (int i = 0; i < n; i++)
         {
@@ -255,11 +258,9 @@ ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, siz
         for (size_t b = 0; b < w->in / 32; b++) {
             const struct record record = record_at(p, &parts, group, b);
             vf scale[2], min[2];
-            vb v[8];
 
-            unpack_bytes(p, &parts, &record, v);
             unpack_scales(p, &parts, &record, scale, min);
-            add_block(p, v, NULL, scale, min, x, b, n, acc);
+            add_block(p, &parts, &record, NULL, scale, min, x, b, n, acc);
         }
         UNROLL for (int i = 0; i < n; i++)
             store_group(acc[i], y + i * y_stride, g * GROUP_ROWS, w->out);
@@ -316,12 +317,16 @@ ALWAYS void unpack_panel(enum dtype type, const struct weights *w, size_t g, uin
         const struct record record = record_at(p, &parts, group, b);
         float *const scales = (float *)(void *)(panel + 512);
         vf scale[2], min[2];
-        vb v[8];
 
-        unpack_bytes(p, &parts, &record, v);
+        UNROLL for (int c = 0; c < 4; c++)
+        {
+            vb v[2];
+
+            unpack_run(p, &parts, &record, c, v);
+            vb_store(panel + 128 * c, v[0]);
+            vb_store(panel + 128 * c + 64, v[1]);
+        }
         unpack_scales(p, &parts, &record, scale, min);
-        UNROLL for (int j = 0; j < 8; j++)
-            vb_store(panel + 64 * j, v[j]);
         UNROLL for (int s = 0; s < n_scales(p); s++)
         {
             vf_store(scales + 16 * s, scale[s]);
@@ -350,7 +355,7 @@ ALWAYS void panel_n(const struct packing *p, const uint8_t *panel, size_t n_step
             if (p->has_min)
                 min[s] = vf_load(scales + 16 * (n_scales(p) + s));
         }
-        add_block(p, NULL, panel, scale, min, x, b, n, acc);
+        add_block(p, NULL, NULL, panel, scale, min, x, b, n, acc);
     }
     UNROLL for (int i = 0; i < n; i++)
         store_group(acc[i], y + i * y_stride, row, out);
@@ -430,7 +435,7 @@ ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, si
             for (size_t i = 0; i < n; i++) {
                 for (size_t r = 0; r < rows; r += VEC_ROWS_MAX) {
                     const struct tile tile = {
-                        x->q + t * w->in + 4 * r,
+                        x->q + t * w->in + ACT_RUN * r,
                         x->d + t * n_steps + r,
                         aux + 4 * r,
                         rows,

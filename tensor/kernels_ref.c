@@ -52,7 +52,7 @@ static void ref_quantise(const float *x, size_t n, int8_t *q, float *d, int32_t 
             for (size_t k = 16 * half; k < 16 * half + 16; k++) {
                 const int8_t quant = (int8_t)rintf(fmaxf(fminf(x[k] * inverse, 127), -127));
 
-                q[k / 4 * 4 * stride + k % 4] = quant;
+                q[k / ACT_RUN * ACT_RUN * stride + k % ACT_RUN] = quant;
                 sum[half * stride] += quant;
             }
         }
@@ -120,7 +120,8 @@ static void add_block(const struct step *step, const int8_t *q, float d, const i
         float t;
 
         for (size_t k = 0; k < 32; k++)
-            dot[k / 16] += ((int)step->u[k][r] - step->offset) * q[k / 4 * 4 * stride + k % 4];
+            dot[k / 16] += ((int)step->u[k][r] - step->offset) *
+                           q[k / ACT_RUN * ACT_RUN * stride + k % ACT_RUN];
 
         if (step->n_scales == 1) {
             t = step->scale[0][r] * (float)(dot[0] + dot[1]);
@@ -176,7 +177,7 @@ static void ref_product(const struct weights *w, size_t first, size_t last, cons
         }
         for (size_t pos = 0; pos < x->n; pos++) {
             const size_t tile = pos / ACT_TILE * ACT_TILE, rows = acts_tile_rows(x, tile);
-            const int8_t *const q = x->q + tile * x->in + pos % ACT_TILE * 4;
+            const int8_t *const q = x->q + tile * x->in + pos % ACT_TILE * ACT_RUN;
             const float *const d = x->d + tile * (x->in / 32) + pos % ACT_TILE;
             const int32_t *const sum = x->sum + tile * (x->in / 16) + pos % ACT_TILE;
             float acc[GROUP_ROWS] = {0};

@@ -122,7 +122,7 @@ static void quantise_rows(void *context, size_t first, size_t last, unsigned wor
     for (size_t p = first; p < last; p++) {
         const size_t tile = p / ACT_TILE * ACT_TILE, row = p % ACT_TILE;
 
-        kernels()->quantise(acts->f32 + p * in, in, acts->q + tile * in + 4 * row,
+        kernels()->quantise(acts->f32 + p * in, in, acts->q + tile * in + ACT_RUN * row,
                             acts->d + tile * (in / 32) + row, acts->sum + tile * (in / 16) + row,
                             acts_tile_rows(acts, tile));
     }

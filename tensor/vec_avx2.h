@@ -254,25 +254,39 @@ ALWAYS __m256i dot_half(__m256i acc, __m256i bytes, __m256i four)
 #endif
 }
 
-/* Add to each lane the products of its 4 unsigned bytes below 128 and the 4 signed bytes at p. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const int8_t *p)
+/* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
+typedef struct {
+    const int8_t *p;
+} vx;
+
+ALWAYS vx vx_load(const int8_t *p, int n)
 {
-    __m256i four;
+    (void)n;
+    return (vx){p};
+}
+
+/* Word i in every lane. */
+ALWAYS __m256i vx_word(const vx *x, int i)
+{
     int32_t word;
 
-    memcpy(&word, p, 4);
-    four = _mm256_set1_epi32(word);
+    memcpy(&word, x->p + 4 * i, 4);
+    return _mm256_set1_epi32(word);
+}
+
+/* Add to each lane the products of its 4 unsigned bytes below 128 and the signed bytes of word i. */
+ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int i)
+{
+    const __m256i four = vx_word(x, i);
+
     return (vi){dot_half(acc.lo, bytes.lo, four), dot_half(acc.hi, bytes.hi, four)};
 }
 
 /* The same for signed bytes: their size times the other one with their sign. */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const int8_t *p)
+ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int i)
 {
-    __m256i four;
-    int32_t word;
+    const __m256i four = vx_word(x, i);
 
-    memcpy(&word, p, 4);
-    four = _mm256_set1_epi32(word);
     return (vi){
         dot_half(acc.lo, _mm256_abs_epi8(bytes.lo), _mm256_sign_epi8(four, bytes.lo)),
         dot_half(acc.hi, _mm256_abs_epi8(bytes.hi), _mm256_sign_epi8(four, bytes.hi)),

@@ -180,19 +180,30 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(a));
 }
 
-/* Add to each lane the products of its 4 unsigned bytes below 128 and the 4 signed bytes at p. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const int8_t *p)
+/* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
+typedef struct {
+    const int8_t *p;
+} vx;
+
+ALWAYS vx vx_load(const int8_t *p, int n)
+{
+    (void)n;
+    return (vx){p};
+}
+
+/* Add to each lane the products of its 4 unsigned bytes and the signed bytes of word i. */
+ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int i)
 {
     int32_t four;
 
-    memcpy(&four, p, 4);
+    memcpy(&four, x->p + 4 * i, 4);
     return _mm512_dpbusd_epi32(acc, bytes, _mm512_set1_epi32(four));
 }
 
 /* The same for 8-bit weights. */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const int8_t *p)
+ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int i)
 {
-    return vi_dot(acc, bytes, p);
+    return vi_dot(acc, bytes, x, i);
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */

@@ -231,21 +231,50 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
 }
 
-/* Add to each lane the products of its 4 signed bytes and the 4 signed bytes at p. */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const int8_t *p)
-{
-    int8x16_t four;
-    int32_t word;
+/* Runs of 8 values of some positions, two in a register; the last may be alone. */
+typedef struct {
+    int8x16_t v[VEC_ROWS_MAX];
+} vx;
 
-    memcpy(&word, p, 4);
-    four = vreinterpretq_s8_s32(vdupq_n_s32(word));
-    return QUARTERS(vi, vdotq_s32(acc.v[i], vreinterpretq_s8_u8(bytes.v[i]), four));
+ALWAYS vx vx_load(const int8_t *p, int n)
+{
+    vx x;
+
+    _Pragma("GCC unroll 4") for (int i = 0; i < n / 2; i++) x.v[i] = vld1q_s8(p + 16 * i);
+    if (n % 2)
+        x.v[n / 2] = vcombine_s8(vld1_s8(p + 8 * (n - 1)), vdup_n_s8(0));
+    return x;
+}
+
+/* SDOT with one word of x; the switch gives it an immediate even where nothing is optimised. */
+ALWAYS int32x4_t dot_word(int32x4_t acc, int8x16_t bytes, int8x16_t x, int i)
+{
+    switch (i) {
+    case 0:
+        return vdotq_laneq_s32(acc, bytes, x, 0);
+    case 1:
+        return vdotq_laneq_s32(acc, bytes, x, 1);
+    case 2:
+        return vdotq_laneq_s32(acc, bytes, x, 2);
+    default:
+        return vdotq_laneq_s32(acc, bytes, x, 3);
+    }
+}
+
+/*
+ * Add to each lane the products of its 4 signed bytes and the signed bytes of word `word`: word
+ * 2 i + h is half h of position i.
+ */
+ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int word)
+{
+    return QUARTERS(vi, dot_word(acc.v[i], vreinterpretq_s8_u8(bytes.v[i]), x->v[word / 4],
+                                 word % 4));
 }
 
 /* The same for unsigned bytes, which are below 128. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const int8_t *p)
+ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int word)
 {
-    return vi_dot8(acc, bytes, p);
+    return vi_dot8(acc, bytes, x, word);
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */
@@ -279,10 +308,12 @@ ALWAYS vb vb_flip(vb a)
 /* Bits `mask` << from of each byte, moved to `to`. */
 ALWAYS vb vb_field(vb a, int from, int to, int mask)
 {
-    const int8x16_t shift = vdupq_n_s8((int8_t)(to - from)); /* negative: to the right */
     const uint8x16_t m = vdupq_n_u8((uint8_t)(mask << to));
+    const bool alone = to == 0 && mask << from > 127; /* the shift leaves nothing else */
 
-    return QUARTERS(vb, vandq_u8(vshlq_u8(a.v[i], shift), m));
+    /* Operators, because the intrinsics ask for an immediate even where nothing is optimised. */
+    a = QUARTERS(vb, from > to ? a.v[i] >> (from - to) : a.v[i] << (to - from));
+    return alone ? a : QUARTERS(vb, a.v[i] & m);
 }
 
 /* table[a], a < 16 */

@@ -220,7 +220,7 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
         for (size_t p = 0; p < n; p++) {
             const size_t tile = p / ACT_TILE * ACT_TILE, at = p % ACT_TILE;
 
-            kernels_ref.quantise(x + p * in, in, acts.q + tile * in + 4 * at,
+            kernels_ref.quantise(x + p * in, in, acts.q + tile * in + ACT_RUN * at,
                                  acts.d + tile * (in / 32) + at, acts.sum + tile * (in / 16) + at,
                                  acts_tile_rows(&acts, tile));
         }
