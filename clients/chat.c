@@ -2,7 +2,7 @@
 /*
  * lfmctl chat: a conversation with line editing and history. Ctrl-C at the prompt drops the line,
  * and leaves when it comes twice at an empty one; during an answer it cancels the answer. Without a
- * terminal it reads one question a line.
+ * terminal, or with --json, it reads one question a line.
  *
  * A question may have several lines: what is pasted stays one question (bracketed paste), Alt-Enter
  * and a backslash at the end of a line begin another line, and """ begins and ends a block.
@@ -59,13 +59,15 @@ static char *prompt_text(EditLine *edit)
     return chat_of(edit)->prompt;
 }
 
-/* The window has another size, or this is after a Ctrl-Z. */
-static void redraw(EditLine *edit)
+/* The window has another size, or this is after a Ctrl-Z, which left the terminal to a shell. */
+static void redraw(EditLine *edit, int number)
 {
+    if (number == SIGCONT) {
+        el_set(edit, EL_PREP_TERM, 0);
+        el_set(edit, EL_PREP_TERM, 1);
+    }
     fputs(chat_of(edit)->smart ? "\r\033[J" : "\n", stdout);
     el_resize(edit);
-    el_set(edit, EL_PREP_TERM, 0);
-    el_set(edit, EL_PREP_TERM, 1);
     el_set(edit, EL_REFRESH);
 }
 
@@ -81,9 +83,10 @@ static int read_key(EditLine *edit, wchar_t *ret)
         char byte;
         size_t n;
         int r = terminal_wait(STDIN_FILENO, -1);
+        int number = terminal_changed();
 
-        if (terminal_changed())
-            redraw(edit);
+        if (number)
+            redraw(edit, number);
         if (terminal_interrupts() > 1)
             return 0;
         if (terminal_interrupts() == 1) {
@@ -347,6 +350,7 @@ static char *edit_line(struct chat *chat, const char *prompt)
 
     snprintf(chat->prompt, sizeof(chat->prompt), "%s%s%s%s%s%s%s", mark, bold, mark, prompt, mark,
              plain, mark);
+    el_set(chat->edit, EL_PREP_TERM, 1); /* before the prompt asks for keys, not after */
     if (chat->smart)
         fputs("\033[?2004h", stdout);
     edited = el_gets(chat->edit, &count);
@@ -590,7 +594,7 @@ int chat_run(sd_bus *bus, const struct options *options)
         terminal_error("\"lfmctl chat\" takes no question; \"lfmctl ask\" does.");
         return STATUS_USAGE;
     }
-    if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+    if (!options->json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
         editor_open(&chat);
     status = reopen(&chat, options);
     while (status == STATUS_OK && more) {

@@ -2,6 +2,7 @@
 /* lfmctl models, pull and ps: model files, their downloads, and what is in memory. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,22 @@ static void print_json(struct json_object *object)
     puts(json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
+/* Names come from files that somebody else may have made. */
+static void __attribute__((format(printf, 1, 2))) print_row(const char *format, ...)
+{
+    _cleanup_(freep) char *row = NULL;
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vasprintf(&row, format, args);
+    va_end(args);
+    if (n >= 0)
+        terminal_text(stdout, row, (size_t)n);
+    else
+        row = NULL;
+}
+
 static const char *state_of(struct json_object *model, char text[48])
 {
     const char *download = text_of(model, "DownloadState");
@@ -119,10 +136,10 @@ static int list(sd_bus *bus, const struct options *options)
             print_json(model);
             continue;
         }
-        printf("%-28s  %8s  %-14s  %-9s  %s%s\n", id,
-               terminal_size(number_of(model, "SizeBytes"), size), state_of(model, state),
-               text_of(model, "Role"), text_of(model, "License"),
-               flag_of(model, "Default") ? "  (default)" : "");
+        print_row("%-28s  %8s  %-14s  %-9s  %s%s\n", id,
+                  terminal_size(number_of(model, "SizeBytes"), size), state_of(model, state),
+                  text_of(model, "Role"), text_of(model, "License"),
+                  flag_of(model, "Default") ? "  (default)" : "");
     }
     return STATUS_OK;
 }
@@ -264,19 +281,21 @@ static int verify(sd_bus *bus, const struct options *options, struct json_object
 static int with_model(sd_bus *bus, const struct options *options, const char *verb, const char *id)
 {
     static const struct {
-        const char *verb, *method;
-    } table[] = {{"remove", "Remove"}, {"load", "Load"}, {"unload", "Unload"}};
-    _cleanup_(bus_jsonp) struct json_object *model = NULL;
-    int status;
+        const char *verb, *method; /* NULL: see verify() */
+    } table[] = {{"verify", NULL}, {"remove", "Remove"}, {"load", "Load"}, {"unload", "Unload"}};
 
-    model = find(bus, id, &status);
-    if (!model)
-        return status;
-    if (strcmp(verb, "verify") == 0)
-        return verify(bus, options, model);
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        if (strcmp(table[i].verb, verb) == 0)
-            return bus_call(bus, text_of(model, "Path"), BUS_MODEL, table[i].method, NULL, NULL);
+        _cleanup_(bus_jsonp) struct json_object *model = NULL;
+        int status;
+
+        if (strcmp(table[i].verb, verb) != 0)
+            continue;
+        model = find(bus, id, &status);
+        if (!model)
+            return status;
+        return table[i].method
+                   ? bus_call(bus, text_of(model, "Path"), BUS_MODEL, table[i].method, NULL, NULL)
+                   : verify(bus, options, model);
     }
     terminal_error("\"lfmctl models\" knows list, pull, verify, remove, load and unload.");
     return STATUS_USAGE;
@@ -343,9 +362,9 @@ int ps_run(sd_bus *bus, const struct options *options)
         if (options->json)
             print_json(model);
         else
-            printf("%-28s  %9s  %s\n", text_of(model, "Id"),
-                   terminal_size(number_of(model, "MemoryBytes"), size),
-                   until(number_of(model, "ExpiresTimestamp"), left));
+            print_row("%-28s  %9s  %s\n", text_of(model, "Id"),
+                      terminal_size(number_of(model, "MemoryBytes"), size),
+                      until(number_of(model, "ExpiresTimestamp"), left));
     }
     return STATUS_OK;
 }

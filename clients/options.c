@@ -54,7 +54,7 @@ static const struct rule {
     {"stop", required_argument, OPTION_STOP, "ac"},
     {"keep", no_argument, OPTION_KEEP, "ac"},
     {"background", no_argument, OPTION_BACKGROUND, "a"},
-    {"json", no_argument, OPTION_JSON, "asmpPS"},
+    {"json", no_argument, OPTION_JSON, "acsmpPS"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},

@@ -186,9 +186,9 @@ void progress_clear(struct progress *p)
 
 static void on_signal(int number)
 {
-    if (number == SIGWINCH || number == SIGCONT)
-        changed = 1;
-    else
+    if (number == SIGCONT || (number == SIGWINCH && !changed))
+        changed = number;
+    else if (number != SIGWINCH)
         interrupts += number == SIGINT ? 1 : 2;
 }
 
@@ -209,9 +209,9 @@ void terminal_catch_interrupts(void)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-bool terminal_changed(void)
+int terminal_changed(void)
 {
-    bool was = changed;
+    int was = changed;
 
     changed = 0;
     return was;

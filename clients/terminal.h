@@ -63,8 +63,11 @@ void terminal_catch_interrupts(void);
 unsigned terminal_interrupts(void); /* since the last call of terminal_forget_interrupts() */
 void terminal_forget_interrupts(void);
 
-/* Has the window another size, or was this program stopped and continued, since the last call? */
-bool terminal_changed(void);
+/*
+ * What has happened since the last call: SIGWINCH, the window has another size; SIGCONT, this
+ * program was stopped and continued, perhaps in another window size too; 0, nothing.
+ */
+int terminal_changed(void);
 
 /* poll() for reading that an interrupt ends. 1: readable; 0: time is over; -EINTR. */
 int terminal_wait(int fd, int timeout_msec);

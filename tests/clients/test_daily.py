@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""lfmctl as people use it: a real daemon, a real terminal, a real server to pull from.
+
+usage: dbus-run-session -- /usr/bin/python3 test_daily.py LFMCTL DAEMON FETCH SOURCE_ROOT
+"""
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import fcntl
+import time
+import unittest
+
+LFMCTL, DAEMON, FETCH, ROOT = sys.argv[1:5]
+MODEL = "lfmd-core-q8_0"
+PATIENCE = 120  # seconds; nothing here waits for its end unless it fails
+
+
+def setUpModule():
+    global home, server, daemon, environment
+    home = tempfile.mkdtemp()
+    published = home + "/published"
+    os.mkdir(published)
+    # Any GGUF file serves as one that is published; the one with Q8_0 in its name comes slowly.
+    for name in "LFM2-350M-Q4_0", "LFM2-350M-Q8_0":
+        shutil.copy("%s/models/%s.gguf" % (ROOT, MODEL), "%s/%s.gguf" % (published, name))
+    server = subprocess.Popen([sys.executable, ROOT + "/tests/fetch/server.py", home + "/requests", published],
+                              stdout=subprocess.PIPE)
+    port = int(server.stdout.readline())
+    with open(home + "/lfmd.conf", "w") as file:
+        file.write("[models]\ndirectories = %s/models\ndefault = %s\nmirror = http://127.0.0.1:%d\n" %
+                   (ROOT, MODEL, port))
+    environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data", HOME=home,
+                       TERM="xterm", LFMD_FETCH=FETCH, PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
+    environment.pop("NO_COLOR", None)
+    with open(home + "/log", "w") as log:
+        daemon = subprocess.Popen([DAEMON, "--config", home + "/lfmd.conf"], env=environment, stderr=log)
+    while run("status").returncode != 0:
+        if daemon.poll() is not None:
+            raise RuntimeError(open(home + "/log").read())
+        time.sleep(0.05)
+
+
+def tearDownModule():
+    for process in daemon, server:
+        process.terminate()
+        process.wait()
+    server.stdout.close()
+    shutil.rmtree(home)
+
+
+def run(*arguments, stdin=""):
+    return subprocess.run([LFMCTL, *arguments], input=stdin, capture_output=True, text=True, env=environment,
+                          timeout=PATIENCE)
+
+
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, *command, **more):
+        self.text = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(command[0], list(command), dict(environment, **more))
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, text):
+        os.write(self.fd, text.encode())
+
+    def read(self):
+        if not select.select([self.fd], [], [], PATIENCE)[0]:
+            raise AssertionError("silence after: " + repr(self.text))
+        try:
+            got = os.read(self.fd, 65536)
+        except OSError:  # the other side is closed
+            got = b""
+        self.text += got.decode(errors="replace")
+        return got
+
+    def expect(self, *words):
+        """Read on until the words have come, in this order; what came before them is forgotten."""
+        for word in words:
+            while word not in self.text:
+                if not self.read():
+                    raise AssertionError("%r did not come: %r" % (word, self.text))
+            self.text = self.text.split(word, 1)[1]
+        return self
+
+    def status(self):
+        """Wait for the end."""
+        while self.read():
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def chat(*arguments, **more):
+    return Terminal(LFMCTL, "chat", *arguments, **more).expect("/help lists", "> ")
+
+
+class Asking(unittest.TestCase):
+    def test_the_answer_alone_is_on_stdout(self):
+        result = run("ask", "--stats", "hello")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 1)
+        self.assertIn("first token after", result.stderr)
+        self.assertEqual(run("ask", "--quiet", "hello").stderr, "")
+
+    def test_standard_input_is_the_question_or_goes_below_it(self):
+        self.assertEqual(run("ask", stdin="hello\n").stdout, run("ask", "hello").stdout)
+        self.assertEqual(run("ask", "-", stdin="hello").stdout, run("ask", "hello").stdout)
+        self.assertEqual(run("ask", stdin="").returncode, 2)
+
+    def test_json_is_one_event_a_line_and_ends_with_done(self):
+        events = json_lines(run("ask", "--json", "hello").stdout)
+        self.assertEqual([events[0]["event"], events[-1]["event"]], ["start", "done"])
+        self.assertGreater(events[-1]["usage"]["completion_tokens"], 0)
+
+    def test_lists_are_json_too(self):
+        self.assertEqual(json_lines(run("status", "--json").stdout)[0]["DefaultModelId"], MODEL)
+        self.assertEqual(json_lines(run("models", "--json").stdout)[0]["Id"], MODEL)
+        run("ask", "hello")
+        self.assertEqual(json_lines(run("ps", "--json").stdout)[0]["Id"], MODEL)
+
+    def test_exit_statuses_are_the_documented_ones(self):
+        for status, arguments in [
+                (0, ["models", "unload", MODEL]), (1, ["sessions", "remove", "nosuch"]),
+                (2, ["models", "nosuch", MODEL]), (2, ["pull"]), (4, ["ask", "-m", "nosuch", "hello"]),
+                (4, ["ask", "-m", "lfm2-1.2b", "hello"]), (4, ["pull", "nosuch"]),
+                (4, ["models", "verify", "nosuch"]), (5, ["models", "remove", MODEL])]:
+            result = run(*arguments)
+            self.assertEqual(result.returncode, status, "%s: %s" % (arguments, result.stderr))
+            self.assertEqual(result.stderr == "", status == 0)
+
+    def test_a_kept_conversation_goes_on_and_is_removed(self):
+        run("ask", "--keep", "--title", "a title", "hello")
+        session = json_lines(run("sessions", "--json").stdout)[0]
+        self.assertEqual((session["title"], session["turns"]), ("a title", 1))
+        self.assertEqual(run("ask", "-S", session["id"], "hello again").returncode, 0)
+        shown = run("sessions", "show", session["id"]).stdout
+        self.assertIn("hello again", shown)
+        self.assertEqual(run("sessions", "remove", session["id"]).returncode, 0)
+        self.assertEqual(run("sessions").stdout, "")
+
+
+class Chatting(unittest.TestCase):
+    def leave(self, terminal):
+        terminal.send("\x04")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_a_question_is_answered_and_control_d_leaves(self):
+        terminal = chat(NO_COLOR="1")
+        terminal.send("hello\r")
+        terminal.expect("hello", "\n", "> ")
+        self.leave(terminal)
+
+    def test_control_c_drops_lines_and_leaves_an_empty_one_when_it_comes_twice(self):
+        terminal = chat()
+        for word in "first", "second", "third":
+            terminal.send(word)
+            terminal.expect(word)
+            terminal.send("\x03")
+            terminal.expect("^C", "> ")
+        terminal.send("\x03")
+        terminal.expect("again", "> ")
+        terminal.send("\x03")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_what_is_pasted_is_one_question(self):
+        terminal = chat("--stats")
+        terminal.send("\x1b[200~one\rtwo\tthree\x07\r\r\x1b[201~")
+        terminal.expect("one", "two")
+        terminal.send(" four\r")
+        terminal.expect("first token after", "> ")
+        self.leave(terminal)
+        with open(home + "/state/lfmd/lfmctl_history") as file:
+            self.assertIn("one\\012two\\011three\\040four\n", file.read())
+
+    def test_questions_may_have_several_lines(self):
+        terminal = chat("--stats")
+        for keys, shown in [('one \\\r', "  "), ("two\r", "first token after")]:
+            terminal.send(keys)
+            terminal.expect(keys[:3], shown)
+        terminal.expect("> ")
+        for keys, shown in [('"""one\r', ". "), ('two"""\r', "first token after")]:
+            terminal.send(keys)
+            terminal.expect(keys[:3], shown)
+        terminal.expect("> ")
+        terminal.send("one\x1b\r")
+        terminal.expect("one", "\n")
+        terminal.send("three\r")
+        terminal.expect("three", "first token after", "> ")
+        self.leave(terminal)
+        with open(home + "/state/lfmd/lfmctl_history") as file:
+            lines = file.read().splitlines()
+        self.assertEqual(lines[-3:], ["one\\040\\012two", "one\\012two", "one\\012three"])
+
+    def test_commands_are_completed_and_understood(self):
+        terminal = chat()
+        terminal.send("/mo\t")
+        terminal.expect("/mo", "del ")
+        terminal.send("lfmd\t")
+        terminal.expect("lfmd", MODEL[4:])
+        terminal.send("\r")
+        terminal.expect(MODEL, "> ")
+        terminal.send("/nosuch command\r")
+        terminal.expect("no command '/nosuch'", "> ")
+        terminal.send("/model nosuch\r")
+        terminal.expect("no model 'nosuch'", "> ")
+        terminal.send("/stats\r")
+        terminal.expect("> ")
+        terminal.send("hello\r")
+        terminal.expect("first token after", "> ")
+        terminal.send("/bye\r")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_the_line_survives_another_window_and_signals_end_the_program(self):
+        terminal = chat()
+        terminal.send("hel")
+        terminal.expect("hel")
+        terminal.resize(24, 30)
+        terminal.expect("> ", "hel")
+        os.kill(terminal.pid, signal.SIGTERM)
+        self.assertEqual(terminal.status(), 0)
+
+    def test_a_terminal_that_knows_nothing_gets_no_sequences(self):
+        terminal = Terminal(LFMCTL, "chat", TERM="dumb")
+        terminal.send("hello\r")
+        terminal.expect("> ")
+        while "\n> " not in terminal.text:
+            self.assertNotIn("\x1b", terminal.text)
+            terminal.read()
+        self.leave(terminal)
+
+    def test_without_a_terminal_each_line_is_a_question(self):
+        result = run("chat", stdin="hello\nhello\n")
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(len(result.stdout.splitlines()), 2)
+        events = json_lines(run("chat", "--json", stdin="hello\nhello\n").stdout)
+        self.assertEqual([e["turn"] for e in events if e["event"] == "done"], [1, 2])
+
+
+class Pulling(unittest.TestCase):
+    def test_a_model_is_pulled_used_verified_and_removed(self):
+        result = run("pull", "lfm2-350m", "--json")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        states = json_lines(result.stdout)
+        shown = [state["DownloadedBytes"] for state in states]
+        self.assertEqual(shown, sorted(shown))
+        self.assertEqual(states[-1]["DownloadState"], "done")
+        self.assertEqual(run("models", "verify", "lfm2-350m").stdout, "lfm2-350m is intact.\n")
+        self.assertEqual(run("ask", "-m", "lfm2-350m", "hello").returncode, 0)
+        path = home + "/data/lfmd/models/LFM2-350M-Q4_0.gguf"
+        with open(path, "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\xaa")
+        self.assertEqual(run("models", "verify", "lfm2-350m").returncode, 1)
+        self.assertEqual(run("models", "remove", "lfm2-350m").returncode, 0)
+        self.assertFalse(os.path.exists(path))
+
+    def test_control_c_stops_a_pull_and_the_next_goes_on(self):
+        terminal = Terminal(LFMCTL, "pull", "lfm2-350m:q8_0").expect("MB of")
+        terminal.send("\x03")
+        terminal.expect("goes on from here")
+        self.assertEqual(terminal.status(), 130)
+        part = home + "/data/lfmd/models/LFM2-350M-Q8_0.gguf.part"
+        self.assertGreater(os.path.getsize(part), 0)
+        # Two at a time share one download.
+        pulls = [Terminal(LFMCTL, "pull", "lfm2-350m:q8_0") for _ in range(2)]
+        for pull in pulls:
+            pull.expect("is installed")
+            self.assertEqual(pull.status(), 0)
+        with open(home + "/requests") as file:
+            asked = [line.split()[1] for line in file if "Q8_0" in line]
+        self.assertEqual(len(asked), 2)
+        self.assertRegex(asked[1], "bytes=[1-9]")
+
+
+@unittest.skipUnless(shutil.which("bash"), "there is no bash here")
+class Completing(unittest.TestCase):
+    def complete(self, *words):
+        script = ('. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lfmctl; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        result = subprocess.run(["bash", "-c", script, "bash", ROOT + "/data/completions/lfmctl.bash",
+                                 "lfmctl", *words], capture_output=True, text=True, env=environment)
+        self.assertEqual(result.stderr, "")
+        return result.stdout.split()
+
+    def test_bash_completes_verbs_options_and_ids(self):
+        self.assertEqual(self.complete("st"), ["status"])
+        self.assertEqual(self.complete("ask", "--max"), ["--max-tokens"])
+        self.assertEqual(self.complete("ask", "--model", "lfmd-"), [MODEL])
+        self.assertEqual(self.complete("models", "ver"), ["verify"])
+        self.assertEqual(self.complete("models", "load", "lfmd-"), [MODEL])
+        self.assertIn("lfm2.5-1.2b-instruct", self.complete("pull", "lfm2.5-1.2b"))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
