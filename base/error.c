@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/utf8.h"
 
@@ -28,17 +29,34 @@ static const struct {
     [ERROR_INTERNAL] = {"Internal", -ENOTRECOVERABLE},
 };
 
+/*
+ * One line of UTF-8, whatever a file or an argument brought into it: with half a character it could
+ * not go into a D-Bus message, and a terminal must not take it for commands.
+ */
+static void make_plain(struct error *err, bool cut)
+{
+    static const char more[] = "...";
+
+    if (cut)
+        err->text[sizeof(err->text) - sizeof(more)] = '\0';
+    utf8_repair(err->text);
+    if (cut)
+        strcat(err->text, more);
+    for (char *c = err->text; *c; c++)
+        *c = (*c > 0 && *c < ' ') || *c == 0x7f ? '?' : *c;
+}
+
 int error_set(struct error *err, enum error_code code, const char *format, ...)
 {
     if (err && err->code == ERROR_NONE) {
         va_list args;
+        int n;
 
         err->code = code;
         va_start(args, format);
-        vsnprintf(err->text, sizeof(err->text), format, args);
+        n = vsnprintf(err->text, sizeof(err->text), format, args);
         va_end(args);
-        /* With half a character it could not go into a D-Bus message: no answer would come. */
-        utf8_repair(err->text);
+        make_plain(err, n >= (int)sizeof(err->text));
     }
     return error_table[code].number;
 }

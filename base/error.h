@@ -34,7 +34,7 @@ enum error_code {
 
 struct error {
     enum error_code code;
-    char text[512]; /* one full sentence, UTF-8, ends with a full stop */
+    char text[512]; /* one full sentence, UTF-8, no control characters, ends with a full stop */
 };
 
 #define ERROR_INIT                                                                                 \

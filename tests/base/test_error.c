@@ -39,6 +39,16 @@ static void test_long_sentences_are_cut_not_overrun(void **state)
     (void)state;
     error_set(&err, ERROR_IO, "%01000d", 1);
     assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+    assert_string_equal(err.text + sizeof(err.text) - 5, "0...");
+}
+
+static void test_sentences_are_one_line_without_commands_to_a_terminal(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    error_set(&err, ERROR_IO, "It is '%s'.", "a\nb\x1b[31m\u00e4\x7f");
+    assert_string_equal(err.text, "It is 'a?b?[31m\u00e4?'.");
 }
 
 static void test_sentences_are_utf8_wherever_they_are_cut(void **state)
@@ -68,6 +78,7 @@ int main(void)
         cmocka_unit_test(test_first_writer_wins),
         cmocka_unit_test(test_every_code_has_a_name_and_an_errno),
         cmocka_unit_test(test_long_sentences_are_cut_not_overrun),
+        cmocka_unit_test(test_sentences_are_one_line_without_commands_to_a_terminal),
         cmocka_unit_test(test_sentences_are_utf8_wherever_they_are_cut),
     };
 
