@@ -28,13 +28,12 @@ static const struct run_verb *find_verb(const char *name)
     return NULL;
 }
 
-static void print_usage(FILE *file)
+static void print_usage(void)
 {
-    fprintf(file,
-            "usage: lfm-run VERB --model FILE [--threads N] [--kv f32|f16|q8_0] [--precise]\n");
+    puts("usage: lfm-run VERB --model FILE [--threads N] [--kv f32|f16|q8_0] [--precise]");
     for (size_t i = 0; i < ARRAY_LEN(groups); i++)
         for (const struct run_verb *verb = groups[i]; verb->name; verb++)
-            fprintf(file, "  %-14s %s\n", verb->name, verb->options);
+            printf("  %-14s %s\n", verb->name, verb->options);
 }
 
 int main(int argc, char **argv)
@@ -44,19 +43,15 @@ int main(int argc, char **argv)
     const struct run_verb *verb;
 
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        print_usage(stdout);
+        print_usage();
         return 0;
     }
-    if (argc < 2) {
-        print_usage(stderr);
-        return 2;
-    }
-    verb = find_verb(argv[1]);
-    if (!verb) {
-        fprintf(stderr, "lfm-run has no verb \"%s\"; lfm-run --help lists them.\n", argv[1]);
-        return 2;
-    }
-    if (run_options_parse(verb, argv + 2, argc - 2, &options, &error) < 0 ||
+    verb = argc > 1 ? find_verb(argv[1]) : NULL;
+    if (!verb)
+        error_set(&error, ERROR_INVALID_ARGUMENT,
+                  "lfm-run has no verb \"%s\"; lfm-run --help lists them.",
+                  argc > 1 ? argv[1] : "");
+    if (!verb || run_options_parse(verb, argv + 2, argc - 2, &options, &error) < 0 ||
         verb->run(&options, &error) < 0) {
         fprintf(stderr, "%s\n", error.text);
         return 2;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "tensor/pool.h"
 
 /* Every verb takes these, so that one set of arguments serves a whole comparison. */
 static const char common_options[] = "model= threads= kv= precise";
@@ -36,10 +37,10 @@ static const struct run_option *find(const struct run_options *options, const ch
     return NULL;
 }
 
-int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,
-                      struct error *err)
+static int read_options(const struct run_verb *verb, char **arguments, int n,
+                        struct run_options *ret, struct error *err)
 {
-    ret->n = 0;
+    *ret = (struct run_options){0};
     for (int i = 0; i < n; i++) {
         struct run_option *option = &ret->items[ret->n];
         const char *name = arguments[i] + strspn(arguments[i], "-");
@@ -116,7 +117,7 @@ int run_number(const struct run_options *options, const char *name, uint64_t low
     return 0;
 }
 
-int run_kv(const struct run_options *options, enum kv_type *ret, struct error *err)
+static int read_kv(const struct run_options *options, enum kv_type *ret, struct error *err)
 {
     static const char *const names[] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
     const char *name = run_value(options, "kv");
@@ -130,6 +131,18 @@ int run_kv(const struct run_options *options, enum kv_type *ret, struct error *e
     return name ? error_set(err, ERROR_INVALID_ARGUMENT,
                             "--kv: expected f32, f16 or q8_0, found \"%s\".", name)
                 : 0;
+}
+
+int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,
+                      struct error *err)
+{
+    uint64_t n_threads = 0;
+    int r = read_options(verb, arguments, n, ret, err);
+
+    if (r == 0)
+        r = run_number(ret, "threads", 0, POOL_THREADS_MAX, &n_threads, err);
+    ret->n_threads = (unsigned)n_threads;
+    return r == 0 ? read_kv(ret, &ret->kv, err) : r;
 }
 
 int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,

@@ -28,6 +28,8 @@ struct run_option {
 struct run_options {
     struct run_option items[RUN_OPTIONS_MAX];
     size_t n;
+    unsigned n_threads; /* --threads; 0: as many as there are cores */
+    enum kv_type kv;    /* --kv */
 };
 
 struct run_verb {
@@ -57,9 +59,6 @@ int run_need(const struct run_options *options, const char *name, const char **r
 /* A whole number within bounds; *ret keeps its value when the option is absent. */
 int run_number(const struct run_options *options, const char *name, uint64_t low, uint64_t high,
                uint64_t *ret, struct error *err);
-
-/* --kv f32|f16|q8_0; f32 when absent. */
-int run_kv(const struct run_options *options, enum kv_type *ret, struct error *err);
 
 /* --ids 1,2,3, each below n_vocab. *ret: malloc. */
 int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, size_t *ret_n,

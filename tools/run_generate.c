@@ -112,8 +112,6 @@ static int run_generate(const struct run_options *options, struct error *err)
     _cleanup_(token_list_done) struct token_list list = {0};
     _cleanup_(freep) uint32_t *ids = NULL;
     struct generation_options generation;
-    uint64_t n_threads = 0;
-    enum kv_type kv;
     const char *path;
     size_t n;
     int r;
@@ -121,16 +119,10 @@ static int run_generate(const struct run_options *options, struct error *err)
     r = run_need(options, "model", &path, err);
     if (r < 0)
         return r;
-    r = run_number(options, "threads", 0, POOL_THREADS_MAX, &n_threads, err);
-    if (r < 0)
-        return r;
-    r = run_kv(options, &kv, err);
-    if (r < 0)
-        return r;
     r = read_generation(options, &generation, err);
     if (r < 0)
         return r;
-    generator.pool = pool_new((unsigned)n_threads, err);
+    generator.pool = pool_new(options->n_threads, err);
     if (!generator.pool)
         return -EINVAL;
     generator.lm = lm_load(path, run_flag(options, "precise"), generator.pool, err);
@@ -141,7 +133,7 @@ static int run_generate(const struct run_options *options, struct error *err)
         return r;
     if (n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--ids: expected at least one id.");
-    generator.sequence = sequence_new(generator.lm, n + generation.n_max, kv, err);
+    generator.sequence = sequence_new(generator.lm, n + generation.n_max, options->kv, err);
     if (!generator.sequence)
         return -EINVAL;
     r = generate(&generator, ids, n, &generation, &list, err);

@@ -38,20 +38,16 @@ static void engine_done(struct engine *engine)
 
 static int open_model(const struct run_options *options, struct engine *engine, struct error *err)
 {
-    uint64_t n_threads = 0;
     const char *path;
     int r;
 
     r = run_need(options, "model", &path, err);
     if (r < 0)
         return r;
-    r = run_number(options, "threads", 0, POOL_THREADS_MAX, &n_threads, err);
-    if (r < 0)
-        return r;
     engine->gguf = gguf_open(path, err);
     if (!engine->gguf)
         return -EINVAL;
-    engine->pool = pool_new((unsigned)n_threads, err);
+    engine->pool = pool_new(options->n_threads, err);
     if (!engine->pool)
         return -EINVAL;
     engine->model = lfm2_model_load(engine->gguf, run_flag(options, "precise"), engine->pool, err);
@@ -134,13 +130,9 @@ static int run_hidden(const struct run_options *options, struct engine *engine,
 {
     _cleanup_(freep) uint32_t *ids = NULL;
     uint64_t chunk = ROWS_MAX;
-    enum kv_type kv;
     int r;
 
     r = run_need(options, "out", ret_out, err);
-    if (r < 0)
-        return r;
-    r = run_kv(options, &kv, err);
     if (r < 0)
         return r;
     r = run_number(options, "chunk", 1, LFM2_CONTEXT_MAX, &chunk, err);
@@ -154,7 +146,7 @@ static int run_hidden(const struct run_options *options, struct engine *engine,
         return r;
     if (*ret_n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--ids: expected at least one id.");
-    *ret_hidden = hidden_states(engine, ids, *ret_n, (size_t)chunk, kv, err);
+    *ret_hidden = hidden_states(engine, ids, *ret_n, (size_t)chunk, options->kv, err);
     return *ret_hidden ? 0 : -EINVAL;
 }
 
@@ -242,13 +234,9 @@ static int run_info(const struct run_options *options, struct error *err)
     const struct lfm2_hparams *hp;
     uint64_t n_context = 4096;
     size_t workspace_bytes, state_bytes, weights_bytes;
-    enum kv_type kv;
     const char *text;
     int r;
 
-    r = run_kv(options, &kv, err);
-    if (r < 0)
-        return r;
     r = run_number(options, "ctx", 1, LFM2_CONTEXT_MAX, &n_context, err);
     if (r < 0)
         return r;
@@ -262,7 +250,7 @@ static int run_info(const struct run_options *options, struct error *err)
     weights_bytes = run_flag(options, "precise") ? (size_t)gguf_file_bytes(engine.gguf)
                                                  : engine.model->arena.size;
     workspace_bytes = lfm2_workspace_plan(engine.model, ROWS_MAX);
-    state_bytes = lfm2_state_plan(engine.model, (size_t)n_context, kv);
+    state_bytes = lfm2_state_plan(engine.model, (size_t)n_context, options->kv);
 
     json = json_object_new_object();
     json_object_object_add(json, "architecture",

@@ -143,6 +143,12 @@ static void test_wrong_arguments_are_refused_in_one_sentence(void **state)
         "embed --model / --ids 1 --out /tmp/never",
         "info --model %s --ctx x",
         "info",
+        "",
+        "no-verb",
+        "tokenize --model %s --threads x </dev/null",
+        "parse --model %s --kv q4 </dev/null",
+        "tokenize --model \"$(printf 'no\\nfile\\033')\" </dev/null",
+        "tokenize --model /$(printf '%%0600d' 1) </dev/null",
     };
     char text[4096], complaint[4096];
 
@@ -158,6 +164,8 @@ static void test_wrong_arguments_are_refused_in_one_sentence(void **state)
         assert_string_equal(text, "");
         assert_true(strlen(complaint) > 10);
         assert_ptr_equal(strchr(complaint, '\n'), complaint + strlen(complaint) - 1);
+        assert_int_equal(complaint[strlen(complaint) - 2], '.');
+        assert_null(strchr(complaint, '\033'));
     }
 }
 
