@@ -4,36 +4,47 @@ _lfmctl_ids()
     lfmctl --quiet --json "$@" 2>/dev/null | sed -n 's/.*"[Ii]d": *"\([^"]*\)".*/\1/p'
 }
 
+# What fits; bash takes what stands before a colon or = for words of their own.
+_lfmctl_offer()
+{
+    mapfile -t COMPREPLY < <(compgen "$@" -- "$cur")
+    COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*[:=]}"}"}")
+}
+
 _lfmctl()
 {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb= sub= i
+    local line=${COMP_LINE:0:COMP_POINT} words cur prev verb= sub= i
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    cur=${words[-1]} prev=${words[-2]}
+    [[ $cur == --*=* ]] && prev=${cur%%=*} cur=${cur#*=}
     local options='--model --session --system --tools --no-tools --tool-command --dry-run-tools
         --no-clock --format --title --stop --keep --background --json --stats --thinking
         --max-tokens --context --temperature --top-p --min-p --top-k --seed --all --quiet --color
         --help --version'
 
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        [[ ${COMP_WORDS[i]} == -* ]] && continue
-        if [[ -z $verb ]]; then verb=${COMP_WORDS[i]}; elif [[ -z $sub ]]; then sub=${COMP_WORDS[i]}; fi
+    for ((i = 1; i < ${#words[@]} - 1; i++)); do
+        [[ ${words[i]} == -* ]] && continue
+        if [[ -z $verb ]]; then verb=${words[i]}; elif [[ -z $sub ]]; then sub=${words[i]}; fi
     done
     case $prev in
-    --model | -m) mapfile -t COMPREPLY < <(compgen -W "$(_lfmctl_ids models)" -- "$cur"); return ;;
-    --session | -S) mapfile -t COMPREPLY < <(compgen -W "$(_lfmctl_ids sessions)" -- "$cur"); return ;;
-    --tools | --format) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-    --tool-command) mapfile -t COMPREPLY < <(compgen -c -- "$cur"); return ;;
-    --color) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$cur"); return ;;
+    --model | -m) _lfmctl_offer -W "$(_lfmctl_ids models)"; return ;;
+    --session | -S) _lfmctl_offer -W "$(_lfmctl_ids sessions)"; return ;;
+    --tools | --format) _lfmctl_offer -f; return ;;
+    --tool-command) _lfmctl_offer -c; return ;;
+    --color) _lfmctl_offer -W 'auto always never'; return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+        _lfmctl_offer -W "$options"
         return
     fi
     case $verb:$sub in
-    :*) mapfile -t COMPREPLY < <(compgen -W 'ask chat sessions models pull ps status help' -- "$cur") ;;
-    sessions:) mapfile -t COMPREPLY < <(compgen -W 'list show remove' -- "$cur") ;;
+    :*) _lfmctl_offer -W 'ask chat sessions models pull ps status help' ;;
+    sessions:) _lfmctl_offer -W 'list show remove' ;;
     sessions:show | sessions:remove)
-        mapfile -t COMPREPLY < <(compgen -W "$(_lfmctl_ids sessions)" -- "$cur") ;;
-    models:) mapfile -t COMPREPLY < <(compgen -W 'list pull verify remove load unload' -- "$cur") ;;
-    models:* | pull:*) mapfile -t COMPREPLY < <(compgen -W "$(_lfmctl_ids models --all)" -- "$cur") ;;
+        _lfmctl_offer -W "$(_lfmctl_ids sessions)" ;;
+    models:) _lfmctl_offer -W 'list pull verify remove load unload' ;;
+    models:* | pull:*) _lfmctl_offer -W "$(_lfmctl_ids models --all)" ;;
     esac
 }
 complete -F _lfmctl lfmctl

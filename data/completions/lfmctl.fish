@@ -4,9 +4,13 @@ function __lfmctl_ids
 end
 set -l verbs ask chat sessions models pull ps status help
 complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
-complete -c lfmctl -f -n '__fish_seen_subcommand_from models' -a 'list pull verify remove load unload'
-complete -c lfmctl -f -n '__fish_seen_subcommand_from models pull' -a '(__lfmctl_ids models --all)'
-complete -c lfmctl -f -n '__fish_seen_subcommand_from sessions' -a 'list show remove (__lfmctl_ids sessions)'
+set -l second 'not __fish_seen_subcommand_from list show pull verify remove load unload'
+complete -c lfmctl -f -n "__fish_seen_subcommand_from models; and $second" -a 'list pull verify remove load unload'
+complete -c lfmctl -f -n "__fish_seen_subcommand_from sessions; and $second" -a 'list show remove'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from pull verify remove load unload; and not __fish_seen_subcommand_from sessions' \
+    -a '(__lfmctl_ids models --all)'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show remove' \
+    -a '(__lfmctl_ids sessions)'
 complete -c lfmctl -s m -l model -x -a '(__lfmctl_ids models)' -d 'which model'
 complete -c lfmctl -s S -l session -x -a '(__lfmctl_ids sessions)' -d 'kept session'
 complete -c lfmctl -s s -l system -x -d 'instructions'

@@ -292,10 +292,9 @@ class Pulling(unittest.TestCase):
 @unittest.skipUnless(shutil.which("bash"), "there is no bash here")
 class Completing(unittest.TestCase):
     def complete(self, *words):
-        script = ('. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lfmctl; '
-                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        script = '. "$1"; COMP_LINE=$2 COMP_POINT=${#2}; _lfmctl; printf "%s\\n" "${COMPREPLY[@]}"'
         result = subprocess.run(["bash", "-c", script, "bash", ROOT + "/data/completions/lfmctl.bash",
-                                 "lfmctl", *words], capture_output=True, text=True, env=environment)
+                                 " ".join(["lfmctl", *words])], capture_output=True, text=True, env=environment)
         self.assertEqual(result.stderr, "")
         return result.stdout.split()
 
@@ -305,6 +304,8 @@ class Completing(unittest.TestCase):
         self.assertEqual(self.complete("ask", "--model", "lfmd-"), [MODEL])
         self.assertEqual(self.complete("models", "ver"), ["verify"])
         self.assertEqual(self.complete("models", "load", "lfmd-"), [MODEL])
+        self.assertEqual(self.complete("ask", "--color=n"), ["never"])
+        self.assertEqual(self.complete("pull", "lfm2-700m:q8"), ["q8_0"])  # ":" ends a word in bash
         self.assertIn("lfm2.5-1.2b-instruct", self.complete("pull", "lfm2.5-1.2b"))
 
 
