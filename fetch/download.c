@@ -17,7 +17,7 @@
 #include "fetch/url.h"
 
 #define REDIRECTS_MAX    8
-#define HEADER_BYTES_MAX ((size_t)1 << 18) /* of one answer */
+#define HEADER_BYTES_MAX ((size_t)1 << 18) /* of one request: "100 Continue" may come before */
 #define STALL_BYTES_SEC  64
 
 struct transfer {
@@ -34,7 +34,7 @@ struct transfer {
     size_t header_bytes;
     uint64_t length, range_start, range_total; /* UINT64_MAX: not said */
     char etag[ETAG_MAX];
-    bool body;
+    bool body, encoded;
 
     /* said by the host of the request, before or with the answer */
     char linked_sha256[SHA256_HEX + 1];
@@ -63,10 +63,9 @@ static const char *expected_sha256(const struct transfer *t)
 static void answer_reset(struct transfer *t)
 {
     t->status = 0;
-    t->header_bytes = 0;
     t->length = t->range_start = t->range_total = UINT64_MAX;
     t->etag[0] = '\0';
-    t->body = false;
+    t->body = t->encoded = false;
 }
 
 /* The value of `line` when its name is `name`, without blanks around it; else NULL. */
@@ -147,6 +146,8 @@ static size_t on_header(char *bytes, size_t unit, size_t n, void *userdata)
         number(value, "", &t->length, NULL);
     else if ((value = header_value(line, "Content-Range")))
         read_range(t, value);
+    else if ((value = header_value(line, "Content-Encoding")))
+        t->encoded = strcasecmp(value, "identity") != 0;
     else if ((value = header_value(line, "ETag"))) {
         /* A weak one ("W/...") does not promise the same bytes. */
         if (value[0] == '"' && strlen(value) < sizeof(t->etag))
@@ -195,6 +196,12 @@ static int body_begin(struct transfer *t)
     uint64_t total = 0;
     int r;
 
+    /* It was not asked for: what comes is not the file. */
+    if (t->encoded)
+        return error_set(&t->err, ERROR_DOWNLOAD_FAILED,
+                         "The server %s sends %s compressed, though it was asked for the file "
+                         "itself.",
+                         t->target.host, part->name);
     r = agree_on_size(t, &total);
     if (r < 0)
         return r;
@@ -380,6 +387,7 @@ static int hop(struct transfer *t, const char *url, char *ret_next)
     CURLcode code;
 
     answer_reset(t);
+    t->header_bytes = 0;
     curl_easy_reset(t->curl);
     if (can_resume(t)) {
         snprintf(range, sizeof(range), "%" PRIu64 "-", t->part.size_bytes);

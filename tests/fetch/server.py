@@ -139,6 +139,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.flush_headers()
             while True:
                 self.wfile.write(b"X-Filler: " + b"x" * 1000 + b"\r\n")
+        elif path == "/continue.gguf":  # an answer that never begins
+            while True:
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        elif path == "/gzip.gguf":
+            self.answer(200, {"Content-Encoding": "gzip"}, FILES[0])
         elif path == "/busy-once.gguf":
             self.answer(503, {}, b"later") if seen[path] == 1 else self.ranged()
         elif path == "/private.gguf":

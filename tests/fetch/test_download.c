@@ -474,6 +474,11 @@ static void test_a_server_that_lies_about_the_length_is_found_out(void **state)
     assert_failed(&run, "DownloadFailed", "sends more than the 3145727 bytes");
     fetch(&run, "headers.gguf", "");
     assert_failed(&run, "DownloadFailed", "headers without end");
+    fetch(&run, "continue.gguf", "");
+    assert_failed(&run, "DownloadFailed", "headers without end");
+    fetch(&run, "gzip.gguf", "");
+    assert_failed(&run, "DownloadFailed", "compressed");
+    assert_false(here("gzip.gguf"));
 }
 
 static void test_too_little_room_is_said_with_the_figures_before_the_transfer(void **state)
