@@ -22,6 +22,9 @@ static const struct kernels *const rows[] = {
 #ifdef HAVE_NEON
     &kernels_neon,
 #endif
+#ifdef HAVE_NEON_I8MM
+    &kernels_neon_i8mm,
+#endif
 };
 
 static _Atomic(const struct kernels *) chosen;

@@ -125,7 +125,7 @@ struct kernels {
 };
 
 extern const struct kernels kernels_ref, kernels_avx2, kernels_avxvnni, kernels_avx512,
-    kernels_neon;
+    kernels_neon, kernels_neon_i8mm;
 
 /*
  * The row in use: the fastest that this CPU supports, or the one named by the environment variable

@@ -151,17 +151,52 @@ struct tile {
     size_t rows;
 };
 
+/*
+ * Most vectors of a product are 16 rows of one position. With VEC_PAIRS those of panels are 8 rows
+ * of two positions, row by row, for an instruction that multiplies two rows by two positions:
+ * vf_pair() and vi_pair() repeat what belongs to positions, vf_zip() what belongs to rows.
+ */
+#define PANEL_HALVES    (VEC_PAIRS ? 2 : 1) /* of the 16 rows */
+#define PANEL_POSITIONS (VEC_ROWS_MAX * PANEL_HALVES)
+
+/* The element of each position of vector i. */
+ALWAYS vf position_vf(const float *p, bool pairs, int i, int n)
+{
+#if VEC_PAIRS
+    if (pairs && 2 * i + 1 < n)
+        return vf_pair(p + 2 * i);
+#else
+    (void)n;
+#endif
+    return vf_set1(p[pairs ? 2 * i : i]);
+}
+
+ALWAYS vi position_vi(const int32_t *p, bool pairs, int i, int n)
+{
+#if VEC_PAIRS
+    if (pairs && 2 * i + 1 < n)
+        return vi_pair(p + 2 * i);
+#else
+    (void)n;
+#endif
+    return vi_set1(p[pairs ? 2 * i : i]);
+}
+
 ALWAYS bool starts_at_zero(const struct packing *p)
 {
     return p->offset == 0 || (VEC_BYTES_SIGNED && p->offset == 128);
 }
 
-/* acc[0 .. n) += block b; the bytes are in `record`, or it is NULL and `panel` has them. */
+/*
+ * Add block b of n positions to their accumulators; the bytes are in `record`, or it is NULL and
+ * `panel` has them.
+ */
 ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts,
                       const struct record *record, const uint8_t *panel, const vf *scale,
                       const vf *min, const struct tile *x, size_t b, int n, vf *acc)
 {
-    const int ns = n_scales(p);
+    const bool pairs = VEC_PAIRS && !record;
+    const int ns = n_scales(p), n_vecs = pairs ? (n + 1) / 2 : n;
     const int8_t *q = x->q + b * 32 * x->rows;
     const float *const d = x->d + b * x->rows;
     const float *const sum = (const float *)x->aux + b * ns * x->rows;
@@ -171,13 +206,24 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
 
     UNROLL for (int s = 0; s < ns; s++)
     {
-        UNROLL for (int i = 0; i < n; i++)
-            dot[i] = vi_set1(starts_at_zero(p) ? 0 : start[s * x->rows + i]);
+        UNROLL for (int i = 0; i < n_vecs; i++)
+            dot[i] = starts_at_zero(p) ? vi_set1(0)
+                                       : position_vi(start + s * x->rows, pairs, i, n);
         UNROLL for (int c = s * 4 / ns; c < (s + 1) * 4 / ns; c++)
         {
             const vx run = vx_load(q, n);
             vb v[2];
 
+            q += ACT_RUN * x->rows;
+#if VEC_PAIRS
+            if (pairs) {
+                const vb w = vb_load(panel + 64 * c);
+
+                UNROLL for (int i = 0; i < n_vecs; i++)
+                    dot[i] = vi_dot_pair(dot[i], w, &run, i);
+                continue;
+            }
+#endif
             if (record)
                 unpack_run(p, parts, record, c, v);
             UNROLL for (int h = 0; h < 2; h++)
@@ -188,9 +234,8 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
                     dot[i] = p->offset == 128 ? vi_dot8(dot[i], w, &run, 2 * i + h)
                                               : vi_dot(dot[i], w, &run, 2 * i + h);
             }
-            q += ACT_RUN * x->rows;
         }
-        UNROLL for (int i = 0; i < n; i++)
+        UNROLL for (int i = 0; i < n_vecs; i++)
         {
             const vf f = vf_from_vi(dot[i]);
 
@@ -200,12 +245,12 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
     if (p->has_min) {
         UNROLL for (int s = 0; s < ns; s++)
         {
-            UNROLL for (int i = 0; i < n; i++)
-                t[i] = vf_fma(min[s], vf_set1(sum[s * x->rows + i]), t[i]);
+            UNROLL for (int i = 0; i < n_vecs; i++)
+                t[i] = vf_fma(min[s], position_vf(sum + s * x->rows, pairs, i, n), t[i]);
         }
     }
-    UNROLL for (int i = 0; i < n; i++)
-        acc[i] = vf_fma(t[i], vf_set1(d[i]), acc[i]);
+    UNROLL for (int i = 0; i < n_vecs; i++)
+        acc[i] = vf_fma(t[i], position_vf(d, pairs, i, n), acc[i]);
 }
 
 /* Rows of a group that exist. */
@@ -300,11 +345,35 @@ ALWAYS void direct(enum dtype type, const struct weights *w, size_t first, size_
 /*
  * A panel is one group with its bits unpacked and its scales in f32, so that all tiles of
  * positions read ready vectors from the near cache:
- * [in / 32] { bytes [8][64], scale f32 [n_scales][16], min f32 [n_scales][16] }
+ * [PANEL_HALVES][in / 32] { bytes [PANEL_BYTES], scale f32 [n_scales][16], min f32 [n_scales][16] }
  */
+#define PANEL_BYTES (512 / PANEL_HALVES)
+
 ALWAYS size_t panel_step_bytes(const struct packing *p)
 {
-    return 512 + 64 * (size_t)n_scales(p) * (p->has_min ? 2 : 1);
+    return PANEL_BYTES + 64 * (size_t)n_scales(p) * (p->has_min ? 2 : 1);
+}
+
+/* The bytes of one run for the rows of a half. */
+ALWAYS void store_run(uint8_t *panel, int c, const vb v[2], int half)
+{
+#if VEC_PAIRS
+    vb_store(panel + 64 * c, vb_zip(v[0], v[1], half));
+#else
+    (void)half;
+    vb_store(panel + 128 * c, v[0]);
+    vb_store(panel + 128 * c + 64, v[1]);
+#endif
+}
+
+ALWAYS void store_scale(float *panel, vf scale, int half)
+{
+#if VEC_PAIRS
+    scale = vf_zip(scale, scale, half);
+#else
+    (void)half;
+#endif
+    vf_store(panel, scale);
 }
 
 ALWAYS void unpack_panel(enum dtype type, const struct weights *w, size_t g, uint8_t *panel)
@@ -313,25 +382,32 @@ ALWAYS void unpack_panel(enum dtype type, const struct weights *w, size_t g, uin
     const struct packing_parts parts = packing_parts(type, w->in);
     const uint8_t *const group = w->data + g * parts.group_bytes;
 
-    for (size_t b = 0; b < w->in / 32; b++, panel += panel_step_bytes(p)) {
+    for (size_t b = 0; b < w->in / 32; b++) {
         const struct record record = record_at(p, &parts, group, b);
-        float *const scales = (float *)(void *)(panel + 512);
+        uint8_t *to[PANEL_HALVES];
         vf scale[2], min[2];
 
+        UNROLL for (int h = 0; h < PANEL_HALVES; h++)
+            to[h] = panel + (h * (w->in / 32) + b) * panel_step_bytes(p);
         UNROLL for (int c = 0; c < 4; c++)
         {
             vb v[2];
 
             unpack_run(p, &parts, &record, c, v);
-            vb_store(panel + 128 * c, v[0]);
-            vb_store(panel + 128 * c + 64, v[1]);
+            UNROLL for (int h = 0; h < PANEL_HALVES; h++)
+                store_run(to[h], c, v, h);
         }
         unpack_scales(p, &parts, &record, scale, min);
-        UNROLL for (int s = 0; s < n_scales(p); s++)
+        UNROLL for (int h = 0; h < PANEL_HALVES; h++)
         {
-            vf_store(scales + 16 * s, scale[s]);
-            if (p->has_min)
-                vf_store(scales + 16 * (n_scales(p) + s), min[s]);
+            float *const scales = (float *)(void *)(to[h] + PANEL_BYTES);
+
+            UNROLL for (int s = 0; s < n_scales(p); s++)
+            {
+                store_scale(scales + 16 * s, scale[s], h);
+                if (p->has_min)
+                    store_scale(scales + 16 * (n_scales(p) + s), min[s], h);
+            }
         }
     }
 }
@@ -341,24 +417,39 @@ ALWAYS void panel_n(const struct packing *p, const uint8_t *panel, size_t n_step
                     const struct tile *x, int n, float *y, size_t y_stride, size_t row,
                     size_t out)
 {
-    vf acc[VEC_ROWS_MAX];
+    const int n_vecs = (n + PANEL_HALVES - 1) / PANEL_HALVES;
+    vf sums[PANEL_HALVES][VEC_ROWS_MAX];
 
-    UNROLL for (int i = 0; i < n; i++)
-        acc[i] = vf_zero();
-    for (size_t b = 0; b < n_steps; b++, panel += panel_step_bytes(p)) {
-        const float *const scales = (const float *)(const void *)(panel + 512);
-        vf scale[2], min[2];
+    for (int h = 0; h < PANEL_HALVES; h++) {
+        vf acc[VEC_ROWS_MAX];
 
-        UNROLL for (int s = 0; s < n_scales(p); s++)
-        {
-            scale[s] = vf_load(scales + 16 * s);
-            if (p->has_min)
-                min[s] = vf_load(scales + 16 * (n_scales(p) + s));
+        UNROLL for (int i = 0; i < n_vecs; i++)
+            acc[i] = vf_zero();
+        for (size_t b = 0; b < n_steps; b++, panel += panel_step_bytes(p)) {
+            const float *const scales = (const float *)(const void *)(panel + PANEL_BYTES);
+            vf scale[2], min[2];
+
+            UNROLL for (int s = 0; s < n_scales(p); s++)
+            {
+                scale[s] = vf_load(scales + 16 * s);
+                if (p->has_min)
+                    min[s] = vf_load(scales + 16 * (n_scales(p) + s));
+            }
+            add_block(p, NULL, NULL, panel, scale, min, x, b, n, acc);
         }
-        add_block(p, NULL, NULL, panel, scale, min, x, b, n, acc);
+        UNROLL for (int i = 0; i < n_vecs; i++)
+            sums[h][i] = acc[i];
     }
     UNROLL for (int i = 0; i < n; i++)
-        store_group(acc[i], y + i * y_stride, row, out);
+    {
+#if VEC_PAIRS
+        const vf sum = vf_unzip(sums[0][i / 2], sums[1][i / 2], i % 2);
+#else
+        const vf sum = sums[0][i];
+#endif
+
+        store_group(sum, y + i * y_stride, row, out);
+    }
 }
 
 /* The kinds of block that types come down to, as far as add_block() can tell them apart. */
@@ -373,7 +464,7 @@ typedef void panel_fn(const uint8_t *panel, size_t n_steps, const struct tile *x
 
 #define PANEL_CASE(kind, count)                                                                    \
     case count:                                                                                    \
-        panel_n(&kind, panel, n_steps, x, count < VEC_ROWS_MAX ? count : VEC_ROWS_MAX, y,          \
+        panel_n(&kind, panel, n_steps, x, count < PANEL_POSITIONS ? count : PANEL_POSITIONS, y,    \
                 y_stride, row, out);                                                               \
         break;
 
@@ -418,7 +509,7 @@ ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, si
     const struct packing *const p = &packing_table[type];
     const size_t n_steps = w->in / 32;
     const size_t aux_bytes = round_up(n_steps * n_scales(p) * ACT_TILE * 4, ARENA_ALIGN);
-    const size_t panel_bytes = n_steps * panel_step_bytes(p);
+    const size_t panel_bytes = PANEL_HALVES * n_steps * panel_step_bytes(p);
     const size_t n_panels = (POOL_SCRATCH_BYTES - aux_bytes) / panel_bytes;
     uint8_t *const aux = scratch, *const panels = aux + aux_bytes;
 
@@ -433,7 +524,7 @@ ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, si
 
             prepare_aux(p, x, t, rows, aux);
             for (size_t i = 0; i < n; i++) {
-                for (size_t r = 0; r < rows; r += VEC_ROWS_MAX) {
+                for (size_t r = 0; r < rows; r += PANEL_POSITIONS) {
                     const struct tile tile = {
                         x->q + t * w->in + ACT_RUN * r,
                         x->d + t * n_steps + r,
@@ -442,8 +533,8 @@ ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, si
                     };
 
                     panel_fn_of(p)(panels + i * panel_bytes, n_steps, &tile,
-                                   MIN(rows - r, (size_t)VEC_ROWS_MAX), y + (t + r) * y_stride,
-                                   y_stride, (g + i) * GROUP_ROWS, w->out);
+                                   MIN(rows - r, (size_t)PANEL_POSITIONS),
+                                   y + (t + r) * y_stride, y_stride, (g + i) * GROUP_ROWS, w->out);
                 }
             }
         }
@@ -956,7 +1047,7 @@ static void attend_work(const struct attend_work *work, void *scratch)
 }
 
 _Static_assert(sizeof(struct attend_scratch) <= POOL_SCRATCH_BYTES, "scratch is too small");
-_Static_assert(ACT_TILE % VEC_ROWS_MAX == 0 && ATTEND_TILE % VEC_ROWS_MAX == 0, "whole tiles");
+_Static_assert(ACT_TILE % PANEL_POSITIONS == 0 && ATTEND_TILE % VEC_ROWS_MAX == 0, "whole tiles");
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,

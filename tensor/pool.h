@@ -19,7 +19,7 @@
 #define POOL_THREADS_MAX 64
 
 /* Private memory of each worker for one call of a pool_fn, aligned to ARENA_ALIGN; not cleared. */
-#define POOL_SCRATCH_BYTES ((size_t)1 << 20)
+#define POOL_SCRATCH_BYTES ((size_t)9 << 17)
 
 /* Do units [first, last). worker < pool_n_threads(); scratch is the worker's own. */
 typedef void pool_fn(void *context, size_t first, size_t last, unsigned worker, void *scratch);

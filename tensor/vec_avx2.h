@@ -16,6 +16,7 @@
 
 #define VEC_ROWS_MAX 2 /* accumulators of a product or of attention that fit the registers */
 #define VEC_BYTES_SIGNED 1 /* vi_dot8() takes signed bytes */
+#define VEC_PAIRS 0
 
 typedef struct {
     __m256 lo, hi;

@@ -16,6 +16,7 @@
 
 #define VEC_ROWS_MAX 12     /* accumulators of a product or of attention that fit the registers */
 #define VEC_BYTES_SIGNED 0  /* vi_dot8() takes unsigned bytes, with an offset of 128 */
+#define VEC_PAIRS 0
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -3,7 +3,8 @@
 
 /*
  * Vectors of 16 lanes for kernels_body.h, in four NEON registers each: vf (f32), vi (i32) and vb
- * (64 bytes). Bytes are multiplied by SDOT, which is exact: it widens before it adds.
+ * (64 bytes). Bytes are multiplied by SDOT, which is exact: it widens before it adds. With
+ * VEC_I8MM panels are multiplied by SMMLA, which does twice as much at a time.
  */
 
 #include <arm_neon.h>
@@ -16,6 +17,11 @@
 
 #define VEC_ROWS_MAX 3 /* accumulators of a product or of attention that fit the registers */
 #define VEC_BYTES_SIGNED 1 /* vi_dot8() takes signed bytes */
+#ifdef VEC_I8MM
+#define VEC_PAIRS 1
+#else
+#define VEC_PAIRS 0
+#endif
 
 typedef struct {
     float32x4_t v[4];
@@ -276,6 +282,62 @@ ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int word)
 {
     return vi_dot8(acc, bytes, x, word);
 }
+
+#if VEC_PAIRS
+
+/* --- 8 rows of two positions: lane 2 r + p --------------------------------------------------- */
+
+ALWAYS vf vf_pair(const float *p)
+{
+    uint64_t both;
+
+    memcpy(&both, p, 8);
+    return QUARTERS(vf, vreinterpretq_f32_u64(vdupq_n_u64(both)));
+}
+
+ALWAYS vi vi_pair(const int32_t *p)
+{
+    uint64_t both;
+
+    memcpy(&both, p, 8);
+    return QUARTERS(vi, vreinterpretq_s32_u64(vdupq_n_u64(both)));
+}
+
+/* Lanes 8 half .. 8 half + 7 of a and b in turn. */
+ALWAYS vf vf_zip(vf a, vf b, int half)
+{
+    return QUARTERS(vf, i % 2 ? vzip2q_f32(a.v[2 * half + i / 2], b.v[2 * half + i / 2])
+                              : vzip1q_f32(a.v[2 * half + i / 2], b.v[2 * half + i / 2]));
+}
+
+/* The same for 4 bytes at a time: values 0 .. 3 of the rows in a and 4 .. 7 in b side by side. */
+ALWAYS vb vb_zip(vb a, vb b, int half)
+{
+    return QUARTERS(vb, ({
+                        const uint32x4_t x = vreinterpretq_u32_u8(a.v[2 * half + i / 2]);
+                        const uint32x4_t y = vreinterpretq_u32_u8(b.v[2 * half + i / 2]);
+
+                        vreinterpretq_u8_u32(i % 2 ? vzip2q_u32(x, y) : vzip1q_u32(x, y));
+                    }));
+}
+
+/* Position p of both halves of the rows. */
+ALWAYS vf vf_unzip(vf lo, vf hi, int p)
+{
+    return QUARTERS(vf, ({
+                        const float32x4_t *const v = (i < 2 ? lo.v : hi.v) + i % 2 * 2;
+
+                        p ? vuzp2q_f32(v[0], v[1]) : vuzp1q_f32(v[0], v[1]);
+                    }));
+}
+
+/* Add the products of 8 rows of 8 signed bytes and the runs of positions 2 pair and 2 pair + 1. */
+ALWAYS vi vi_dot_pair(vi acc, vb bytes, const vx *x, int pair)
+{
+    return QUARTERS(vi, vmmlaq_s32(acc.v[i], vreinterpretq_s8_u8(bytes.v[i]), x->v[pair]));
+}
+
+#endif
 
 /* --- bytes ---------------------------------------------------------------------------------- */
 

@@ -240,7 +240,7 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
 
 static void test_products(void **state)
 {
-    static const size_t counts[] = {1, 2, 3, 4, 5, 8, 11, 12, 13, 17, 24, N_MAX};
+    static const size_t counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 17, 24, N_MAX};
     void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
 
     (void)state;
@@ -257,8 +257,37 @@ static void test_products(void **state)
             check_product(row, type, 4608, 33, 1, scratch);
             check_product(row, type, 4608, 33, 14, scratch);
         }
+        /* The largest panels of the widest rows that a model may have. */
+        check_product(row, DTYPE_Q2_K, 32768, 17, 7, scratch);
     }
     free(scratch);
+}
+
+/* TEST_FASTEST_ROW says which row that is on a processor that is known. */
+static void test_the_fastest_row_is_chosen_unless_another_is_asked_for(void **state)
+{
+    const char *const old = getenv("LFMD_KERNELS"), *expected = getenv("TEST_FASTEST_ROW");
+    char *const copy = old ? strdup(old) : NULL;
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+    const struct kernels *rows[8];
+    const size_t n = kernels_list(rows, 8);
+
+    (void)state;
+    unsetenv("LFMD_KERNELS");
+    kernels_force(NULL);
+    assert_string_equal(kernels()->name, expected ? expected : rows[n - 1]->name);
+    check_product(kernels(), DTYPE_Q4_0, 64, 17, 5, scratch);
+    for (size_t i = 0; i < n; i++) {
+        setenv("LFMD_KERNELS", rows[i]->name, 1);
+        kernels_force(NULL);
+        assert_string_equal(kernels()->name, rows[i]->name);
+    }
+    unsetenv("LFMD_KERNELS");
+    if (copy)
+        setenv("LFMD_KERNELS", copy, 1);
+    free(copy);
+    free(scratch);
+    kernels_force(NULL);
 }
 
 static void test_attention(void **state)
@@ -341,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_shortconv),
         cmocka_unit_test(test_quantise),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_the_fastest_row_is_chosen_unless_another_is_asked_for),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_a_forced_row_that_is_not_there_is_an_error),
     };
