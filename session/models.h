@@ -7,8 +7,8 @@
  *
  * A model's id is its registry name ("lfm2.5-1.2b-instruct"; another quantisation of it:
  * "lfm2.5-1.2b-instruct:q8_0") or its file's stem. Each file that can be fetched is in the list,
- * installed ones first. A download runs in the helper process lfmd-fetch, the only program here that may use the network, and only when the
- * user asks.
+ * installed ones first. A download runs in the helper process lfmd-fetch, the only program here
+ * that may use the network, and only when the user asks.
  *
  * Threads: bus thread.
  */
