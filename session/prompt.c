@@ -132,6 +132,7 @@ static int encode(const struct lm *lm, const struct prompt_request *request, siz
         .tools = request->tools,
         .add_generation_prompt = true,
         .keep_thinking = request->keep_thinking,
+        .no_thinking = request->no_thinking,
     };
     struct chat_prompt rendered;
     size_t n_spans = 0;

@@ -32,6 +32,7 @@ struct prompt_request {
     size_t n_context;
     size_t n_reserve; /* tokens that the answer should have room for */
     bool keep_thinking;
+    bool no_thinking; /* in the reply (chat.h) */
 };
 
 struct prompt {

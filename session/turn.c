@@ -480,6 +480,12 @@ void turn_release(struct turn *turn)
 
 /* --- the work -------------------------------------------------------------------------------- */
 
+/* The first byte of the reply is held to a format already, or to a call. */
+static bool answers_at_once(const struct turn *turn)
+{
+    return turn->has_format || (turn->session->tools && turn->require_tool);
+}
+
 static int build_prompt(struct turn *turn, struct error *err)
 {
     const struct session *session = turn->session;
@@ -492,6 +498,7 @@ static int build_prompt(struct turn *turn, struct error *err)
         .n_dropped = session->n_dropped,
         .n_context = sequence_n_context(session->sequence),
         .keep_thinking = turn->keep_thinking,
+        .no_thinking = answers_at_once(turn),
     };
 
     request.n_reserve =
@@ -560,7 +567,7 @@ static int begin(struct turn *turn, struct error *err)
     turn->reply = reply_new(lm->tokenizer, &reply_sink, turn);
     if (!turn->reply)
         return no_memory(err);
-    if (chat_form_opens_thinking(lm->form))
+    if (chat_form_opens_thinking(lm->form) && !answers_at_once(turn))
         reply_begin_thinking(turn->reply);
     turn->call_start = tokenizer_find(lm->tokenizer, "<|tool_call_start|>");
     turn->call_end = tokenizer_find(lm->tokenizer, "<|tool_call_end|>");

@@ -809,7 +809,7 @@ static int render(struct output *output, const struct form *form,
     if (request->add_generation_prompt) {
         put_markup(output, "<|im_start|>assistant\n");
         if (form->opens_thinking)
-            put_markup(output, "<think>");
+            put_markup(output, request->no_thinking ? "<think></think>" : "<think>");
     }
     *ret_n = n_boundaries;
     return 0;

@@ -55,6 +55,8 @@ struct chat_request {
     struct json_object *messages; /* array */
     struct json_object *tools;    /* array, or NULL */
     bool add_generation_prompt;
+    /* The reply begins with its answer: where the form opens <think>, it is closed again. */
+    bool no_thinking;
     bool keep_thinking; /* the templates' switch keep_past_thinking or preserve_thinking */
     /* Leave out `thinking` and `tool_calls` where the released template does. Otherwise every form
      * writes them, so that a history of structured replies is not lost. */

@@ -31,6 +31,7 @@
 
 #define TALKS     "tiny"           /* random weights: goes on for ever */
 #define KNOWS     "lfmd-core-q8_0" /* trained */
+#define THINKS    "tiny-thinking"  /* as TALKS, and its chat form opens <think> */
 #define WAIT_MSEC 60000
 
 static const char tools[] =
@@ -187,6 +188,31 @@ static void link_model(const char *source, const char *name)
     assert_int_equal(symlink(source, path), 0);
 }
 
+/* The tiny model with the marks of another chat form in its template. */
+static void write_thinking_model(void)
+{
+    static const char from[] = "keep_past_thinking | default(false) -%}";
+    static const char to[] = "preserve_thinking assistant\\n<think>   ";
+    static char text[1 << 18];
+    char path[160], *place;
+    size_t size;
+    FILE *file = fopen(data_path("tiny_dense_f32.gguf"), "re");
+
+    assert_non_null(file);
+    size = fread(text, 1, sizeof(text), file);
+    assert_in_range(size, 1, sizeof(text) - 1);
+    fclose(file);
+    place = memmem(text, size, from, sizeof(from) - 1);
+    assert_non_null(place);
+    assert_int_equal(sizeof(from), sizeof(to));
+    memcpy(place, to, sizeof(to) - 1);
+    snprintf(path, sizeof(path), "%s/" THINKS ".gguf", model_directory);
+    file = fopen(path, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, size, file), size);
+    fclose(file);
+}
+
 static int setup_files(void **state)
 {
     (void)state;
@@ -196,6 +222,7 @@ static int setup_files(void **state)
     mkdir(model_directory, 0700);
     link_model(data_path("tiny_dense_f32.gguf"), TALKS);
     link_model(LFMD_SOURCE_ROOT "/models/lfmd-core-q8_0.gguf", KNOWS);
+    write_thinking_model();
     n_finished = 0;
     log_setup(NULL, LOG_ERR);
     return 0;
@@ -394,20 +421,27 @@ static void test_calls_are_held_to_the_tools(void **state)
     client_done(&client);
 }
 
-static void test_an_answer_of_a_format_is_of_that_format(void **state)
+static void check_format(const char *model)
 {
     struct client client;
     _cleanup_(json_putp) struct json_object *answer = NULL;
 
-    (void)state;
-    open_model(&client, TALKS);
+    open_model(&client, model);
     ask_with(&client, "hello",
              &(struct ask_options){.format = "{\"enum\": [\"red\", \"green\", 7]}"});
     WAIT_FOR(client.ended);
     assert_string_equal(reason_of(&client), "stop");
+    assert_int_equal(client.n_events[TURN_THINKING], 0);
     answer = json_tokener_parse(client.text);
     assert_non_null(answer);
     client_done(&client);
+}
+
+static void test_an_answer_of_a_format_is_of_that_format(void **state)
+{
+    (void)state;
+    check_format(TALKS);
+    check_format(THINKS);
 }
 
 static void test_stop_strings_end_the_reply_and_are_not_shown(void **state)

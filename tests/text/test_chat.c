@@ -86,6 +86,24 @@ static void test_tools_follow_the_system_text(void **state)
     check_render(CHAT_LFM25_THINK, "[]", NULL, true, BEGIN ANSWER "<think>");
 }
 
+static void test_a_reply_can_be_kept_from_thinking(void **state)
+{
+    struct chat_request request = {
+        .messages = json_object_new_array(), .add_generation_prompt = true, .no_thinking = true};
+
+    (void)state;
+    for (enum chat_form form = 0; form < _CHAT_FORM_N; form++) {
+        struct chat_prompt prompt;
+
+        assert_int_equal(chat_render(form, &request, &prompt, NULL), 0);
+        assert_string_equal(prompt.text, chat_form_opens_thinking(form)
+                                             ? BEGIN ANSWER "<think></think>"
+                                             : BEGIN ANSWER);
+        chat_prompt_done(&prompt);
+    }
+    json_object_put(request.messages);
+}
+
 static void test_calls_are_written_in_the_quotes_of_the_form(void **state)
 {
     const char *messages =
@@ -297,6 +315,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values_are_printed_as_python_prints_them),
         cmocka_unit_test(test_tools_follow_the_system_text),
+        cmocka_unit_test(test_a_reply_can_be_kept_from_thinking),
         cmocka_unit_test(test_calls_are_written_in_the_quotes_of_the_form),
         cmocka_unit_test(test_content_that_is_no_text_is_dumped_or_joined),
         cmocka_unit_test(test_odd_content_is_what_the_template_makes_of_it),
