@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The manual pages and completions name what the sources have: every key, every option. */
+/* The manual pages and completions name what the sources have: every key, option, bus name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,11 +79,35 @@ static void test_every_option_is_in_the_manual_and_the_completions(void **state)
     assert_true(n >= 25);
 }
 
+static void test_every_name_on_the_bus_is_in_the_manual(void **state)
+{
+    static const char *const kinds[] = {"<interface name=\"", "<method name=\"", "<property name=\"",
+                                        "<signal name=\""};
+    _cleanup_(freep) char *xml = read_file("ipc/org.lfmd.Assistant1.xml");
+    _cleanup_(freep) char *page = read_file("doc/org.lfmd.Assistant1.7.scd");
+    unsigned n = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        for (char *p = xml; (p = strstr(p, kinds[i])); n++) {
+            char name[64], words[80];
+
+            p += strlen(kinds[i]);
+            assert_int_equal(sscanf(p, "%63[A-Za-z0-9.]\"", name), 1);
+            snprintf(words, sizeof(words), i == 0 ? "\n# %s\n" : "*%s*", name);
+            if (!strstr(page, words))
+                fail_msg("org.lfmd.Assistant1(7) does not describe %s", name);
+        }
+    }
+    assert_true(n > 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_configuration_key_is_in_the_manual),
         cmocka_unit_test(test_every_option_is_in_the_manual_and_the_completions),
+        cmocka_unit_test(test_every_name_on_the_bus_is_in_the_manual),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
