@@ -111,7 +111,7 @@ static int question_read(const struct options *options, struct text *text)
             status = append(text, "\n\n", 2);
         if (status == STATUS_OK)
             status = append_input(text);
-        if (text->bytes && text->length == before + 2)
+        if (before > 0 && text->length == before + 2)
             text->length = before; /* an empty one adds nothing */
     }
     while (text->length > 0 && strchr("\n\r \t", text->bytes[text->length - 1]))

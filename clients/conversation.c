@@ -368,28 +368,42 @@ static void show_call(struct turn *t, struct json_object *event)
     fflush(stdout);
 }
 
+/* "12 ms", "3.45 s" */
+static const char *span(uint64_t usec, char text[24])
+{
+    if (usec < 1000000)
+        snprintf(text, 24, "%u ms", (unsigned)((usec + 500) / 1000));
+    else
+        snprintf(text, 24, "%.2f s", (double)usec / 1e6);
+    return text;
+}
+
+static double per_second(uint64_t n, uint64_t usec)
+{
+    return usec > 0 ? (double)n * 1e6 / (double)usec : 0;
+}
+
 static void show_stats(struct json_object *event)
 {
     struct json_object *usage = NULL;
-    double prompt, completion;
     uint64_t n_prompt, n_cached, n_completion;
+    char first[24], load[24], queue[24];
 
     if (!json_object_object_get_ex(event, "usage", &usage))
         return;
     n_prompt = number_member(usage, "prompt_tokens");
     n_cached = number_member(usage, "cached_tokens");
     n_completion = number_member(usage, "completion_tokens");
-    prompt = (double)number_member(usage, "prompt_usec") / 1e6;
-    completion = (double)number_member(usage, "completion_usec") / 1e6;
-    terminal_note("first token after %.2f s (load %.2f s, wait %.2f s); "
-                  "prompt %ju tokens, %ju from memory, %.0f/s; answer %ju tokens, %.1f/s",
-                  (double)number_member(usage, "first_token_usec") / 1e6,
-                  (double)number_member(usage, "load_usec") / 1e6,
-                  (double)number_member(usage, "queue_usec") / 1e6, (uintmax_t)n_prompt,
+    terminal_note("%s%s (load %s, wait %s); prompt %ju tokens, %ju from memory, %.0f/s; "
+                  "answer %ju tokens, %.1f/s",
+                  n_completion ? "first token after " : "no token",
+                  n_completion ? span(number_member(usage, "first_token_usec"), first) : "",
+                  span(number_member(usage, "load_usec"), load),
+                  span(number_member(usage, "queue_usec"), queue), (uintmax_t)n_prompt,
                   (uintmax_t)n_cached,
-                  prompt > 0 && n_prompt > n_cached ? (double)(n_prompt - n_cached) / prompt : 0.0,
+                  per_second(n_prompt - n_cached, number_member(usage, "prompt_usec")),
                   (uintmax_t)n_completion,
-                  completion > 0 ? (double)n_completion / completion : 0.0);
+                  per_second(n_completion, number_member(usage, "completion_usec")));
 }
 
 static void on_done(struct turn *t, struct json_object *event)
@@ -508,6 +522,8 @@ static int stream(struct turn *t)
             memmove(buffer, buffer + taken, length - taken + 1);
             length -= taken;
         }
+        if (ferror(stdout))
+            return STATUS_ERROR; /* nobody reads on: closing the stream cancels */
     }
     return t->status;
 }

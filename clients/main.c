@@ -2,10 +2,12 @@
 /* lfmctl: lfmd from the command line, over D-Bus only. */
 #include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
@@ -36,6 +38,18 @@ static int run(const struct options *options)
     return status;
 }
 
+/* Was everything written? A reader that had enough, like head, knows; a full disk must be told. */
+static int finish_output(int status)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    if (poll(&out, 1, 0) < 1 || !(out.revents & POLLERR))
+        terminal_error("Standard output could not be written.");
+    return status == STATUS_OK ? STATUS_ERROR : status;
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
@@ -53,9 +67,7 @@ int main(int argc, char **argv)
     bus_report_json(options.json);
     terminal_catch_interrupts();
 
-    status = run(&options);
-    if (fflush(stdout) != 0 && status == STATUS_OK)
-        status = STATUS_ERROR;
+    status = finish_output(run(&options));
     return terminal_interrupts() > 0 && status == STATUS_OK && strcmp(options.verb, "chat") != 0
                ? STATUS_INTERRUPTED
                : status;

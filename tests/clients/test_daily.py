@@ -122,7 +122,21 @@ class Asking(unittest.TestCase):
     def test_standard_input_is_the_question_or_goes_below_it(self):
         self.assertEqual(run("ask", stdin="hello\n").stdout, run("ask", "hello").stdout)
         self.assertEqual(run("ask", "-", stdin="hello").stdout, run("ask", "hello").stdout)
+        self.assertEqual(run("ask", stdin="hi").stdout, run("ask", "hi").stdout)
         self.assertEqual(run("ask", stdin="").returncode, 2)
+
+    def test_an_answer_that_cannot_be_written_is_a_failure(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([LFMCTL, "ask", "hello"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                    stdin=subprocess.DEVNULL, env=environment)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("could not be written", result.stderr)
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as broken:
+            result = subprocess.run([LFMCTL, "models"], stdout=broken, stderr=subprocess.PIPE, text=True,
+                                    env=environment)
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
 
     def test_json_is_one_event_a_line_and_ends_with_done(self):
         events = json_lines(run("ask", "--json", "hello").stdout)
