@@ -107,7 +107,7 @@ static int read_key(EditLine *edit, wchar_t *ret)
     }
 }
 
-static unsigned char on_interrupt(EditLine *edit, int ch)
+static unsigned char on_interrupt(EditLine *edit, wint_t ch)
 {
     const LineInfo *line = el_line(edit);
     struct chat *chat = chat_of(edit);
@@ -122,7 +122,7 @@ static unsigned char on_interrupt(EditLine *edit, int ch)
     return CC_NEWLINE;
 }
 
-static unsigned char on_new_line(EditLine *edit, int ch)
+static unsigned char on_new_line(EditLine *edit, wint_t ch)
 {
     (void)ch;
     el_insertstr(edit, "\n");
@@ -130,7 +130,7 @@ static unsigned char on_new_line(EditLine *edit, int ch)
 }
 
 /* All between ESC[200~ and ESC[201~ is text, its line ends too. */
-static unsigned char on_paste(EditLine *edit, int ch)
+static unsigned char on_paste(EditLine *edit, wint_t ch)
 {
     static const wchar_t end[] = L"\033[201~";
     const size_t end_length = ARRAY_LEN(end) - 1;
@@ -203,7 +203,7 @@ static struct json_object *candidates(struct chat *chat, const char *line, const
 }
 
 /* Tab: as far as all that fits agrees; where that is nothing new, what fits is listed. */
-static unsigned char on_complete(EditLine *edit, int ch)
+static unsigned char on_complete(EditLine *edit, wint_t ch)
 {
     const LineInfo *info = el_line(edit);
     _cleanup_(freep) char *line = strndup(info->buffer, (size_t)(info->cursor - info->buffer));
@@ -274,15 +274,15 @@ static bool history_place(char *path, size_t size)
 static void editor_open(struct chat *chat)
 {
     static const struct {
-        const char *name, *help;
-        unsigned char (*run)(EditLine *edit, int ch);
-        const char *key;
+        const wchar_t *name, *help;
+        unsigned char (*run)(EditLine *edit, wint_t ch);
+        const wchar_t *key;
     } functions[] = {
-        {"interrupt", "drop the line", on_interrupt, "^C"},
-        {"new-line", "begin another line", on_new_line, "\\e^M"},
-        {"new-line", "begin another line", on_new_line, "\\e^J"},
-        {"paste", "take what is pasted", on_paste, "\\e[200~"},
-        {"complete", "complete a command", on_complete, "^I"},
+        {L"interrupt", L"drop the line", on_interrupt, L"^C"},
+        {L"new-line", L"begin another line", on_new_line, L"\\e^M"},
+        {L"new-line", L"begin another line", on_new_line, L"\\e^J"},
+        {L"paste", L"take what is pasted", on_paste, L"\\e[200~"},
+        {L"complete", L"complete a command", on_complete, L"^I"},
     };
     const char *term = getenv("TERM");
     HistEvent event;
@@ -297,8 +297,9 @@ static void editor_open(struct chat *chat)
     el_set(chat->edit, EL_SIGNAL, 0);
     el_set(chat->edit, EL_GETCFN, read_key);
     for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
-        el_set(chat->edit, EL_ADDFN, functions[i].name, functions[i].help, functions[i].run);
-        el_set(chat->edit, EL_BIND, functions[i].key, functions[i].name, NULL);
+        /* Wide: of narrow names libedit makes copies that nothing frees. */
+        el_wset(chat->edit, EL_ADDFN, functions[i].name, functions[i].help, functions[i].run);
+        el_wset(chat->edit, EL_BIND, functions[i].key, functions[i].name, NULL);
     }
     el_set(chat->edit, EL_BIND, "^D", "em-delete-or-list", NULL);
     el_set(chat->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
