@@ -62,7 +62,7 @@ ALWAYS struct record record_at(const struct packing *p, const struct packing_par
 
 /*
  * Vectors V[2 c] and V[2 c + 1] of a step: values 8 c .. 8 c + 7 of its rows. 8-bit values become
- * signed where vi_dot8() wants that.
+ * signed where vp_dot8() wants that.
  */
 ALWAYS void unpack_run(const struct packing *p, const struct packing_parts *parts,
                        const struct record *r, int c, vb v[2])
@@ -201,7 +201,9 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
     const float *const d = x->d + b * x->rows;
     const float *const sum = (const float *)x->aux + b * ns * x->rows;
     const int32_t *const start = (const int32_t *)x->aux + b * ns * x->rows;
+    const int n_steps = MIN(VP_STEPS(p->offset == 128 ? 8 : p->bits), 8 / ns);
     vi dot[VEC_ROWS_MAX];
+    vp part[VEC_ROWS_MAX];
     vf t[VEC_ROWS_MAX];
 
     UNROLL for (int s = 0; s < ns; s++)
@@ -229,10 +231,17 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
             UNROLL for (int h = 0; h < 2; h++)
             {
                 const vb w = record ? v[h] : vb_load(panel + 64 * (2 * c + h));
+                const int step = (2 * c + h) % n_steps;
 
                 UNROLL for (int i = 0; i < n; i++)
-                    dot[i] = p->offset == 128 ? vi_dot8(dot[i], w, &run, 2 * i + h)
-                                              : vi_dot(dot[i], w, &run, 2 * i + h);
+                {
+                    if (step == 0)
+                        part[i] = vp_begin(dot[i]);
+                    part[i] = p->offset == 128 ? vp_dot8(part[i], w, &run, 2 * i + h)
+                                               : vp_dot(part[i], w, &run, 2 * i + h);
+                    if (step == n_steps - 1)
+                        dot[i] = vp_end(part[i], dot[i]);
+                }
             }
         }
         UNROLL for (int i = 0; i < n_vecs; i++)
@@ -288,6 +297,18 @@ static void prepare_aux(const struct packing *p, const struct acts *x, size_t fi
 
 /* --- products straight from the packed form: few positions ---------------------------------- */
 
+/* Ask for the bytes of a later step; past the end of a group they are those of the next one. */
+ALWAYS void fetch_ahead(const struct packing *p, const struct packing_parts *parts,
+                        const struct record *r)
+{
+    if (VEC_AHEAD > 0) {
+        const uint8_t *const step = r->data + parts->quants + r->step * parts->step_bytes;
+
+        UNROLL for (int i = 0; i < p->bits; i++)
+            __builtin_prefetch(step + VEC_AHEAD + 64 * i);
+    }
+}
+
 ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, size_t last,
                      const struct tile *x, int n, float *y, size_t y_stride)
 {
@@ -304,6 +325,7 @@ ALWAYS void direct_n(enum dtype type, const struct weights *w, size_t first, siz
             const struct record record = record_at(p, &parts, group, b);
             vf scale[2], min[2];
 
+            fetch_ahead(p, &parts, &record);
             unpack_scales(p, &parts, &record, scale, min);
             add_block(p, &parts, &record, NULL, scale, min, x, b, n, acc);
         }
@@ -453,11 +475,13 @@ ALWAYS void panel_n(const struct packing *p, const uint8_t *panel, size_t n_step
 }
 
 /* The kinds of block that types come down to, as far as add_block() can tell them apart. */
-static const struct packing kind_plain = {.offset = 8, .sub_values = 32};
-static const struct packing kind_plain8 = {.offset = 128, .sub_values = 32};
-static const struct packing kind_min = {.has_min = true, .sub_values = 32};
-static const struct packing kind_halves = {.offset = 4, .sub_values = 16};
-static const struct packing kind_halves_min = {.has_min = true, .sub_values = 16};
+static const struct packing kind_plain4 = {.bits = 4, .offset = 8, .sub_values = 32};
+static const struct packing kind_plain5 = {.bits = 5, .offset = 16, .sub_values = 32};
+static const struct packing kind_plain8 = {.bits = 8, .offset = 128, .sub_values = 32};
+static const struct packing kind_min4 = {.bits = 4, .has_min = true, .sub_values = 32};
+static const struct packing kind_min5 = {.bits = 5, .has_min = true, .sub_values = 32};
+static const struct packing kind_halves = {.bits = 6, .offset = 32, .sub_values = 16};
+static const struct packing kind_halves_min = {.bits = 2, .has_min = true, .sub_values = 16};
 
 typedef void panel_fn(const uint8_t *panel, size_t n_steps, const struct tile *x, size_t n,
                       float *y, size_t y_stride, size_t row, size_t out);
@@ -488,9 +512,11 @@ typedef void panel_fn(const uint8_t *panel, size_t n_steps, const struct tile *x
         }                                                                                          \
     }
 
-PANEL_FN(kind_plain)
+PANEL_FN(kind_plain4)
+PANEL_FN(kind_plain5)
 PANEL_FN(kind_plain8)
-PANEL_FN(kind_min)
+PANEL_FN(kind_min4)
+PANEL_FN(kind_min5)
 PANEL_FN(kind_halves)
 PANEL_FN(kind_halves_min)
 
@@ -499,8 +525,10 @@ ALWAYS panel_fn *panel_fn_of(const struct packing *p)
     if (n_scales(p) == 2)
         return p->has_min ? panel_kind_halves_min : panel_kind_halves;
     if (p->has_min)
-        return panel_kind_min;
-    return p->offset == 128 ? panel_kind_plain8 : panel_kind_plain;
+        return p->bits <= 4 ? panel_kind_min4 : panel_kind_min5;
+    if (p->offset == 128)
+        return panel_kind_plain8;
+    return p->bits <= 4 ? panel_kind_plain4 : panel_kind_plain5;
 }
 
 ALWAYS void by_panels(enum dtype type, const struct weights *w, size_t first, size_t last,

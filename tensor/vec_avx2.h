@@ -14,8 +14,9 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define VEC_ROWS_MAX 2 /* accumulators of a product or of attention that fit the registers */
-#define VEC_BYTES_SIGNED 1 /* vi_dot8() takes signed bytes */
+#define VEC_ROWS_MAX 3 /* accumulators of a product or of attention that fit the registers */
+#define VEC_AHEAD 2048 /* bytes between what is multiplied and what memory is asked for */
+#define VEC_BYTES_SIGNED 1 /* vp_dot8() takes signed bytes */
 #define VEC_PAIRS 0
 
 typedef struct {
@@ -244,16 +245,64 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     _mm_storeu_si128((void *)p, bytes);
 }
 
-ALWAYS __m256i dot_half(__m256i acc, __m256i bytes, __m256i four)
-{
+/* --- sums of products of bytes, four by four ------------------------------------------------ */
+
 #ifdef VEC_AVX_VNNI
-    return _mm256_dpbusd_avx_epi32(acc, bytes, four);
-#else
-    /* Pairs are at most 2 * 128 * 127, which 16 bits hold. */
-    return _mm256_add_epi32(
-        acc, _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, four), _mm256_set1_epi16(1)));
-#endif
+
+typedef vi vp;
+
+#define VP_STEPS(bits) 8
+
+ALWAYS vp vp_begin(vi acc)
+{
+    return acc;
 }
+
+ALWAYS __m256i vp_half(__m256i part, __m256i bytes, __m256i four)
+{
+    return _mm256_dpbusd_avx_epi32(part, bytes, four);
+}
+
+ALWAYS vi vp_end(vp part, vi acc)
+{
+    (void)acc;
+    return part;
+}
+
+#else
+
+/*
+ * Pairs of products are added in 16 bits, which costs one multiplication less for each step, and
+ * to the 32-bit sum at the end. A pair of 8-bit weights is 2 * 128 * 127 at most, which just fits;
+ * narrower ones leave room for some steps: (2^bits - 1) * 2 * 127 * VP_STEPS(bits) < 2^15.
+ */
+typedef vi vp;
+
+#define VP_STEPS(bits) ((bits) <= 4 ? 8 : (bits) == 5 ? 4 : (bits) == 6 ? 2 : 1)
+
+ALWAYS vp vp_begin(vi acc)
+{
+    (void)acc;
+    return (vp){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+ALWAYS __m256i vp_half(__m256i part, __m256i bytes, __m256i four)
+{
+    part = _mm256_add_epi16(part, _mm256_maddubs_epi16(bytes, four));
+    /* Here and now: GCC would put off all additions of a step, and spill what is to be added. */
+    __asm__("" : "+x"(part));
+    return part;
+}
+
+ALWAYS vi vp_end(vp part, vi acc)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+
+    return (vi){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(part.lo, one)),
+                _mm256_add_epi32(acc.hi, _mm256_madd_epi16(part.hi, one))};
+}
+
+#endif
 
 /* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
 typedef struct {
@@ -276,21 +325,21 @@ ALWAYS __m256i vx_word(const vx *x, int i)
 }
 
 /* Add to each lane the products of its 4 unsigned bytes below 128 and the signed bytes of word i. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int i)
+ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 {
     const __m256i four = vx_word(x, i);
 
-    return (vi){dot_half(acc.lo, bytes.lo, four), dot_half(acc.hi, bytes.hi, four)};
+    return (vp){vp_half(part.lo, bytes.lo, four), vp_half(part.hi, bytes.hi, four)};
 }
 
 /* The same for signed bytes: their size times the other one with their sign. */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int i)
+ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int i)
 {
     const __m256i four = vx_word(x, i);
 
-    return (vi){
-        dot_half(acc.lo, _mm256_abs_epi8(bytes.lo), _mm256_sign_epi8(four, bytes.lo)),
-        dot_half(acc.hi, _mm256_abs_epi8(bytes.hi), _mm256_sign_epi8(four, bytes.hi)),
+    return (vp){
+        vp_half(part.lo, _mm256_abs_epi8(bytes.lo), _mm256_sign_epi8(four, bytes.lo)),
+        vp_half(part.hi, _mm256_abs_epi8(bytes.hi), _mm256_sign_epi8(four, bytes.hi)),
     };
 }
 

@@ -15,7 +15,8 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 #define VEC_ROWS_MAX 12     /* accumulators of a product or of attention that fit the registers */
-#define VEC_BYTES_SIGNED 0  /* vi_dot8() takes unsigned bytes, with an offset of 128 */
+#define VEC_AHEAD    0      /* the processor's own prefetching suffices */
+#define VEC_BYTES_SIGNED 0  /* vp_dot8() takes unsigned bytes, with an offset of 128 */
 #define VEC_PAIRS 0
 
 typedef __m512 vf;
@@ -181,6 +182,23 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(a));
 }
 
+/* --- sums of products of bytes, four by four ------------------------------------------------ */
+
+typedef vi vp;
+
+#define VP_STEPS(bits) 8
+
+ALWAYS vp vp_begin(vi acc)
+{
+    return acc;
+}
+
+ALWAYS vi vp_end(vp part, vi acc)
+{
+    (void)acc;
+    return part;
+}
+
 /* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
 typedef struct {
     const int8_t *p;
@@ -193,18 +211,18 @@ ALWAYS vx vx_load(const int8_t *p, int n)
 }
 
 /* Add to each lane the products of its 4 unsigned bytes and the signed bytes of word i. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int i)
+ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 {
     int32_t four;
 
     memcpy(&four, x->p + 4 * i, 4);
-    return _mm512_dpbusd_epi32(acc, bytes, _mm512_set1_epi32(four));
+    return _mm512_dpbusd_epi32(part, bytes, _mm512_set1_epi32(four));
 }
 
 /* The same for 8-bit weights. */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int i)
+ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int i)
 {
-    return vi_dot(acc, bytes, x, i);
+    return vp_dot(part, bytes, x, i);
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */

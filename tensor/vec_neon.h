@@ -16,7 +16,8 @@
 #define ALWAYS static inline __attribute__((always_inline))
 
 #define VEC_ROWS_MAX 3 /* accumulators of a product or of attention that fit the registers */
-#define VEC_BYTES_SIGNED 1 /* vi_dot8() takes signed bytes */
+#define VEC_AHEAD    0      /* the processor's own prefetching suffices */
+#define VEC_BYTES_SIGNED 1 /* vp_dot8() takes signed bytes */
 #ifdef VEC_I8MM
 #define VEC_PAIRS 1
 #else
@@ -237,6 +238,23 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
     vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
 }
 
+/* --- sums of products of bytes, four by four ------------------------------------------------ */
+
+typedef vi vp;
+
+#define VP_STEPS(bits) 8
+
+ALWAYS vp vp_begin(vi acc)
+{
+    return acc;
+}
+
+ALWAYS vi vp_end(vp part, vi acc)
+{
+    (void)acc;
+    return part;
+}
+
 /* Runs of 8 values of some positions, two in a register; the last may be alone. */
 typedef struct {
     int8x16_t v[VEC_ROWS_MAX];
@@ -271,16 +289,16 @@ ALWAYS int32x4_t dot_word(int32x4_t acc, int8x16_t bytes, int8x16_t x, int i)
  * Add to each lane the products of its 4 signed bytes and the signed bytes of word `word`: word
  * 2 i + h is half h of position i.
  */
-ALWAYS vi vi_dot8(vi acc, vb bytes, const vx *x, int word)
+ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int word)
 {
-    return QUARTERS(vi, dot_word(acc.v[i], vreinterpretq_s8_u8(bytes.v[i]), x->v[word / 4],
+    return QUARTERS(vp, dot_word(part.v[i], vreinterpretq_s8_u8(bytes.v[i]), x->v[word / 4],
                                  word % 4));
 }
 
 /* The same for unsigned bytes, which are below 128. */
-ALWAYS vi vi_dot(vi acc, vb bytes, const vx *x, int word)
+ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int word)
 {
-    return vi_dot8(acc, bytes, x, word);
+    return vp_dot8(part, bytes, x, word);
 }
 
 #if VEC_PAIRS
