@@ -5,10 +5,12 @@ usage: dbus-run-session -- /usr/bin/python3 test_bus.py DAEMON SOURCE_ROOT
 """
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import xml.etree.ElementTree as ET
@@ -45,16 +47,26 @@ class Daemon:
         with open(self.home + "/log", "a") as log:
             self.process = subprocess.Popen([DAEMON, "--config", self.config], env=environment,
                                             stderr=log)
-        bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION)
-        while not bus.name_has_owner(NAME):
-            if self.process.poll() is not None:
-                raise RuntimeError(open(self.home + "/log").read())
-            time.sleep(0.01)
-        bus.close()
+        self.wait_for_owner(True)
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        return self.process.wait()
+        status = self.process.wait()
+        self.wait_for_owner(False)
+        return status
+
+    def wait_for_owner(self, wanted):
+        """The bus may notice later than we that the daemon has come or gone."""
+        bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION)
+        while bus.name_has_owner(NAME) != wanted:
+            if wanted and self.process.poll() is not None:
+                raise RuntimeError(self.log())
+            time.sleep(0.01)
+        bus.close()
+
+    def log(self):
+        with open(self.home + "/log") as log:
+            return log.read()
 
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.process.pid))
@@ -206,7 +218,7 @@ class Bus(unittest.TestCase):
         session = self.client.session()
         ask(session, "hello")
         before = self.daemon.descriptors()
-        for _ in range(20):
+        for _ in range(15):  # 16 may wait in a session
             fd, _ = session.Ask(text("hello"), vardict())
             os.close(fd.take())
         ask(session, "hello")
@@ -228,12 +240,17 @@ class Bus(unittest.TestCase):
             for _ in range(n):
                 self.client.session().Close()
 
-        cycle(100)
-        descriptors, resident = self.daemon.descriptors(), self.daemon.resident_kb()
-        cycle(1000)
+        def grows():
+            """Where the engine's thread comes late, closed sessions pile up: not with every batch."""
+            resident = self.daemon.resident_kb()
+            cycle(200)
+            return self.daemon.resident_kb() - resident > 20
+
+        descriptors = self.daemon.descriptors()
+        cycle(200)
         self.assertLessEqual(self.daemon.descriptors(), descriptors)
         if not SANITIZED:
-            self.assertLess(self.daemon.resident_kb(), resident + 1024)
+            self.assertFalse(all(grows() for _ in range(10)))
 
     @unittest.skipIf(SANITIZED, "a sanitizer's memory is not the program's")
     def test_without_a_model_it_is_below_ten_megabytes(self):
@@ -268,27 +285,60 @@ class Bus(unittest.TestCase):
         self.assertIn("is lfmd running already?", run.stderr)
 
     def test_a_killed_daemon_has_every_turn_that_was_reported(self):
+        moments = random.SystemRandom()
         session = self.client.session(keep=True)
-        reported = 0
-        for _ in range(5):
-            reported += ask(session, "hello")[-1]["event"] == "done"
-            [entry] = self.client.manager.ListSessions()
-            fd, _ = session.Ask(text("and once more"), vardict())
+        reported = ["question 0"]
+        self.assertEqual(ask(session, reported[0])[-1]["event"], "done")
+        [entry] = self.client.manager.ListSessions()
+        for _ in range(12):
+            asker = Asker(session, reported)
+            asker.start()
+            asker.wait_for(len(reported) + moments.randrange(3))
+            time.sleep(moments.uniform(0, 0.03))
             self.daemon.stop(signal.SIGKILL)
-            events = [e for e in lines_of_broken(fd) if e["event"] == "done"]
-            reported += len(events)
+            asker.join()
             self.daemon.start()
             path = self.client.manager.OpenSession(str(entry["id"]), vardict())
             session = self.client.at(path, NAME + ".Session")
-            questions = [m for m in json.loads(session.History()) if m["role"] == "user"]
-            self.assertGreaterEqual(len(questions), reported)
-            reported = len(questions)
+            history = [(m["role"], m["content"]) for m in json.loads(session.History())]
+            questions = [content for role, content in history if role == "user"]
+            self.assertEqual(questions[:len(reported)], reported)
+            # the one that was being reported may be there too
+            self.assertLessEqual(len(questions), len(reported) + 1)
+            self.assertEqual([role for role, _ in history], ["user", "assistant"] * len(questions))
+            reported = questions
 
 
-def lines_of_broken(fd):
-    """Whole lines of a stream whose writer was killed."""
-    with os.fdopen(fd.take(), "rb") as stream:
-        return [json.loads(line) for line in stream if line.endswith(b"\n")]
+class Asker(threading.Thread):
+    """Asks one question after the other until the daemon is gone; notes those that were done."""
+
+    def __init__(self, session, reported):
+        super().__init__()
+        self.session, self.reported = session, reported
+        self.progress = threading.Condition()
+        self.gone = False
+
+    def run(self):
+        try:
+            while True:
+                words = "question %d" % len(self.reported)
+                fd, _ = self.session.Ask(text(words), vardict(max_tokens=dbus.UInt32(4)))
+                with os.fdopen(fd.take(), "rb") as stream:
+                    whole = [json.loads(line) for line in stream if line.endswith(b"\n")]
+                if not whole or whole[-1]["event"] != "done":
+                    break
+                with self.progress:
+                    self.reported.append(words)
+                    self.progress.notify()
+        except dbus.DBusException:
+            pass
+        with self.progress:
+            self.gone = True
+            self.progress.notify()
+
+    def wait_for(self, n):
+        with self.progress:
+            self.progress.wait_for(lambda: self.gone or len(self.reported) >= n)
 
 
 if __name__ == "__main__":

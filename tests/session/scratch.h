@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * A directory of the test's own, removed with everything in it.
+ * A directory of the test's own, removed with everything in it; and random numbers.
  */
 
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static inline int scratch_unlink(const char *path, const struct stat *status, int type,
@@ -34,4 +35,14 @@ static inline void scratch_make(char *path)
         perror("mkdtemp");
         exit(1);
     }
+}
+
+/* Another one in each run: what is killed at such a moment is to survive at all of them. */
+static inline unsigned random_below(unsigned n)
+{
+    unsigned number;
+
+    if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+        abort();
+    return number % n;
 }
