@@ -14,8 +14,8 @@
  *
  * A session belongs to the client that made or opened it. Only that client may call it, only that
  * client sees it in the object tree, and its signals go to that client alone. When the client
- * leaves the bus its turns are cancelled and its sessions closed; a kept one can then be opened by
- * anybody of the same user.
+ * leaves the bus its turns are cancelled and its sessions closed. Anybody of the same user can open
+ * a kept one, also while another has it open and idle: it moves.
  *
  * Threads: bus thread.
  */

@@ -19,7 +19,7 @@
 
 #define CLIENT_SESSIONS_MAX 16
 #define CLIENT_TURNS_MAX    64                 /* queued, running, or with an unread stream */
-#define CLIENT_BYTES_MAX    ((size_t)16 << 20) /* of content of its turns */
+#define CLIENT_BYTES_MAX    ((size_t)16 << 20) /* of what its turns ask */
 #define CLIENT_WAITING_MAX  16                 /* calls that wait for an answer */
 
 struct bus;

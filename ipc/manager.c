@@ -75,17 +75,18 @@ static int read_create(sd_bus_message *message, struct create_arguments *argumen
     return 0;
 }
 
-/* Make or reopen a session for the sender and answer with its path. */
+/* Make, reopen or, with an object, move a session to the sender and answer with its path. */
 static int give_session(struct bus *bus, sd_bus_message *message,
-                        const struct session_options *options, const char *id, struct error *err)
+                        const struct session_options *options, const char *id,
+                        struct session_object *object, struct error *err)
 {
     struct client *client = client_get(bus, message, err);
-    struct session_object *object;
     int r;
 
     if (!client)
         return error_errno(err->code);
-    r = session_object_new(client, options, id, &object, err);
+    r = object ? session_object_move(object, client, err)
+               : session_object_new(client, options, id, &object, err);
     if (r < 0) {
         client_settle(client);
         return r;
@@ -102,7 +103,7 @@ static int method_create_session(sd_bus_message *message, void *userdata, sd_bus
 
     r = read_create(message, &arguments, &options, &err);
     if (r >= 0)
-        r = give_session(userdata, message, &options, NULL, &err);
+        r = give_session(userdata, message, &options, NULL, NULL, &err);
     free(arguments.sampling);
     return errors_return(ret_error, r, &err);
 }
@@ -124,7 +125,7 @@ static bool owned_by_sender(const struct session_object *object, sd_bus_message 
     return sender && !strcmp(sender, session_object_owner(object)->name);
 }
 
-/* To its owner an open session is given again; to others session_open() says that it is open. */
+/* To its owner an open session is given again; one that is not kept is nobody else's. */
 static int method_open_session(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     static const struct vardict_key no_keys[] = {{0}};
@@ -143,7 +144,9 @@ static int method_open_session(sd_bus_message *message, void *userdata, sd_bus_e
     object = find_open(bus, id);
     if (object && owned_by_sender(object, message))
         return sd_bus_reply_method_return(message, "o", session_object_path(object));
-    r = give_session(bus, message, NULL, id, &err);
+    if (object && !session_kept(session_object_session(object)))
+        object = NULL; /* session_open() says that it is open */
+    r = give_session(bus, message, NULL, id, object, &err);
     return errors_return(ret_error, r, &err);
 }
 

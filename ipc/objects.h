@@ -34,6 +34,9 @@ struct session_options;
 int session_object_new(struct client *client, const struct session_options *options, const char *id,
                        struct session_object **ret, struct error *err);
 
+/* Give it to another client. ERROR_BUSY while it works for its owner, who then is settled. */
+int session_object_move(struct session_object *object, struct client *client, struct error *err);
+
 struct session_object *session_object_next(struct bus *bus, struct session_object *object);
 const char *session_object_path(const struct session_object *object);
 struct session *session_object_session(const struct session_object *object);

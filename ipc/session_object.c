@@ -234,6 +234,15 @@ static const struct session_sink session_sink = {
 
 /* objects */
 
+static int check_count(const struct client *client, struct error *err)
+{
+    if (client->n_sessions < CLIENT_SESSIONS_MAX)
+        return 0;
+    return error_set(err, ERROR_BUSY,
+                     "This program has %u sessions open, at most %u are allowed; close one.",
+                     client->n_sessions, CLIENT_SESSIONS_MAX);
+}
+
 int session_object_new(struct client *client, const struct session_options *options, const char *id,
                        struct session_object **ret, struct error *err)
 {
@@ -241,10 +250,9 @@ int session_object_new(struct client *client, const struct session_options *opti
     struct session_object *object;
     int r;
 
-    if (client->n_sessions >= CLIENT_SESSIONS_MAX)
-        return error_set(err, ERROR_BUSY,
-                         "This program has %u sessions open, at most %u are allowed; close one.",
-                         client->n_sessions, CLIENT_SESSIONS_MAX);
+    r = check_count(client, err);
+    if (r < 0)
+        return r;
     object = calloc(1, sizeof(*object));
     if (!object)
         return errors_message(err, -ENOMEM);
@@ -271,6 +279,33 @@ int session_object_new(struct client *client, const struct session_options *opti
     log_write(LOG_INFO, &(struct log_fields){.session = session_id(object->session)},
               "A session was %s.", id ? "opened again" : "made");
     *ret = object;
+    return 0;
+}
+
+int session_object_move(struct session_object *object, struct client *client, struct error *err)
+{
+    struct client *owner = object->owner;
+    int r = check_count(client, err);
+
+    if (r < 0)
+        return r;
+    if (session_state(object->session) != SESSION_IDLE)
+        return error_set(err, ERROR_BUSY,
+                         "The session %s is answering another program; try again when it is done.",
+                         session_id(object->session));
+    /* All its turns are finished; what is unread of them stays with who asked. */
+    for (struct turn *turn = owner->turns; turn; turn = turn->next)
+        if (turn->object == object)
+            turn->object = NULL;
+    objects_tell_removed(object->bus, owner->name, object->path, BUS_SESSION);
+    owner->n_sessions--;
+    client->n_sessions++;
+    object->owner = client;
+    objects_tell_added(object->bus, client->name, object->path, BUS_SESSION, interface_vtable(),
+                       object);
+    log_write(LOG_INFO, &(struct log_fields){.session = session_id(object->session)},
+              "The session was moved to another program.");
+    client_settle(owner);
     return 0;
 }
 
@@ -426,7 +461,7 @@ static int read_content(sd_bus_message *message, struct ask_part **ret_parts, si
         }
         parts[n].id = part.id;
         parts[n].text = part.text;
-        n_bytes += strlen(part.text);
+        n_bytes += strlen(part.text) + (part.id ? strlen(part.id) : 0);
         n++;
     }
     if (r < 0 || (r = sd_bus_message_exit_container(message)) < 0)
@@ -484,6 +519,9 @@ static int read_ask(sd_bus_message *message, struct ask_arguments *arguments,
         .keep_thinking = arguments->keep_thinking,
         .sampling = arguments->sampling,
     };
+    arguments->n_bytes += arguments->format ? strlen(arguments->format) : 0;
+    for (char **stop = arguments->stop; stop && *stop; stop++)
+        arguments->n_bytes += strlen(*stop);
     if (!arguments->tools || !strcmp(arguments->tools, "auto"))
         return 0;
     if (!strcmp(arguments->tools, "required"))
