@@ -12,6 +12,7 @@
 #include "ipc/bus.h"
 
 #define ACCURACY_USEC UINT64_C(250000)
+#define STOP_USEC_MAX UINT64_C(120000000)
 
 struct lifecycle {
     struct bus *bus;
@@ -37,10 +38,16 @@ static uint64_t now_usec(void)
 
 /* signals */
 
+/* A model that is being loaded is loaded first: that is waited for. */
+static void tell_stopping(void)
+{
+    sd_notifyf(false, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%" PRIu64, STOP_USEC_MAX);
+}
+
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
     (void)info, (void)userdata;
-    sd_notify(false, "STOPPING=1");
+    tell_stopping();
     return sd_event_exit(sd_event_source_get_event(source), 0);
 }
 
@@ -108,7 +115,7 @@ void lifecycle_released(struct lifecycle *lifecycle)
     struct error err = ERROR_INIT;
 
     if (!bus_busy(lifecycle->bus)) {
-        sd_notify(false, "STOPPING=1");
+        tell_stopping();
         sd_event_exit(lifecycle->event, 0);
     } else if (bus_request(lifecycle->bus, &err) < 0) {
         lifecycle_refused(lifecycle, &err);

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,9 +42,9 @@ class Daemon:
             file.write("[models]\ndirectories = %s/models\n%s" % (ROOT, config))
         self.start()
 
-    def start(self):
+    def start(self, **more):
         environment = dict(os.environ, XDG_STATE_HOME=self.home + "/state",
-                           XDG_DATA_HOME=self.home + "/data")
+                           XDG_DATA_HOME=self.home + "/data", **more)
         with open(self.home + "/log", "a") as log:
             self.process = subprocess.Popen([DAEMON, "--config", self.config], env=environment,
                                             stderr=log)
@@ -79,8 +80,8 @@ class Daemon:
 class Client:
     """One connection: to the daemon, one program."""
 
-    def __init__(self):
-        self.bus = dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION)
+    def __init__(self, address=dbus.bus.BusConnection.TYPE_SESSION):
+        self.bus = dbus.bus.BusConnection(address)
 
     def at(self, path, interface):
         return dbus.Interface(self.bus.get_object(NAME, path, introspect=False), interface)
@@ -89,11 +90,27 @@ class Client:
     def manager(self):
         return self.at(PATH, NAME + ".Manager")
 
+    def get(self, path, interface, name):
+        return self.at(path, "org.freedesktop.DBus.Properties").Get(NAME + "." + interface, name)
+
+    def model(self):
+        path = self.get(PATH, "Manager", "DefaultModel")
+        return path, self.at(path, NAME + ".Model")
+
     def session(self, **options):
         return self.at(self.manager.CreateSession(vardict(**options)), NAME + ".Session")
 
     def close(self):
         self.bus.close()
+
+
+def wait_until(condition):
+    """For what comes by itself; the test's own time limit ends it when it does not."""
+    while not condition():
+        time.sleep(0.01)
+
+
+ENDLESS = '{"type": "string", "minLength": 50000}'  # a format whose answer ends with the context
 
 
 def lines(fd):
@@ -148,8 +165,7 @@ class Bus(unittest.TestCase):
         shipped = {i.get("name"): shape(i)
                    for i in ET.parse(ROOT + "/ipc/org.lfmd.Assistant1.xml").iter("interface")}
         session = self.client.manager.CreateSession(vardict())
-        model = self.client.at(PATH, "org.freedesktop.DBus.Properties").Get(
-            NAME + ".Manager", "DefaultModel")
+        model = self.client.get(PATH, "Manager", "DefaultModel")
         live = {}
         for path in (PATH, session, model):
             said = self.client.at(path, "org.freedesktop.DBus.Introspectable").Introspect()
@@ -235,6 +251,93 @@ class Bus(unittest.TestCase):
         self.assertEqual(json.loads(self.client.at(path, NAME + ".Session").History()),
                          json.loads(history))
 
+    def test_a_kept_session_moves_to_who_opens_it_unless_it_answers(self):
+        path = self.client.manager.CreateSession(vardict(keep=True))
+        session = self.client.at(path, NAME + ".Session")
+        ask(session, "hello")
+        [entry] = self.client.manager.ListSessions()
+        other = Client()
+        fd, turn = session.Ask(text("hello"), vardict(format=ENDLESS))
+        self.refused("Busy", "answering another program", other.manager.OpenSession,
+                     str(entry["id"]), vardict())
+        session.Cancel(turn)
+        self.assertEqual(lines(fd)[-1]["reason"], "cancelled")
+        self.assertEqual(other.manager.OpenSession(str(entry["id"]), vardict()), path)
+        self.refused("NotAllowed", "belongs to another program", session.History)
+        self.assertEqual(ask(other.at(path, NAME + ".Session"), "hello")[-1]["event"], "done")
+        mine = self.client.manager.CreateSession(vardict())
+        self.refused("Busy", "open already", other.manager.OpenSession,
+                     str(self.client.get(mine, "Session", "Id")), vardict())
+        other.close()
+
+    def test_signals_of_a_session_go_to_its_owner_alone(self):
+        monitor = subprocess.Popen(["dbus-monitor", "--session", "--profile"],
+                                   stdout=subprocess.PIPE, text=True)
+        monitor.stdout.readline()  # it watches
+        path = self.client.manager.CreateSession(vardict())
+        ask(self.client.at(path, NAME + ".Session"), "hello")
+        members = set()
+        for line in monitor.stdout:
+            kind, *_, destination, where, interface, member = line.rstrip("\n").split("\t")
+            if kind == "sig" and (where == path or member.startswith("Interfaces")):
+                self.assertEqual(destination, self.client.bus.get_unique_name())
+                members.add(member)
+            if member == "TurnFinished":
+                break
+        monitor.terminate()
+        monitor.communicate()
+        self.assertEqual(members, {"InterfacesAdded", "PropertiesChanged", "TurnStarted",
+                                   "TurnFinished"})
+
+    def test_an_unread_stream_holds_up_nobody_and_loses_nothing(self):
+        slow, quick = self.client.session(context=dbus.UInt32(8192)), self.client.session()
+        fd, _ = slow.Ask(text("hello"), vardict(format=ENDLESS))
+        self.assertEqual(ask(quick, "hello")[-1]["event"], "done")
+        events = lines(fd)
+        self.assertEqual(events[-1]["reason"], "length")
+        said = "".join(e["text"] for e in events if e["event"] == "text")
+        history = json.loads(slow.History())
+        self.assertEqual(history[-1]["content"], said)
+
+    def test_one_program_has_sixty_four_turns(self):
+        sessions = [self.client.session(context=dbus.UInt32(8192)) for _ in range(5)]
+        unread = [sessions[i % 5].Ask(text("hello"), vardict(format=ENDLESS))[0].take()
+                  for i in range(64)]
+        self.refused("Busy", "64", sessions[4].Ask, text("hello"), vardict())
+        for fd in unread:
+            os.close(fd)
+
+    def test_keep_alive_is_told_and_kept(self):
+        path, model = self.client.model()
+        expires = lambda: self.client.get(path, "Model", "ExpiresTimestamp")
+        model.Load()
+        now = time.time() * 1e6
+        self.assertTrue(now < expires() <= now + 300e6)
+        self.assertGreater(self.client.get(path, "Model", "MemoryBytes"), 1000000)
+        ask(self.client.session(keep_alive=dbus.Int64(-1)), "hello")
+        wait_until(lambda: expires() == 2**63 - 1)
+        ask(self.client.session(keep_alive=dbus.Int64(0)), "hello")
+        wait_until(lambda: not self.client.get(path, "Model", "Loaded"))
+        self.assertEqual((expires(), self.client.get(path, "Model", "MemoryBytes")), (0, 0))
+
+    def test_what_does_not_fit_is_refused_with_the_figures(self):
+        with open(self.daemon.config, "a") as file:
+            file.write("[engine]\nmemory_max = 1M\nprefix_cache = 0\n")
+        self.client.manager.Reload()
+        _, model = self.client.model()
+        self.refused("NoMemory", "the limit of the configuration is 1.0 MB", model.Load)
+        last = ask(self.client.session(), "hello")[-1]
+        self.assertEqual((last["event"], last["name"]), ("error", "NoMemory"))
+
+    def test_what_is_said_is_not_in_the_log(self):
+        session = self.client.session(keep=True, system="plugh", title="frobozz")
+        ask(session, "xyzzy")
+        session.Close()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertIn("session was closed", self.daemon.log())
+        for word in ("plugh", "frobozz", "xyzzy", ROOT):
+            self.assertNotIn(word, self.daemon.log())
+
     def test_a_thousand_sessions_leave_nothing_behind(self):
         def cycle(n):
             for _ in range(n):
@@ -272,6 +375,27 @@ class Bus(unittest.TestCase):
         self.refused("InvalidArgument", "idle_exit", self.client.manager.Reload)
         self.client.session()
 
+    def test_systemd_is_told_what_happens(self):
+        self.assertEqual(self.daemon.stop(), 0)
+        said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        said.bind(self.folder.name + "/notify")
+        self.daemon.start(NOTIFY_SOCKET=self.folder.name + "/notify", WATCHDOG_USEC="300000")
+
+        def wait_for(*words):
+            message = ""
+            while not all(word in message for word in words):
+                message = said.recv(4096).decode()
+
+        wait_for("READY=1", "STATUS=")
+        wait_for("WATCHDOG=1")
+        self.daemon.process.send_signal(signal.SIGHUP)
+        wait_for("RELOADING=1", "MONOTONIC_USEC=")
+        wait_for("READY=1")
+        self.daemon.process.send_signal(signal.SIGTERM)
+        wait_for("STOPPING=1", "EXTEND_TIMEOUT_USEC=")
+        self.assertEqual(self.daemon.process.wait(), 0)
+        said.close()
+
     def test_it_leaves_when_nobody_needs_it(self):
         with open(self.daemon.config, "a") as file:
             file.write("[daemon]\nidle_exit = 1s\n")
@@ -307,6 +431,35 @@ class Bus(unittest.TestCase):
             self.assertLessEqual(len(questions), len(reported) + 1)
             self.assertEqual([role for role, _ in history], ["user", "assistant"] * len(questions))
             reported = questions
+
+
+class Activation(unittest.TestCase):
+    """The bus starts the daemon; here a bus of its own, whose folder of services is ours."""
+
+    def test_the_bus_starts_it_again_after_it_has_left(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(folder + "/lfmd.conf", "w") as file:
+                file.write("[daemon]\nidle_exit = 1\n")
+            with open(folder + "/%s.service" % NAME, "w") as file:
+                file.write("[D-BUS Service]\nName=%s\nExec=%s --config %s/lfmd.conf\n"
+                           % (NAME, DAEMON, folder))
+            with open(folder + "/bus.conf", "w") as file:
+                file.write("<busconfig><type>session</type><listen>unix:dir=%s</listen>"
+                           "<servicedir>%s</servicedir><policy context='default'>"
+                           "<allow send_destination='*' eavesdrop='true'/>"
+                           "<allow eavesdrop='true'/><allow own='*'/></policy></busconfig>"
+                           % (folder, folder))
+            broker = subprocess.Popen(
+                ["dbus-daemon", "--nofork", "--print-address", "--config-file=" + folder + "/bus.conf"],
+                env=dict(os.environ, XDG_STATE_HOME=folder, XDG_DATA_HOME=folder),
+                stdout=subprocess.PIPE, text=True)
+            self.addCleanup(broker.communicate)
+            self.addCleanup(broker.terminate)
+            client = Client(broker.stdout.readline().strip())
+            for _ in range(2):
+                self.assertTrue(client.get(PATH, "Manager", "Version"))
+                wait_until(lambda: not client.bus.name_has_owner(NAME))
+            client.close()
 
 
 class Asker(threading.Thread):
