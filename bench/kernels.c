@@ -63,14 +63,14 @@ static void bench_product(enum dtype type, size_t in, size_t out, size_t n, stru
     fill(blocks, size);
     for (size_t i = 0; i < n * in; i++)
         x[i] = (float)(i % 17) - 8;
-    if (arena_init(&arena, n_matrices * matrix_plan(&tensor, false) + rows_plan(n, in),
+    if (arena_init(&arena, n_matrices * matrix_plan(&tensor, false) + rows_plan(n * in),
                    "the benchmark", &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
         exit(1);
     }
     for (size_t i = 0; i < n_matrices; i++)
         matrix_load(&matrices[i], &tensor, 0, false, &arena, pool);
-    rows_init(&rows, n, in, &arena);
+    rows_init(&rows, n * in, &arena);
     rows_set(&rows, x, n, in, pool);
     for (double start = now(); now() - start < 0.7;) {
         /* Short windows fall between the disturbances of a machine that others use as well. */

@@ -33,20 +33,20 @@ static void carve_workspace(struct carver *carver, const struct lfm2_model *mode
     const struct lfm2_hparams *hp = &model->hparams;
     const size_t h = hp->n_embd, hd = hp->head_dim;
     const size_t heads = hp->n_head * hd;
-    size_t n_head_kv = 0, wide, widest;
+    const size_t n_ffn = MIN(n, (size_t)LFM2_FFN_ROWS);
+    const size_t ff = MAX(hp->n_ff, hp->n_ff_expert);
+    size_t n_head_kv = 0, wide, quants;
 
     for (size_t i = 0; i < hp->n_layer; i++)
         n_head_kv = MAX(n_head_kv, (size_t)hp->n_head_kv[i]);
 
-    /* The widest output of any step's first products, and the widest input of any product. */
-    wide = MAX(3 * h, heads + 2 * n_head_kv * hd);
-    wide = MAX(wide, 2 * MAX((size_t)hp->n_ff, (size_t)hp->n_ff_expert));
-    widest = MAX(MAX(h, heads), MAX((size_t)hp->n_ff, (size_t)hp->n_ff_expert));
+    /* The outputs of any step's first products. A single row may meet several experts at once. */
+    wide = MAX(n * MAX(3 * h, heads + 2 * n_head_kv * hd), n_ffn * 2 * ff);
+    wide = MAX(wide, (size_t)MATMUL_MAX * hp->n_ff_expert);
 
     ws->n_max = n;
     ws->h = carve(carver, n * h * sizeof(float));
-    /* A single row may meet several experts at once. */
-    ws->wide = carve(carver, MAX(n * wide, (size_t)MATMUL_MAX * hp->n_ff_expert) * sizeof(float));
+    ws->wide = carve(carver, wide * sizeof(float));
     ws->mixed = carve(carver, n * MAX(h, heads) * sizeof(float));
     ws->y = carve(carver, n * h * sizeof(float));
     ws->products = carve(carver, (hp->conv_kernel - 1 + n) * h * sizeof(float));
@@ -68,9 +68,21 @@ static void carve_workspace(struct carver *carver, const struct lfm2_model *mode
         ws->gathered = carve(carver, n * h * sizeof(*ws->gathered));
     }
 
-    carver->bytes += rows_plan(n, widest);
+    quants = MAX(n * MAX(h, heads), n_ffn * ff);
+    carver->bytes += rows_plan(quants);
     if (carver->arena)
-        rows_init(&ws->rows, n, widest, carver->arena);
+        rows_init(&ws->rows, quants, carver->arena);
+}
+
+/*
+ * Whole tiles. Experts want many rows, of which each gets a few; a text to embed is read whole.
+ * Otherwise 192 rows keep the processor as busy as more, in less memory.
+ */
+size_t lfm2_workspace_rows(const struct lfm2_hparams *hparams)
+{
+    const bool many = hparams->n_expert > 0 || !hparams->causal || hparams->n_embd_out > 0;
+
+    return (many ? 43 : 16) * ACT_TILE;
 }
 
 size_t lfm2_workspace_plan(const struct lfm2_model *model, size_t n_rows_max)

@@ -12,12 +12,13 @@
 #include "lfm2/forward.h"
 #include "lfm2/layers.h"
 #include "tensor/attend.h"
+#include "tensor/kernels.h"
 
 struct lfm2_workspace {
     struct arena arena;
     size_t n_max;       /* rows, T below */
     float *h;           /* [T][H]  normed input of a step */
-    float *wide;        /* [T][..] B | C | X;  or q, k, v;  or gate, up */
+    float *wide;        /* [T][..] B | C | X;  or q, k, v;  or [LFM2_FFN_ROWS][..] gate, up */
     float *mixed;       /* [T][max(H, nh * hd)]  what conv or attention give to their out_proj */
     float *y;           /* [T][H]  output of a step */
     float *products;    /* [L-1 + T][H]  B * X of a long chunk */
@@ -33,6 +34,10 @@ struct lfm2_workspace {
     size_t *first;      /* [n_expert + 1]  where an expert's choices begin in by_expert */
     float *gathered;    /* [T][H]  rows of one expert */
 };
+
+/* Rows that go through a feed-forward network at a time: they are wide, and would be most of the
+ * memory of a pass. Whole tiles, and enough of them to unpack the weights for. */
+#define LFM2_FFN_ROWS (8 * ACT_TILE)
 
 /* Rows of products that a state keeps: what the next row needs, and what undo goes back to. */
 #define KEEP_ROWS(hparams) ((hparams)->conv_kernel - 1 + (size_t)LFM2_UNDO_MAX)

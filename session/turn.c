@@ -605,9 +605,7 @@ static size_t slice_tokens(const struct loaded_model *model, int64_t usec)
     const double n =
         model->usec_per_token > 0 ? (double)usec / model->usec_per_token : PREFILL_FIRST;
 
-    return n < PREFILL_SLICE_MIN  ? PREFILL_SLICE_MIN
-           : n > LM_PREFILL_CHUNK ? LM_PREFILL_CHUNK
-                                  : (size_t)n;
+    return (size_t)MIN(MAX(n, (double)PREFILL_SLICE_MIN), (double)model->lm->n_rows_max);
 }
 
 static int prefill(struct turn *turn, int64_t usec, struct error *err)

@@ -93,23 +93,20 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out)
 
 /* --- activations ---------------------------------------------------------------------------- */
 
-size_t rows_plan(size_t n_max, size_t in_max)
+size_t rows_plan(size_t n_values)
 {
-    const size_t blocks = in_max / 32;
-
-    return arena_need(n_max * in_max) + arena_need(n_max * blocks * sizeof(float)) +
-           arena_need(n_max * blocks * 2 * sizeof(int32_t)) + arena_need(sizeof(struct acts));
+    return arena_need(n_values) + arena_need(n_values / 32 * sizeof(float)) +
+           arena_need(n_values / 16 * sizeof(int32_t)) + arena_need(sizeof(struct acts));
 }
 
-void rows_init(struct rows *rows, size_t n_max, size_t in_max, struct arena *arena)
+void rows_init(struct rows *rows, size_t n_values, struct arena *arena)
 {
-    const size_t blocks = in_max / 32;
     struct acts *const acts = arena_take(arena, sizeof(*acts));
 
-    acts->q = arena_take(arena, n_max * in_max);
-    acts->d = arena_take(arena, n_max * blocks * sizeof(float));
-    acts->sum = arena_take(arena, n_max * blocks * 2 * sizeof(int32_t));
-    *rows = (struct rows){.quants = acts, .n_max = n_max, .in_max = in_max};
+    acts->q = arena_take(arena, n_values);
+    acts->d = arena_take(arena, n_values / 32 * sizeof(float));
+    acts->sum = arena_take(arena, n_values / 16 * sizeof(int32_t));
+    *rows = (struct rows){.quants = acts, .n_values = n_values};
 }
 
 static void quantise_rows(void *context, size_t first, size_t last, unsigned worker, void *scratch)
@@ -132,7 +129,7 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
 {
     struct acts *const acts = rows->quants;
 
-    assert(n <= rows->n_max && in <= rows->in_max);
+    assert(n * in <= rows->n_values);
     rows->f32 = x;
     rows->n = n;
     rows->in = in;

@@ -48,17 +48,17 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out);
 
 /*
  * Quantised activations, made once and multiplied with several matrices (q, k, v; gate, up).
- * The storage belongs to the caller: rows_init() carves it for at most n_max rows of `in_max`.
+ * The storage belongs to the caller: rows_init() carves it for rows of at most n_values in all.
  */
 struct rows {
     const float *f32; /* [n][in], borrowed by rows_set() */
     size_t n, in;
     void *quants;     /* kernels.h: act blocks */
-    size_t n_max, in_max;
+    size_t n_values;
 };
 
-size_t rows_plan(size_t n_max, size_t in_max);
-void rows_init(struct rows *rows, size_t n_max, size_t in_max, struct arena *arena);
+size_t rows_plan(size_t n_values);
+void rows_init(struct rows *rows, size_t n_values, struct arena *arena);
 
 /* Borrow x [n][in] until the next call, and quantise it. in must be a multiple of 32 or the
  * matrices it meets must be of a float type. */

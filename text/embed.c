@@ -20,9 +20,9 @@ int embed_tokens(struct lm *lm, const uint32_t *ids, size_t n, float *out, struc
     const size_t dim = embed_dim(lm);
     int r;
 
-    if (n == 0 || n > LM_PREFILL_CHUNK)
+    if (n == 0 || n > lm->n_rows_max)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "A text to embed has 1 to %d tokens, not %zu.", LM_PREFILL_CHUNK, n);
+                         "A text to embed has 1 to %zu tokens, not %zu.", lm->n_rows_max, n);
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= lm->model->hparams.n_vocab)
             return error_set(err, ERROR_INVALID_ARGUMENT,

@@ -13,5 +13,5 @@
 /* Width of the vectors: dense_2's rows, or H without it. */
 size_t embed_dim(const struct lm *lm);
 
-/* out: [n][embed_dim], rows of length 1. n is at most LM_PREFILL_CHUNK. */
+/* out: [n][embed_dim], rows of length 1. n is at most lm->n_rows_max. */
 int embed_tokens(struct lm *lm, const uint32_t *ids, size_t n, float *out, struct error *err);

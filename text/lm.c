@@ -13,7 +13,7 @@
 
 static size_t buffers_plan(const struct lfm2_hparams *hparams)
 {
-    const size_t rows = arena_need((size_t)LM_PREFILL_CHUNK * hparams->n_embd * sizeof(float));
+    const size_t rows = arena_need(lfm2_workspace_rows(hparams) * hparams->n_embd * sizeof(float));
     const size_t logits =
         arena_need((size_t)GENERATION_STEP_MAX * hparams->n_vocab * sizeof(float));
 
@@ -44,8 +44,8 @@ int lm_plan(const char *path, bool precise, size_t *ret_bytes, struct error *err
         else
             header.n_conv++;
     }
-    *ret_bytes = weights + lfm2_workspace_plan(&header, LM_PREFILL_CHUNK) +
-                 buffers_plan(&header.hparams);
+    *ret_bytes = weights + buffers_plan(&header.hparams) +
+                 lfm2_workspace_plan(&header, lfm2_workspace_rows(&header.hparams));
     return 0;
 }
 
@@ -69,20 +69,21 @@ struct lm *lm_load(const char *path, bool precise, struct pool *pool, struct err
     lm->model = lfm2_model_load(lm->gguf, precise, pool, err);
     if (!lm->model)
         return lm_free(lm);
-    lm->workspace = lfm2_workspace_new(lm->model, LM_PREFILL_CHUNK, err);
+    lm->n_rows_max = lfm2_workspace_rows(&lm->model->hparams);
+    lm->workspace = lfm2_workspace_new(lm->model, lm->n_rows_max, err);
     if (!lm->workspace)
         return lm_free(lm);
 
     buffers = buffers_plan(&lm->model->hparams);
     if (arena_init(&lm->arena, buffers, "the logits of a model", err) < 0)
         return lm_free(lm);
-    rows = (size_t)LM_PREFILL_CHUNK * lm->model->hparams.n_embd * sizeof(float);
+    rows = lm->n_rows_max * lm->model->hparams.n_embd * sizeof(float);
     lm->rows = arena_take(&lm->arena, rows);
     lm->hidden = arena_take(&lm->arena, rows);
     lm->logits = arena_take(&lm->arena, (size_t)GENERATION_STEP_MAX *
                                             lm->model->hparams.n_vocab * sizeof(float));
 
-    workspace = lfm2_workspace_plan(lm->model, LM_PREFILL_CHUNK);
+    workspace = lfm2_workspace_plan(lm->model, lm->n_rows_max);
     lm->memory_bytes = lm->model->arena.size + workspace + buffers;
     if (precise)
         lm->memory_bytes += gguf_file_bytes(lm->gguf);
@@ -224,7 +225,7 @@ int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n, size
     };
     int r;
 
-    assert(n > 0 && n <= LM_PREFILL_CHUNK && n_rows <= MIN(n, (size_t)GENERATION_STEP_MAX));
+    assert(n > 0 && n <= lm->n_rows_max && n_rows <= MIN(n, (size_t)GENERATION_STEP_MAX));
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= lm->model->hparams.n_vocab)
             return -EINVAL;

@@ -14,7 +14,6 @@
 #include "text/constraint.h"
 #include "text/sampler.h"
 
-#define LM_PREFILL_CHUNK    512
 #define GENERATION_STEP_MAX 8 /* tokens of one step of generation */
 
 struct lm {
@@ -24,13 +23,14 @@ struct lm {
     bool has_form;          /* false: the file has no chat template */
     struct error form_error; /* why not, when its template is unknown */
     struct lfm2_workspace *workspace;
+    size_t n_rows_max; /* of one pass: tokens that can be fed, or embedded, at once */
     struct pool *pool; /* borrowed */
     struct gguf *gguf; /* kept open only when precise */
     size_t memory_bytes;
     /* of one call at a time */
     struct arena arena;
-    float *rows;   /* [LM_PREFILL_CHUNK][H] */
-    float *hidden; /* [LM_PREFILL_CHUNK][H] */
+    float *rows;   /* [n_rows_max][H] */
+    float *hidden; /* [n_rows_max][H] */
     float *logits; /* [GENERATION_STEP_MAX][V] */
 };
 
@@ -59,7 +59,7 @@ const uint32_t *sequence_ids(const struct sequence *sequence);
 size_t sequence_rewind(struct sequence *sequence, const uint32_t *ids, size_t n);
 
 /*
- * Feed 1 to LM_PREFILL_CHUNK tokens. *ret_logits (may be NULL) are those after the last token,
+ * Feed 1 to n_rows_max tokens. *ret_logits (may be NULL) are those after the last token,
  * valid until the next call on this lm. Returns 0; -EINVAL for an id that the model does not have,
  * -EOVERFLOW, -ECANCELED: then the state is as before.
  */

@@ -31,7 +31,6 @@
 
 #define REPS_MAX  1000
 #define LOAD_MAX  1024
-#define ROWS_MAX  256
 #define CONTEXT   2048 /* positions of the state, unless more are needed */
 #define REPLY_MAX ((size_t)1 << 20)
 
@@ -200,7 +199,7 @@ static int engine_open(struct engine *e, const struct settings *s, struct error 
 {
     const size_t needed = MAX(s->n_prefill, s->depth + s->n_decode) + 1;
     const double start = now();
-    size_t h;
+    size_t h, n_rows_max;
 
     e->gguf = gguf_open(s->model, err);
     if (!e->gguf)
@@ -212,7 +211,8 @@ static int engine_open(struct engine *e, const struct settings *s, struct error 
     if (!e->model)
         return -EINVAL;
     e->load_s = now() - start;
-    e->workspace = lfm2_workspace_new(e->model, ROWS_MAX, err);
+    n_rows_max = lfm2_workspace_rows(&e->model->hparams);
+    e->workspace = lfm2_workspace_new(e->model, n_rows_max, err);
     if (!e->workspace)
         return -EINVAL;
     e->state = lfm2_state_new(e->model, MAX(needed, (size_t)CONTEXT), s->kv, err);
@@ -220,10 +220,10 @@ static int engine_open(struct engine *e, const struct settings *s, struct error 
         return -EINVAL;
 
     h = e->model->hparams.n_embd;
-    e->x = malloc(ROWS_MAX * h * sizeof(float));
+    e->x = malloc(n_rows_max * h * sizeof(float));
     e->hidden = malloc(h * sizeof(float));
     e->logits = malloc((size_t)e->model->hparams.n_vocab * sizeof(float));
-    e->ids = malloc(ROWS_MAX * sizeof(*e->ids));
+    e->ids = malloc(n_rows_max * sizeof(*e->ids));
     if (!e->x || !e->hidden || !e->logits || !e->ids)
         return error_set(err, ERROR_NO_MEMORY, "There is no memory for the rows of a pass.");
     e->job = (struct lfm2_job){.model = e->model, .workspace = e->workspace, .pool = e->pool};
@@ -236,7 +236,7 @@ static int feed(struct engine *e, size_t n, bool logits, struct error *err)
     const uint32_t n_vocab = e->model->hparams.n_vocab;
 
     for (size_t done = 0; done < n;) {
-        const size_t rows = MIN(n - done, (size_t)ROWS_MAX);
+        const size_t rows = MIN(n - done, lfm2_workspace_n_rows_max(e->workspace));
         const bool last = logits && done + rows == n;
 
         for (size_t i = 0; i < rows; i++)

@@ -90,9 +90,9 @@ static int generate(struct generator *generator, const uint32_t *ids, size_t n,
     float *logits = NULL;
     int r;
 
-    for (size_t done = 0; done < n; done += MIN(n - done, (size_t)LM_PREFILL_CHUNK)) {
-        r = sequence_feed(generator->sequence, ids + done, MIN(n - done, (size_t)LM_PREFILL_CHUNK),
-                          NULL, &logits);
+    for (size_t done = 0, rows; done < n; done += rows) {
+        rows = MIN(n - done, generator->lm->n_rows_max);
+        r = sequence_feed(generator->sequence, ids + done, rows, NULL, &logits);
         if (r < 0)
             return error_set(err, ERROR_INTERNAL, "The prompt does not fit into its context.");
     }

@@ -43,11 +43,11 @@ static void setup_matrix(struct fixture *f, enum dtype type, size_t in, size_t o
     f->tensor = (struct gguf_tensor){.type = type, .n_dims = 2, .ne = {in, out, 1, 1},
                                      .data = f->blocks, .size_bytes = size};
     assert_int_equal(arena_init(&f->arena,
-                                matrix_plan(&f->tensor, precise) + rows_plan(N_MAX, in), "a test",
+                                matrix_plan(&f->tensor, precise) + rows_plan(N_MAX * in), "a test",
                                 &err), 0);
     matrix_load(&f->matrix, &f->tensor, 0, precise, &f->arena, pool);
-    rows_init(&f->rows, N_MAX, in, &f->arena);
-    assert_int_equal(f->arena.used, matrix_plan(&f->tensor, precise) + rows_plan(N_MAX, in));
+    rows_init(&f->rows, N_MAX * in, &f->arena);
+    assert_int_equal(f->arena.used, matrix_plan(&f->tensor, precise) + rows_plan(N_MAX * in));
     f->x = malloc(N_MAX * in * sizeof(float));
     f->y = malloc(N_MAX * out * sizeof(float));
     random_row(f->x, N_MAX * in);

@@ -53,7 +53,7 @@ static float *feed(const struct token_list *prompt)
     float *logits = NULL;
 
     while (n < prompt->n) {
-        const size_t chunk = MIN(prompt->n - n, (size_t)LM_PREFILL_CHUNK);
+        const size_t chunk = MIN(prompt->n - n, lm->n_rows_max);
 
         assert_int_equal(sequence_feed(sequence, prompt->ids + n, chunk, NULL, &logits), 0);
         n += chunk;
