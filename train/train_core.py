@@ -88,7 +88,7 @@ class Run:
             source = pathlib.Path(args.branch)
         if source.exists():
             self.load(source)
-        self.stop = False
+        self.stop, self.interrupted = False, False
         self.rank, self.workers = int(os.environ.get("TRAIN_RANK", 0)), args.workers
         if self.workers > 1:
             dist.init_process_group("gloo", init_method=f"file://{args.meet}", rank=self.rank,
@@ -97,7 +97,7 @@ class Run:
             signal.signal(number, self.interrupt)
 
     def interrupt(self, *_):
-        self.stop = True
+        self.interrupted = True
 
     def load(self, path):
         saved = torch.load(path, weights_only=False)
@@ -126,7 +126,7 @@ class Run:
         loss.backward()
         grads = [p.grad for p in self.model.parameters()]
         shared = torch.cat([g.flatten() for g in grads] + [torch.tensor(
-            [loss.item(), float(wanted.sum()), float(ids.numel()), float(self.stop)])])
+            [loss.item(), float(wanted.sum()), float(ids.numel()), float(self.interrupted)])])
         if self.workers > 1:
             dist.all_reduce(shared)
         total, targets, count, stop = shared[-4:].tolist()
