@@ -8,6 +8,7 @@ Everything is made from a random number generator and a split:
   "frame"   a phrasing known from training with a prefix and suffix never seen around it
   "phrase"  a phrasing never seen in training, built from known words
   "word"    a name, app or word that never occurs in training
+  "wider"   training again, with the phrasings of WIDER as well
 
 A dialogue is a list of messages, as a client of the daemon would send them. `render` turns it into
 the text of the LFM2.5 chat form, cut into parts that are learnt and parts that are only read.
@@ -15,6 +16,7 @@ the text of the LFM2.5 chat form, cut into parts that are learnt and parts that 
 
 import json
 import pathlib
+import random
 
 from words import (APPS, CITIES, COLOURS, COUNTRIES, DAYS, ITEMS, LANGUAGES, MONTHS, NAMES, NEVER,
                    PEOPLE, PLACES, QUALITIES, ROOMS, SHAPES, TASKS, THINGS, THINGS_OF_NATURE,
@@ -117,12 +119,23 @@ PHRASES = {
                    "tell me the day yesterday", "-yesterday was which day"],
                   ["-what day was it yesterday", "-which day was yesterday"]),
 }
+# More phrasings, for the focused mixture alone; none is among the kept ones.
+WIDER = {
+    "timer": ["make a {} timer", "give me a {} timer", "set me a timer for {}",
+              "start me a timer of {}", "-I need a {} timer", "make me a timer for {}"],
+    "app": ["use the {} app", "load the {} app", "start the app {}", "go to the {} app",
+            "-I want to start {}", "-I need the {} app", "show me the {} app", "use the app {}"],
+    "phone": ["ring my friend {}", "make a phone call to {}", "-I need to call {}",
+              "-I want to speak with {}", "dial my friend {}", "give {} a phone call"],
+}
 QUESTION_WORDS = ("what", "which", "how", "do ", "tomorrow is", "yesterday was")
 
 
 def say(rng, kind, text, split):
     """One request of a kind about a text, in a phrasing that the split allows."""
     known, kept = PHRASES[kind]
+    if split == "wider":
+        known = known + WIDER.get(kind, [])
     while True:
         core = rng.choice(kept if split == "phrase" else known)
         prefix = rng.choice(SHORT_PREFIXES if core[0] == "-" else PREFIXES)
@@ -327,6 +340,9 @@ CONVERT = ["How many {to} are {n} {of}?", "Convert {n} {of} to {to}.", "{n} {of}
            "please convert {n} {of} to {to}", "How many {to} do {n} {of} have?"]
 CONVERT_KEPT = ["how many {to} are there in {n} {of}", "Tell me {n} {of} in {to}.",
                 "Convert to {to}: {n} {of}"]
+CONVERT_WIDER = ["how many {to} are {n} {of}", "Give me {n} {of} in {to}.", "{n} {of} to {to}",
+                 "Tell me how many {to} are {n} {of}.", "Make {to} of {n} {of}.",
+                 "Change to {to}: {n} {of}", "how many {to} do I have in {n} {of}"]
 
 
 def units(rng, split):
@@ -340,8 +356,8 @@ def units(rng, split):
     n, i, back = drawn(rng, values, split)
     big, small, factor = CONVERSIONS[i]
     of, to, op = (small, big, "/") if back else (big, small, "*")
-    said = rng.choice(CONVERT_KEPT if split == "phrase" else CONVERT).format(
-        n=number(rng, n), of=of, to=to)
+    forms = {"phrase": CONVERT_KEPT, "wider": CONVERT + CONVERT_WIDER}.get(split, CONVERT)
+    said = rng.choice(forms).format(n=number(rng, n), of=of, to=to)
     result = plain(OPERATION[op](n, factor))
     return said, f'calculate(expr="{n}{op}{factor}")', result, f"{n} {of} are {result} {to}."
 
@@ -354,10 +370,10 @@ FAILURES = ["not found", "not allowed", "no network", "busy", "no such contact",
             "no sound device", "invalid time", "out of memory", "disk full"]
 
 
-def tool_exchange(rng, intent, split, setting):
+def tool_exchange(rng, intent, split, setting, wider=False):
     """Messages of one request: call, tool result and the spoken confirmation."""
     make, tool = TOOL_INTENTS[intent]
-    said, command, *rest = make(rng, split)
+    said, command, *rest = make(rng, "wider" if wider else split)
     if setting.tools is not None and tool not in setting.tools:
         return [user(said), assistant(REFUSE_TOOL)]
     if rng.random() < 0.1 and split is None:
@@ -545,14 +561,15 @@ RECALL_FORMS = {
 }
 
 
-def recall(rng, split, setting, pairs=None, questions=None):
+def recall(rng, split, setting, pairs=None, questions=None, closed_words=0.55,
+           forms=RECALL_FORMS):
     """A list of facts and questions about it; the answer repeats the fact that was asked for."""
-    kind = rng.choice(list(RECALL_FORMS))
+    kind = rng.choice(list(forms))
     statement, joint, opening, asked = RECALL_FORMS[kind]
     n = pairs or rng.choice([1, 2, 2, 3, 3, 4, 4, 5, 6, 8])
 
     def pick(closed, capital=False):
-        if split != "word" and rng.random() < 0.55:
+        if split != "word" and rng.random() < closed_words:
             return rng.choice(closed)
         return invented(rng, split == "word", capital, 1, 2)
 
@@ -633,10 +650,13 @@ def assistant(text):
 
 
 class Setting:
-    """What the system turn of a conversation holds: the time, the tools, a free text."""
+    """What the system turn of a conversation holds: the time, the tools, a free text.
 
-    def __init__(self, now=None, tools=None, text=""):
-        self.now, self.tools, self.text = now, tools, text
+    The tools stand in the order of the file unless `as_named` keeps that of their names.
+    """
+
+    def __init__(self, now=None, tools=None, text="", as_named=False):
+        self.now, self.tools, self.text, self.as_named = now, tools, text, as_named
 
     def system(self):
         parts = [self.text] if self.text else []
@@ -647,6 +667,8 @@ class Setting:
         return "\n".join(parts)
 
     def tool_list(self):
+        if self.as_named:
+            return [TOOLS[TOOL_NAMES.index(name)] for name in self.tools]
         return [t for t in TOOLS if self.tools is not None and t["name"] in self.tools]
 
 
@@ -673,7 +695,7 @@ def setting(rng, split=None, now=None, tools=None):
 
 def exchange(rng, intent, split, where, **options):
     if intent in TOOL_INTENTS:
-        return tool_exchange(rng, intent, split, where)
+        return tool_exchange(rng, intent, split, where, **options)
     return TALK_INTENTS[intent](rng, split, where, **options)
 
 
@@ -687,6 +709,60 @@ def conversation(rng):
     intents = rng.choices(INTENTS, [WEIGHTS[i] for i in INTENTS], k=turns)
     messages = [m for intent in intents for m in exchange(rng, intent, None, where)]
     return intents, messages, where
+
+
+def twins(rng):
+    """The same requests under a list of tools and under the list of all others.
+
+    What one of the two conversations answers by a call, the other declines. No tool is asked for
+    twice, so that no reply can be taken from an earlier one.
+    """
+    names = rng.sample(TOOL_NAMES, len(TOOL_NAMES))
+    cut, as_named = rng.randint(1, len(names)), rng.random() < 0.5
+    intents = [rng.choice([i for i, (_, tool) in TOOL_INTENTS.items() if tool == name])
+               for name in rng.sample(names, rng.randint(2, len(names)))]
+    seeds = [rng.random() for _ in intents]
+    base = setting(rng, tools=False)
+    pair = []
+    for listed in filter(None, (names[:cut], names[cut:])):
+        where = Setting(base.now, listed, base.text, as_named)
+        pair.append((intents, [m for intent, seed in zip(intents, seeds) for m in exchange(
+            random.Random(seed), intent, None, where, wider=True)], where))
+    return pair
+
+
+LONG_FORMS = ["place", "phone", "place", "phone", "price", "pair", "owner"]  # hard ones twice
+
+
+def long_recall(rng):
+    """A list of up to twelve facts, mostly of invented words, and several questions about it."""
+    where = setting(rng, tools=False)
+    before = rng.choices(INTENTS, [WEIGHTS[i] for i in INTENTS], k=rng.choice([0, 0, 0, 1]))
+    messages = [m for intent in before for m in exchange(rng, intent, None, where)]
+    messages += recall(rng, None, where, pairs=rng.randint(2, 12), questions=rng.randint(3, 8),
+                       closed_words=rng.choice([0.0, 0.3, 0.55]), forms=LONG_FORMS)
+    return before + ["recall"], messages, where
+
+
+WEAK = ["app", "units", "shapes", "phone", "timer", "note"]  # least sure with the broad mixture
+
+
+def weak_intents(rng):
+    where = setting(rng, tools=False)
+    intents = rng.choices(WEAK, [3, 3, 3, 1, 1, 1], k=rng.randint(1, 3))
+    return intents, [m for intent in intents for m in exchange(
+        rng, intent, None, where, **({"wider": True} if intent in TOOL_INTENTS else {}))], where
+
+
+def focused(rng):
+    """Conversations of the second mixture: what the broad one teaches too little of."""
+    kind = rng.choices(["broad", "tools", "recall", "weak"], [20, 28, 42, 10])[0]
+    if kind == "tools":
+        return twins(rng)
+    return [{"broad": conversation, "recall": long_recall, "weak": weak_intents}[kind](rng)]
+
+
+MIXTURES = {"broad": lambda rng: [conversation(rng)], "focused": focused}
 
 
 def render(messages, where):

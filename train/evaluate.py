@@ -57,13 +57,14 @@ def item(rng, name, intent, pairs=None):
 
 
 def trained_texts(count, seed):
-    """(user text, reply) pairs of a large draw from the training distribution."""
-    rng, seen = random.Random(f"{seed}/leak"), set()
-    for _ in range(count):
-        _, messages, _ = data.conversation(rng)
-        for asked, reply in zip(messages, messages[1:]):
-            if asked["role"] == "user":
-                seen.add((asked["content"], reply["content"]))
+    """(user text, reply) pairs of a large draw from each mixture of the training."""
+    seen = set()
+    for draw in data.MIXTURES.values():
+        rng = random.Random(f"{seed}/leak")
+        for _ in range(count):
+            for _, messages, _ in draw(rng):
+                seen.update((asked["content"], reply["content"]) for asked, reply
+                            in zip(messages, messages[1:]) if asked["role"] == "user")
     return seen
 
 
@@ -184,7 +185,8 @@ def main():
     p.add_argument("--tokenizer", required=True)
     p.add_argument("--count", type=int, default=100, help="items per cell")
     p.add_argument("--seed", type=int, default=7)
-    p.add_argument("--leak", type=int, default=100000, help="training conversations to look through")
+    p.add_argument("--leak", type=int, default=100000,
+                   help="draws from each training mixture to look through")
     p.add_argument("--show", type=int, default=0, help="print that many wrong replies")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--json", help="write the figures here")

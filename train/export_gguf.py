@@ -114,6 +114,28 @@ def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, abou
     w.close()
 
 
+def read(path):
+    """Model, pieces and (left, right) merges of a dense causal file that `write` wrote."""
+    file = gguf.GGUFReader(path)
+
+    def value(key):
+        return file.fields[key].contents()
+
+    heads, kv_heads = value("lfm2.attention.head_count"), value("lfm2.attention.head_count_kv")
+    pieces = value("tokenizer.ggml.tokens")
+    merges = [tuple(merge.split(" ")) for merge in value("tokenizer.ggml.merges")]
+    model = LFM2(Config(
+        vocab=len(pieces), hidden=value("lfm2.embedding_length"),
+        layout="".join("a" if n else "c" for n in kv_heads), ffn=value("lfm2.feed_forward_length"),
+        heads=heads, kv_heads=max(kv_heads), conv_kernel=value("lfm2.shortconv.l_cache"),
+        rope_theta=value("lfm2.rope.freq_base"),
+        eps=value("lfm2.attention.layer_norm_rms_epsilon")))
+    stored = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in file.tensors}
+    for name, array, _ in tensors(model):
+        array[...] = stored[name].reshape(array.shape)  # shares its memory with the parameter
+    return model, pieces, merges
+
+
 def rounded(model, kind):
     """The same model with the weights that a file of this kind gives back."""
     copy = LFM2(model.cfg)

@@ -59,6 +59,11 @@ def build(letter_vocabulary, limit, dialogues, seed):
         if whole and word.isascii() and not word.isdigit():
             merges.append((SPACE, word))
             pieces.append(SPACE + word)
+    return state_of(pieces, merges)
+
+
+def state_of(pieces, merges):
+    """The JSON of a `tokenizers` file with these pieces and (left, right) merges."""
     return {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False,

@@ -7,6 +7,10 @@ run directory of its own and lets the rate fall linearly to 2 %:
     python train/train_core.py --run RUN --steps 12000
     python train/train_core.py --run FINAL --branch RUN/last.pt --cooldown 3000
 
+A further stage starts from an exported file, with a new optimiser and another mixture:
+
+    python train/train_core.py --run MORE --start FILE.gguf --mixture focused --steps 4000
+
 Every checkpoint holds all that the run depends on (weights, optimiser, step, position in the data),
 so a killed run continues where it was when the same command is given again. The data is a function
 of the seed and the pool's number alone.
@@ -33,6 +37,7 @@ import torch.nn.functional as F
 
 import circuit
 import data
+import export_gguf
 import tokenizer as tokens
 from lfm2 import LFM2, Config
 
@@ -43,13 +48,13 @@ WARMUP = 60
 RAW_ROWS, RAW_LENGTH, RAW_LIMIT, RAW_DONE = 5, 192, 400, 0.15
 
 
-def batches_of(vocabulary, seed, pool):
+def batches_of(vocabulary, mixture, seed, pool):
     """The batches of one pool: rows of similar length, no row attends to another."""
     rng = random.Random(f"{seed}/pool {pool}")
     rows = []
-    for _ in range(POOL):
-        _, messages, where = data.conversation(rng)
-        rows.append(tokens.encode(vocabulary, data.render(messages, where)))
+    while len(rows) < POOL:
+        for _, messages, where in data.MIXTURES[mixture](rng):
+            rows.append(tokens.encode(vocabulary, data.render(messages, where)))
     rows.sort(key=lambda row: len(row[0]))
     batches = []
     while rows:
@@ -73,16 +78,19 @@ class Run:
         self.dir.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(args.seed)
         self.vocabulary = tokens.load(pathlib.Path(args.tokenizer))
-        cfg = Config(vocab=self.vocabulary.get_vocab_size(), **json.loads(args.config))
-        self.model = LFM2(cfg)
-        circuit.initialise(self.model)
+        if args.start:
+            self.model, _, _ = export_gguf.read(args.start)
+        else:
+            cfg = Config(vocab=self.vocabulary.get_vocab_size(), **json.loads(args.config))
+            self.model = LFM2(cfg)
+            circuit.initialise(self.model)
         matrices = [p for p in self.model.parameters() if p.dim() == 2]
         others = [p for p in self.model.parameters() if p.dim() != 2]
         self.optimiser = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
             lr=args.rate, betas=(0.9, 0.98), fused=True)
-        self.state = {"stage": "raw", "step": 0, "tokens": 0, "targets": 0, "pool": 0, "batch": 0,
-                      "loss": None, "cpu": 0.0, "cooled": 0}
+        self.state = {"stage": "dialogues" if args.start else "raw", "step": 0, "tokens": 0,
+                      "targets": 0, "pool": 0, "batch": 0, "loss": None, "cpu": 0.0, "cooled": 0}
         source = self.dir / "last.pt"
         if not source.exists() and args.branch:
             source = pathlib.Path(args.branch)
@@ -158,7 +166,8 @@ class Run:
     def factor(self):
         """Share of the full rate at this step, or None when the run is at its end."""
         if not self.args.cooldown:
-            return None if self.state["step"] >= self.args.steps else 1.0
+            step = self.state["step"]
+            return None if step >= self.args.steps else min(1.0, (step + 1) / WARMUP)
         done = self.state["cooled"] / self.args.cooldown
         if self.args.deadline:  # the branch never takes longer than it is given
             begun = self.state.setdefault("cooling_since", time.time())
@@ -174,7 +183,7 @@ class Run:
         """Stage 1: the mixture of data.py; the same stage cools down when that is asked for."""
         state = self.state
         while not self.stop:
-            pool = batches_of(self.vocabulary, self.args.seed, state["pool"])
+            pool = batches_of(self.vocabulary, self.args.mixture, self.args.seed, state["pool"])
             while state["batch"] + self.workers <= len(pool):
                 factor = self.factor()
                 if factor is None:
@@ -218,11 +227,22 @@ class Run:
         print(f"ended at step {self.state['step']}: {json.dumps(self.state)}", flush=True)
 
 
+def prepare_tokenizer(args):
+    """Makes a missing tokenizer file once, before several workers look for it."""
+    path = pathlib.Path(args.tokenizer)
+    if args.start and not path.exists():
+        _, pieces, merges = export_gguf.read(args.start)
+        path.write_text(json.dumps(tokens.state_of(pieces, merges), ensure_ascii=False))
+    tokens.load(path)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--run", required=True, help="directory of the checkpoints")
     p.add_argument("--tokenizer", required=True, help="tokenizer.json; made when missing")
     p.add_argument("--config", default="{}", help="JSON of settings of the network (lfm2.Config)")
+    p.add_argument("--start", help="GGUF file to start from; a missing tokenizer is made from it")
+    p.add_argument("--mixture", choices=data.MIXTURES, default="broad")
     p.add_argument("--steps", type=int, default=12000, help="end of the constant phase")
     p.add_argument("--rate", type=float, default=2.5e-3)
     p.add_argument("--seed", type=int, default=1)
@@ -236,8 +256,9 @@ def main():
     args = p.parse_args()
     torch.set_num_threads(1)
     others = []
+    if not args.meet:
+        prepare_tokenizer(args)
     if args.workers > 1 and not args.meet:
-        tokens.load(pathlib.Path(args.tokenizer))  # made once, before several look for it
         args.meet = tempfile.mktemp(prefix="train-core-")
         for rank in range(1, args.workers):
             others.append(subprocess.Popen(
