@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,8 @@ struct waiter {
 
 /* The changing properties as they were told last. */
 struct view {
+    char title[256], licence[256], sha256[65]; /* another file of the same name may have come */
+    enum model_role role;
     bool installed, loaded;
     uint64_t size_bytes, memory_bytes, expires_usec, download_bytes;
     enum download_state download;
@@ -334,8 +337,8 @@ static struct view look(const struct model_object *object)
 {
     const struct model *model = find_model(object->bus, object->id);
     struct model_memory memory = memory_of(object);
-
-    return (struct view){
+    struct view view = {
+        .role = model ? model->role : MODEL_CHAT,
         .installed = model && model->path,
         .loaded = memory.loaded,
         .size_bytes = model ? model->size_bytes : 0,
@@ -345,6 +348,11 @@ static struct view look(const struct model_object *object)
         .download = model ? model->download : DOWNLOAD_NONE,
         .download_error = model ? model->download_error.code : ERROR_NONE,
     };
+
+    snprintf(view.title, sizeof(view.title), "%s", model ? model->title : "");
+    snprintf(view.licence, sizeof(view.licence), "%s", model ? model->licence : "");
+    snprintf(view.sha256, sizeof(view.sha256), "%s", model && model->sha256 ? model->sha256 : "");
+    return view;
 }
 
 static int get_flag(sd_bus *connection, const char *path, const char *interface,
@@ -388,11 +396,11 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     METHOD("Remove", method_remove),
     SD_BUS_PROPERTY("Id", "s", get_text, 0, CONST),
-    SD_BUS_PROPERTY("Title", "s", get_text, 0, CONST),
-    SD_BUS_PROPERTY("Role", "s", get_text, 0, CONST),
-    SD_BUS_PROPERTY("License", "s", get_text, 0, CONST),
+    SD_BUS_PROPERTY("Title", "s", get_text, 0, CHANGES),
+    SD_BUS_PROPERTY("Role", "s", get_text, 0, CHANGES),
+    SD_BUS_PROPERTY("License", "s", get_text, 0, CHANGES),
     SD_BUS_PROPERTY("SizeBytes", "t", get_number, 0, CHANGES),
-    SD_BUS_PROPERTY("Sha256", "s", get_text, 0, CONST),
+    SD_BUS_PROPERTY("Sha256", "s", get_text, 0, CHANGES),
     SD_BUS_PROPERTY("Installed", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("Loaded", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("MemoryBytes", "t", get_number, 0, CHANGES),
@@ -408,9 +416,17 @@ static const sd_bus_vtable vtable[] = {
 static void tell_changes(struct model_object *object)
 {
     struct view now = look(object), *told = &object->told;
-    const char *names[9];
+    const char *names[13];
     size_t n = 0;
 
+    if (strcmp(now.title, told->title))
+        names[n++] = "Title";
+    if (now.role != told->role)
+        names[n++] = "Role";
+    if (strcmp(now.licence, told->licence))
+        names[n++] = "License";
+    if (strcmp(now.sha256, told->sha256))
+        names[n++] = "Sha256";
     if (now.installed != told->installed)
         names[n++] = "Installed";
     if (now.loaded != told->loaded)

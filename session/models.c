@@ -256,6 +256,7 @@ static void read_hash_note(struct entry *e)
     char path[PATH_MAX], text[SHA256_HEX + 1] = "";
     _cleanup_(closep) int fd = -1;
 
+    e->sha256[0] = '\0';
     if (snprintf(path, sizeof(path), "%s.sha256", e->path) >= (int)sizeof(path))
         return;
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);

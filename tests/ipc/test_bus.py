@@ -6,6 +6,7 @@ usage: dbus-run-session -- /usr/bin/python3 test_bus.py DAEMON SOURCE_ROOT
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -308,6 +309,30 @@ class Bus(unittest.TestCase):
         self.refused("Busy", "64", sessions[4].Ask, text("hello"), vardict())
         for fd in unread:
             os.close(fd)
+
+    def test_another_file_of_the_same_name_is_told(self):
+        folder = self.folder.name + "/data/lfmd/models"
+        os.makedirs(folder)
+
+        def put(sha256):
+            with open(folder + "/mine.gguf.sha256", "w") as note:
+                note.write(sha256 + "  mine.gguf\n")
+            shutil.copy(ROOT + "/models/lfmd-core-q8_0.gguf", folder + "/new")
+            os.rename(folder + "/new", folder + "/mine.gguf")
+            self.client.manager.Rescan()
+            self.assertEqual(self.client.get(PATH + "/models/mine", "Model", "Sha256"), sha256)
+
+        put("a" * 64)
+        monitor = subprocess.Popen(
+            ["dbus-monitor", "--session", "type='signal',path='%s/models/mine'" % PATH],
+            stdout=subprocess.PIPE, text=True)
+        monitor.stdout.readline()  # it watches
+        put("b" * 64)
+        said = ""
+        while "b" * 64 not in said:
+            said = monitor.stdout.readline()
+        monitor.terminate()
+        monitor.communicate()
 
     def test_keep_alive_is_told_and_kept(self):
         path, model = self.client.model()

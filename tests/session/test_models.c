@@ -396,6 +396,24 @@ static void test_a_rescan_reports_what_came_went_and_changed(void **state)
     models_free(models);
 }
 
+static void test_the_hash_beside_a_file_is_read_with_it(void **state)
+{
+    char note[80];
+    struct models *models;
+
+    (void)state;
+    snprintf(note, sizeof(note), "%064d  a.gguf\n", 7);
+    write_model("own/a.gguf", "lfm2", "A", 0);
+    write_text("own/a.gguf.sha256", note);
+    models = open_models(NULL);
+    assert_memory_equal(get(models, "a")->sha256, note, 64);
+    unlink(path_of("own/a.gguf.sha256"));
+    write_model("own/a.gguf", "lfm2", "Another", 10);
+    models_rescan(models, NULL);
+    assert_null(get(models, "a")->sha256);
+    models_free(models);
+}
+
 static void test_the_configured_default_wins_or_is_missed(void **state)
 {
     struct models *models;
@@ -614,6 +632,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
         cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
         cmocka_unit_test_setup(test_a_rescan_reports_what_came_went_and_changed, fresh_folders),
+        cmocka_unit_test_setup(test_the_hash_beside_a_file_is_read_with_it, fresh_folders),
         cmocka_unit_test_setup(test_the_configured_default_wins_or_is_missed, fresh_folders),
         cmocka_unit_test_setup(test_a_pulled_model_is_installed_and_verifiable, fresh_folders),
         cmocka_unit_test_setup(test_a_pinned_file_that_is_another_is_refused, fresh_folders),
