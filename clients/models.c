@@ -144,23 +144,21 @@ static int list(sd_bus *bus, const struct options *options)
     return STATUS_OK;
 }
 
-/* The object of a model, by its id in any letters; NULL after a sentence. */
-static struct json_object *find(sd_bus *bus, const char *id, int *status)
+/* Properties of the model that a name means, with "Path"; NULL after a sentence. */
+static struct json_object *find(sd_bus *bus, const char *name, int *status)
 {
-    _cleanup_(bus_jsonp) struct json_object *models = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    struct json_object *model = NULL;
+    const char *path = "/";
 
-    *status = read_models(bus, &models);
+    *status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "FindModel", &reply, "s", name);
     if (*status != STATUS_OK)
         return NULL;
-    for (size_t i = 0; i < json_object_array_length(models); i++) {
-        struct json_object *model = json_object_array_get_idx(models, i);
-
-        if (strcasecmp(text_of(model, "Id"), id) == 0)
-            return json_object_get(model);
-    }
-    terminal_error("There is no model '%.100s'. \"lfmctl models --all\" lists what there is.", id);
-    *status = STATUS_MODEL;
-    return NULL;
+    sd_bus_message_read(reply, "o", &path);
+    *status = bus_properties(bus, path, BUS_MODEL, &model);
+    if (*status == STATUS_OK)
+        json_object_object_add(model, "Path", json_object_new_string(path));
+    return model;
 }
 
 /* --- pull ----------------------------------------------------------------------------------- */

@@ -268,6 +268,25 @@ static int method_list_sessions(sd_bus_message *message, void *userdata, sd_bus_
 
 /* the rest */
 
+static int method_find_model(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct bus *bus = userdata;
+    struct error err = ERROR_INIT;
+    _cleanup_(freep) char *path = NULL;
+    const struct model *model;
+    const char *name;
+    int r;
+
+    r = sd_bus_message_read_basic(message, 's', &name);
+    if (r < 0)
+        return errors_return(ret_error, r, &err);
+    model = models_named(bus->models, name, &err);
+    if (!model)
+        return errors_return(ret_error, error_errno(err.code), &err);
+    path = model_object_path(model->id);
+    return path ? sd_bus_reply_method_return(message, "o", path) : -ENOMEM;
+}
+
 static int method_rescan(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     struct bus *bus = userdata;
@@ -355,6 +374,8 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ForgetSession", SD_BUS_ARGS("s", id), SD_BUS_NO_RESULT,
                             method_forget_session, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("FindModel", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", model),
+                            method_find_model, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescan", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_rescan,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,

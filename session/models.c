@@ -21,6 +21,7 @@
 #include "base/utf8.h"
 #include "session/json.h"
 #include "session/registry.h"
+#include "tensor/dtype.h"
 #include "tensor/gguf.h"
 
 #define MODELS_MAX      1024 /* in the list */
@@ -127,8 +128,52 @@ static struct entry *find_id(const struct models *models, const char *id)
     return NULL;
 }
 
-/* By id, file stem or path. */
-static const struct entry *find_named(const struct models *models, const char *name)
+/* "q8_0", "Q4_K_M", "bf16". */
+static bool is_quantisation(const char *text)
+{
+    for (uint32_t type = 0; type < _DTYPE_N; type++) {
+        const struct dtype_info *info = dtype_info(type);
+        size_t length = info ? strlen(info->name) : 0;
+
+        if (length > 0 && strncasecmp(text, info->name, length) == 0 &&
+            (!text[length] || (text[length] == '_' && strchr("SMLsml", text[length + 1]) &&
+                               text[length + 1] && !text[length + 2])))
+            return true;
+    }
+    return false;
+}
+
+/* The one installed model whose id is this name with a quantisation: "lfmd-core-q8_0". */
+static const struct entry *find_short(const struct models *models, const char *name,
+                                      struct error *err)
+{
+    const struct entry *found = NULL;
+    size_t length = strlen(name), n_found = 0, used = 0;
+    char ids[300] = "";
+
+    for (size_t i = 0; i < models->n; i++) {
+        const struct entry *e = models->entries[i];
+
+        if (!e->path || strncasecmp(e->id, name, length) != 0 || e->id[length] != '-' ||
+            !is_quantisation(e->id + length + 1))
+            continue;
+        found = e;
+        used += (size_t)snprintf(ids + used, sizeof(ids) - used, "%s%s", n_found++ ? ", " : "",
+                                 e->id);
+        used = MIN(used, sizeof(ids) - 1);
+    }
+    if (n_found == 1)
+        return found;
+    if (n_found > 1)
+        error_set(err, ERROR_MODEL_NOT_FOUND, "'%.100s' can be one of %s; say which.", name, ids);
+    else
+        error_set(err, ERROR_MODEL_NOT_FOUND,
+                  "There is no model '%.100s'. \"lfmctl models --all\" lists what there is.", name);
+    return NULL;
+}
+
+static const struct entry *find_named(const struct models *models, const char *name,
+                                      struct error *err)
 {
     for (size_t i = 0; i < models->n; i++) {
         const struct entry *e = models->entries[i];
@@ -141,7 +186,7 @@ static const struct entry *find_named(const struct models *models, const char *n
                       strncasecmp(file, name, strlen(name)) == 0)))
             return e;
     }
-    return NULL;
+    return find_short(models, name, err);
 }
 
 static void changed(struct models *models, struct entry *e)
@@ -391,7 +436,7 @@ static const struct entry *find_default(const struct models *models)
     const struct entry *e = NULL;
 
     if (models->default_model) {
-        e = find_named(models, models->default_model);
+        e = find_named(models, models->default_model, NULL);
         return e && e->path ? e : NULL;
     }
     for (size_t i = 0; i < models->n && !e; i++) {
@@ -818,11 +863,18 @@ const struct model *models_at(const struct models *models, size_t i)
     return &models->entries[i]->model;
 }
 
-const struct model *models_find(const struct models *models, const char *id, struct error *err)
+const struct model *models_named(const struct models *models, const char *name, struct error *err)
+{
+    const struct entry *e = find_named(models, name, err);
+
+    return e ? &e->model : NULL;
+}
+
+const struct model *models_find(const struct models *models, const char *name, struct error *err)
 {
     const struct entry *e;
 
-    if (!id) {
+    if (!name) {
         e = find_default(models);
         if (e)
             return &e->model;
@@ -833,16 +885,13 @@ const struct model *models_find(const struct models *models, const char *id, str
                   "\"lfmctl pull lfm2.5-1.2b-instruct\" fetches one.");
         return NULL;
     }
-    e = find_named(models, id);
+    e = find_named(models, name, err);
     if (e && e->path)
         return &e->model;
     if (e)
         error_set(err, ERROR_MODEL_NOT_INSTALLED,
                   "The model %.100s is not installed. \"lfmctl pull %.100s\" fetches it.", e->id,
                   e->id);
-    else
-        error_set(err, ERROR_MODEL_NOT_FOUND,
-                  "There is no model '%.100s'. \"lfmctl models\" lists what there is.", id);
     return NULL;
 }
 

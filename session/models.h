@@ -50,7 +50,7 @@ struct model {
 
 struct models_config {
     const char *const *directories; /* NULL-terminated; searched in order; the first is the user's own */
-    const char *default_model;      /* id, or NULL: the first installed chat model */
+    const char *default_model;      /* a name, or NULL: the first installed chat model */
     const char *mirror;             /* URL prefix in place of the registry's, or NULL */
     const char *fetch_program;      /* path of lfmd-fetch */
 };
@@ -73,9 +73,15 @@ int models_rescan(struct models *models, struct error *err);
 size_t models_n(const struct models *models);
 const struct model *models_at(const struct models *models, size_t i);
 
-/* By id, file stem or path of an installed file; NULL id: the default. ERROR_MODEL_NOT_FOUND or
- * ERROR_MODEL_NOT_INSTALLED (with the command that installs it) in err. */
-const struct model *models_find(const struct models *models, const char *id, struct error *err);
+/*
+ * By id, file stem or path of an installed file. A name that is none of them stands for the only
+ * installed model whose id is that name, "-" and a quantisation: "lfmd-core" for "lfmd-core-q8_0".
+ * ERROR_MODEL_NOT_FOUND, with the candidates where there are several, in err.
+ */
+const struct model *models_named(const struct models *models, const char *name, struct error *err);
+/* The same, and installed; NULL: the default. Else ERROR_MODEL_NOT_INSTALLED with the command that
+ * installs it. */
+const struct model *models_find(const struct models *models, const char *name, struct error *err);
 
 /* Starts, or joins, a download: resumes a .part file, checks disk space first. */
 int models_download(struct models *models, const char *id, struct error *err);

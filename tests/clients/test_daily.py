@@ -35,8 +35,8 @@ def setUpModule():
                               stdout=subprocess.PIPE)
     port = int(server.stdout.readline())
     with open(home + "/lfmd.conf", "w") as file:
-        file.write("[models]\ndirectories = %s/models\ndefault = %s\nmirror = http://127.0.0.1:%d\n" %
-                   (ROOT, MODEL, port))
+        file.write("[models]\ndirectories = %s/models\ndefault = lfmd-core\nmirror = http://127.0.0.1:%d\n" %
+                   (ROOT, port))
     environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data", HOME=home,
                        TERM="xterm", LFMD_FETCH=FETCH, PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
     environment.pop("NO_COLOR", None)
@@ -154,7 +154,8 @@ class Asking(unittest.TestCase):
                 (0, ["models", "unload", MODEL]), (1, ["sessions", "remove", "nosuch"]),
                 (2, ["models", "nosuch", MODEL]), (2, ["pull"]), (4, ["ask", "-m", "nosuch", "hello"]),
                 (4, ["ask", "-m", "lfm2-1.2b", "hello"]), (4, ["pull", "nosuch"]),
-                (4, ["models", "verify", "nosuch"]), (5, ["models", "remove", MODEL])]:
+                (4, ["models", "verify", "nosuch"]), (5, ["models", "remove", "lfmd-core"]),
+                (0, ["models", "load", "lfmd-core"]), (0, ["ask", "-m", "lfmd-core", "hello"])]:
             result = run(*arguments)
             self.assertEqual(result.returncode, status, "%s: %s" % (arguments, result.stderr))
             self.assertEqual(result.stderr == "", status == 0)

@@ -334,6 +334,15 @@ class Bus(unittest.TestCase):
         monitor.terminate()
         monitor.communicate()
 
+    def test_a_model_is_found_by_a_short_name(self):
+        path, _ = self.client.model()
+        self.assertEqual(self.client.manager.FindModel("lfmd-core"), path)
+        session = self.client.manager.CreateSession(vardict(model="lfmd-core"))
+        self.assertEqual(self.client.get(session, "Session", "Model"), path)
+        absent = self.client.manager.FindModel("LFM2-350M")
+        self.assertEqual(self.client.get(absent, "Model", "Id"), "lfm2-350m")
+        self.refused("ModelNotFound", "'nonsense'", self.client.manager.FindModel, "nonsense")
+
     def test_keep_alive_is_told_and_kept(self):
         path, model = self.client.model()
         expires = lambda: self.client.get(path, "Model", "ExpiresTimestamp")

@@ -260,6 +260,35 @@ static void test_known_and_unknown_files_are_found(void **state)
     models_free(models);
 }
 
+static void test_the_quantisation_may_be_left_out_where_one_is_installed(void **state)
+{
+    static const char *const others[] = {"core-", "core-q", "core-q8", "core-tiny-q4_k", ""};
+    struct error err = ERROR_INIT;
+    struct models *models;
+
+    (void)state;
+    write_model("system/core-q8_0.gguf", "lfm2", "Core", 0);
+    write_model("own/core-tiny-Q4_K_M.gguf", "lfm2", "Tiny", 0);
+    write_model("own/core-tiny-notes.gguf", "lfm2", "Not a quantisation", 0);
+    models = open_models("core");
+    assert_string_equal(models_find(models, "core", NULL)->id, "core-q8_0");
+    assert_string_equal(models_find(models, NULL, NULL)->id, "core-q8_0");
+    assert_string_equal(models_named(models, "Core-Tiny", NULL)->id, "core-tiny-Q4_K_M");
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        assert_null(models_named(models, others[i], NULL));
+
+    write_model("own/core-bf16.gguf", "lfm2", "Core", 0);
+    models_rescan(models, NULL);
+    assert_null(models_find(models, "core", &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_FOUND);
+    assert_string_equal(err.text, "'core' can be one of core-bf16, core-q8_0; say which.");
+    assert_null(models_find(models, NULL, NULL));
+    write_model("own/core.gguf", "lfm2", "A name of its own", 0);
+    models_rescan(models, NULL);
+    assert_string_equal(models_find(models, "core", NULL)->id, "core");
+    models_free(models);
+}
+
 static void test_a_user_s_file_shadows_the_system_s(void **state)
 {
     struct models *models;
@@ -624,6 +653,8 @@ int main(void)
         cmocka_unit_test(test_every_registry_id_is_one_file_with_a_sane_recipe),
         cmocka_unit_test(test_sampling_is_what_the_cards_recommend),
         cmocka_unit_test_setup(test_known_and_unknown_files_are_found, fresh_folders),
+        cmocka_unit_test_setup(test_the_quantisation_may_be_left_out_where_one_is_installed,
+                               fresh_folders),
         cmocka_unit_test_setup(test_a_user_s_file_shadows_the_system_s, fresh_folders),
         cmocka_unit_test_setup(test_broken_files_are_listed_with_their_error, fresh_folders),
         cmocka_unit_test_setup(test_retrieval_models_are_told_from_chat_models, fresh_folders),
