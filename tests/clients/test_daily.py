@@ -268,6 +268,27 @@ class Chatting(unittest.TestCase):
         self.assertEqual([e["turn"] for e in events if e["event"] == "done"], [1, 2])
 
 
+class Trying(unittest.TestCase):
+    def test_control_c_is_for_the_program_beside_a_private_daemon_and_its_bus(self):
+        build = os.path.dirname(os.path.dirname(DAEMON))
+        terminal = Terminal(ROOT + "/scripts/with-daemon", build, "sh", "-c",
+                            'echo "at=$DBUS_SESSION_BUS_ADDRESS."; exec "$0" chat --stats', LFMCTL)
+        terminal.expect("at=unix:path=")
+        while "," not in terminal.text:
+            terminal.read()
+        bus = terminal.text.split(",")[0]
+        terminal.expect("/help lists", "> ")
+        terminal.send("\x03")
+        terminal.expect("> ")
+        terminal.send("hello\r")
+        terminal.expect("first token after", "> ")
+        self.assertTrue(os.path.exists(bus))
+        terminal.send("/quit\r")
+        self.assertEqual(terminal.status(), 0)
+        while os.path.exists(bus):  # it goes after the program's end
+            time.sleep(0.01)
+
+
 class Pulling(unittest.TestCase):
     def test_a_model_is_pulled_used_verified_and_removed(self):
         result = run("pull", "lfm2-350m", "--json")
