@@ -270,7 +270,7 @@ class Chatting(unittest.TestCase):
 
 class Trying(unittest.TestCase):
     def test_control_c_is_for_the_program_beside_a_private_daemon_and_its_bus(self):
-        build = os.path.dirname(os.path.dirname(DAEMON))
+        build = os.path.dirname(os.path.dirname(os.path.abspath(DAEMON)))
         terminal = Terminal(ROOT + "/scripts/with-daemon", build, "sh", "-c",
                             'echo "at=$DBUS_SESSION_BUS_ADDRESS."; exec "$0" chat --stats', LFMCTL)
         terminal.expect("at=unix:path=")
