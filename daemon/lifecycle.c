@@ -4,18 +4,24 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "ipc/bus.h"
 
 #define ACCURACY_USEC UINT64_C(250000)
 #define STOP_USEC_MAX UINT64_C(120000000)
+#define STATUS_MAX    512
 
 struct lifecycle {
     struct bus *bus;
+    const struct models *models;
     struct engine *engine;
     int (*reload)(void *userdata, struct error *err);
     void *userdata;
@@ -26,6 +32,7 @@ struct lifecycle {
     uint64_t watchdog_usec;  /* between two looks at the heartbeat */
     uint64_t heartbeat;      /* at the last look */
     bool leaving;            /* the name is being given back */
+    char status[STATUS_MAX]; /* as told last */
 };
 
 static uint64_t now_usec(void)
@@ -133,6 +140,61 @@ void lifecycle_set_idle_exit(struct lifecycle *lifecycle, int64_t idle_exit_sec)
     }
 }
 
+/* status */
+
+/* What is going on with a model; NULL: nothing. */
+static const char *doing(const struct lifecycle *lifecycle, const struct model *model,
+                         char text[32])
+{
+    struct model_memory memory = engine_model_memory(lifecycle->engine, model->id);
+
+    if (model->download == DOWNLOAD_RUNNING) {
+        snprintf(text, 32, "being fetched (%.0f %%)",
+                 100.0 * (double)model->download_bytes / (double)MAX(model->size_bytes, 1));
+        return text;
+    }
+    return model->download == DOWNLOAD_VERIFYING ? "being verified"
+           : memory.loading                      ? "being loaded"
+           : memory.loaded                       ? "in memory"
+                                                 : NULL;
+}
+
+/* "Serving NAME: lfm2-1.2b is in memory, lfm2-350m is being fetched (12 %)." */
+static void describe(const struct lifecycle *lifecycle, char status[STATUS_MAX])
+{
+    size_t used = (size_t)snprintf(status, STATUS_MAX, "Serving " BUS_NAME);
+    const char *before = ": ";
+    char text[32];
+
+    for (size_t i = 0; i < models_n(lifecycle->models); i++) {
+        const struct model *model = models_at(lifecycle->models, i);
+        const char *what = doing(lifecycle, model, text);
+
+        if (!what)
+            continue;
+        used += (size_t)snprintf(status + used, STATUS_MAX - used, "%s%.100s is %s", before,
+                                 model->id, what);
+        used = MIN(used, STATUS_MAX - sizeof("."));
+        before = ", ";
+    }
+    strcpy(status + used, ".");
+    /* An id is a file's name: a line of its own in it would be another message to systemd. */
+    utf8_repair(status);
+    for (char *c = status; *c; c++)
+        *c = *c > 0 && *c < ' ' ? '?' : *c;
+}
+
+void lifecycle_models_changed(struct lifecycle *lifecycle)
+{
+    char status[STATUS_MAX];
+
+    describe(lifecycle, status);
+    if (!strcmp(status, lifecycle->status))
+        return;
+    strcpy(lifecycle->status, status);
+    sd_notifyf(false, "STATUS=%s", status);
+}
+
 /* the name */
 
 void lifecycle_ready(struct lifecycle *lifecycle)
@@ -141,7 +203,8 @@ void lifecycle_ready(struct lifecycle *lifecycle)
     lifecycle_set_idle_exit(lifecycle, lifecycle->idle_exit_usec == UINT64_MAX
                                            ? -1
                                            : (int64_t)(lifecycle->idle_exit_usec / 1000000));
-    sd_notify(false, "READY=1\nSTATUS=Serving " BUS_NAME ".");
+    sd_notify(false, "READY=1");
+    lifecycle_models_changed(lifecycle);
     log_info("Serving " BUS_NAME ".");
 }
 
@@ -153,9 +216,10 @@ void lifecycle_refused(struct lifecycle *lifecycle, const struct error *error)
     sd_event_exit(lifecycle->event, lifecycle->leaving ? 0 : EXIT_FAILURE);
 }
 
-struct lifecycle *lifecycle_new(sd_event *event, struct bus *bus, struct engine *engine,
-                                int64_t idle_exit_sec, int (*reload)(void *, struct error *),
-                                void *userdata, struct error *err)
+struct lifecycle *lifecycle_new(sd_event *event, struct bus *bus, const struct models *models,
+                                struct engine *engine, int64_t idle_exit_sec,
+                                int (*reload)(void *, struct error *), void *userdata,
+                                struct error *err)
 {
     struct lifecycle *lifecycle = calloc(1, sizeof(*lifecycle));
     uint64_t watchdog_usec;
@@ -167,6 +231,7 @@ struct lifecycle *lifecycle_new(sd_event *event, struct bus *bus, struct engine 
     }
     lifecycle->event = event;
     lifecycle->bus = bus;
+    lifecycle->models = models;
     lifecycle->engine = engine;
     lifecycle->reload = reload;
     lifecycle->userdata = userdata;

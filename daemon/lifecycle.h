@@ -20,12 +20,14 @@
 
 struct bus;
 struct engine;
+struct models;
 
 struct lifecycle;
 
-struct lifecycle *lifecycle_new(sd_event *event, struct bus *bus, struct engine *engine,
-                                int64_t idle_exit_sec, int (*reload)(void *, struct error *),
-                                void *userdata, struct error *err);
+struct lifecycle *lifecycle_new(sd_event *event, struct bus *bus, const struct models *models,
+                                struct engine *engine, int64_t idle_exit_sec,
+                                int (*reload)(void *, struct error *), void *userdata,
+                                struct error *err);
 struct lifecycle *lifecycle_free(struct lifecycle *lifecycle);
 
 void lifecycle_set_idle_exit(struct lifecycle *lifecycle, int64_t idle_exit_sec);
@@ -34,6 +36,7 @@ void lifecycle_set_idle_exit(struct lifecycle *lifecycle, int64_t idle_exit_sec)
 void lifecycle_ready(struct lifecycle *lifecycle);
 void lifecycle_refused(struct lifecycle *lifecycle, const struct error *error);
 void lifecycle_released(struct lifecycle *lifecycle);
+void lifecycle_models_changed(struct lifecycle *lifecycle); /* for the line in "systemctl status" */
 
 /* Around reading the configuration again. */
 void lifecycle_reloading(void);

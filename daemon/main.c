@@ -125,10 +125,16 @@ static void on_released(void *userdata)
     lifecycle_released(((struct daemon *)userdata)->lifecycle);
 }
 
+static void on_models_changed(void *userdata)
+{
+    lifecycle_models_changed(((struct daemon *)userdata)->lifecycle);
+}
+
 static const struct bus_hooks hooks = {
     .ready = on_ready,
     .refused = on_refused,
     .released = on_released,
+    .models_changed = on_models_changed,
     .reload = reload,
 };
 
@@ -202,8 +208,9 @@ static int start(struct daemon *daemon, struct error *err)
     daemon->engine = engine_new(&engine, daemon->models, &bus_engine_sink, daemon->bus, err);
     if (!daemon->engine)
         return -1;
-    daemon->lifecycle = lifecycle_new(daemon->event, daemon->bus, daemon->engine,
-                                      daemon->config->idle_exit_sec, reload, daemon, err);
+    daemon->lifecycle =
+        lifecycle_new(daemon->event, daemon->bus, daemon->models, daemon->engine,
+                      daemon->config->idle_exit_sec, reload, daemon, err);
     if (!daemon->lifecycle)
         return -1;
     return bus_start(daemon->bus, daemon->models, daemon->engine, err);

@@ -29,13 +29,18 @@ void bus_touch(struct bus *bus)
 
 /* what models and engine say */
 
+static void on_model_changed(struct bus *bus, const char *id)
+{
+    bus_touch(bus);
+    if (!bus->models)
+        return;
+    model_object_changed(bus, id);
+    bus->hooks->models_changed(bus->userdata);
+}
+
 static void on_models_changed(void *userdata, const struct model *model)
 {
-    struct bus *bus = userdata;
-
-    bus_touch(bus);
-    if (bus->models)
-        model_object_changed(bus, model->id);
+    on_model_changed(userdata, model->id);
 }
 
 static void on_models_removed(void *userdata, const char *id)
@@ -43,17 +48,15 @@ static void on_models_removed(void *userdata, const char *id)
     struct bus *bus = userdata;
 
     bus_touch(bus);
-    if (bus->models)
-        model_object_removed(bus, id);
+    if (!bus->models)
+        return;
+    model_object_removed(bus, id);
+    bus->hooks->models_changed(bus->userdata);
 }
 
 static void on_engine_changed(void *userdata, const char *model_id)
 {
-    struct bus *bus = userdata;
-
-    bus_touch(bus);
-    if (bus->models)
-        model_object_changed(bus, model_id);
+    on_model_changed(userdata, model_id);
 }
 
 const struct models_sink bus_models_sink = {

@@ -42,6 +42,7 @@ struct bus_hooks {
     void (*ready)(void *userdata);                              /* the name is ours */
     void (*refused)(void *userdata, const struct error *error); /* it belongs to another */
     void (*released)(void *userdata); /* after bus_release(): no new call can come */
+    void (*models_changed)(void *userdata); /* a file, a download, or what is in memory */
     int (*reload)(void *userdata, struct error *err);
 };
 

@@ -9,17 +9,20 @@ import pty
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import fcntl
 import time
 import unittest
 
 LFMCTL, DAEMON, FETCH, ROOT = sys.argv[1:5]
 MODEL = "lfmd-core-q8_0"
+told = []  # to systemd
 PATIENCE = 120  # seconds; nothing here waits for its end unless it fails
 
 
@@ -40,12 +43,21 @@ def setUpModule():
     environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data", HOME=home,
                        TERM="xterm", LFMD_FETCH=FETCH, PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
     environment.pop("NO_COLOR", None)
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(home + "/notify")
+    threading.Thread(target=listen, args=[notify], daemon=True).start()
     with open(home + "/log", "w") as log:
-        daemon = subprocess.Popen([DAEMON, "--config", home + "/lfmd.conf"], env=environment, stderr=log)
+        daemon = subprocess.Popen([DAEMON, "--config", home + "/lfmd.conf"], stderr=log,
+                                  env=dict(environment, NOTIFY_SOCKET=home + "/notify"))
     while run("status").returncode != 0:
         if daemon.poll() is not None:
             raise RuntimeError(open(home + "/log").read())
         time.sleep(0.05)
+
+
+def listen(notify):
+    while True:
+        told.append(notify.recv(4096).decode())
 
 
 def tearDownModule():
@@ -297,6 +309,8 @@ class Pulling(unittest.TestCase):
         shown = [state["DownloadedBytes"] for state in states]
         self.assertEqual(shown, sorted(shown))
         self.assertEqual(states[-1]["DownloadState"], "done")
+        while not any("lfm2-350m is being fetched (0 %)" in line for line in told):
+            time.sleep(0.01)
         self.assertEqual(run("models", "verify", "lfm2-350m").stdout, "lfm2-350m is intact.\n")
         self.assertEqual(run("ask", "-m", "lfm2-350m", "hello").returncode, 0)
         path = home + "/data/lfmd/models/LFM2-350M-Q4_0.gguf"

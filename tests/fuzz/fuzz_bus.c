@@ -241,6 +241,11 @@ static void refused(void *userdata, const struct error *error)
     abort();
 }
 
+static void models_changed(void *userdata)
+{
+    (void)userdata;
+}
+
 static int reload(void *userdata, struct error *err)
 {
     (void)userdata, (void)err;
@@ -275,7 +280,7 @@ static void clean(void)
 static void setup(void)
 {
     static const struct bus_hooks hooks = {
-        .ready = ready, .refused = refused, .reload = reload};
+        .ready = ready, .refused = refused, .models_changed = models_changed, .reload = reload};
     char own[80], installed[80], model[120], state[80];
     const char *const directories[] = {own, installed, NULL};
     sd_bus *connection;

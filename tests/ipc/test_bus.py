@@ -422,14 +422,37 @@ class Bus(unittest.TestCase):
             while not all(word in message for word in words):
                 message = said.recv(4096).decode()
 
-        wait_for("READY=1", "STATUS=")
+        wait_for("READY=1")
+        wait_for("STATUS=Serving %s." % NAME)
         wait_for("WATCHDOG=1")
+        _, model = self.client.model()
+        model.Load()
+        wait_for("STATUS=Serving %s: lfmd-core-q8_0 is being loaded." % NAME)
+        wait_for("STATUS=Serving %s: lfmd-core-q8_0 is in memory." % NAME)
+        model.Unload()
+        wait_for("STATUS=Serving %s." % NAME)
         self.daemon.process.send_signal(signal.SIGHUP)
         wait_for("RELOADING=1", "MONOTONIC_USEC=")
         wait_for("READY=1")
         self.daemon.process.send_signal(signal.SIGTERM)
         wait_for("STOPPING=1", "EXTEND_TIMEOUT_USEC=")
         self.assertEqual(self.daemon.process.wait(), 0)
+        said.close()
+
+    def test_a_file_name_is_no_message_to_systemd(self):
+        os.makedirs(self.folder.name + "/data/lfmd/models")
+        shutil.copy(ROOT + "/models/lfmd-core-q8_0.gguf",
+                    self.folder.name + "/data/lfmd/models/a\nSTOPPING=1.gguf")
+        self.assertEqual(self.daemon.stop(), 0)
+        said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        said.bind(self.folder.name + "/notify")
+        self.daemon.start(NOTIFY_SOCKET=self.folder.name + "/notify")
+        path = self.client.manager.FindModel("a\nSTOPPING=1")
+        self.client.at(path, NAME + ".Model").Load()
+        message = ""
+        while "in memory" not in message:
+            message = said.recv(4096).decode()
+            self.assertNotIn("\nSTOPPING", message)
         said.close()
 
     def test_it_leaves_when_nobody_needs_it(self):
