@@ -4,7 +4,8 @@
 # usage: test_install.sh BUILD PREFIX
 #
 # What `meson install` puts down: units that systemd-analyze takes without a word, an activation
-# file whose Exec exists, the interfaces, and a daemon that does not link libcurl.
+# file whose Exec exists, the interfaces, the default model with its hash, and a daemon that does not
+# link libcurl.
 set -eu
 build=$1 prefix=$2
 folder=$(mktemp -d)
@@ -33,6 +34,9 @@ grep -qx 'SystemdService=lfmd.service' "$activation" || fail "No SystemdService 
 if ldd "$folder$program" | grep -q libcurl; then
     fail "The daemon links libcurl."
 fi
+
+(cd "$root/share/lfmd/models" && sha256sum --quiet --check ./*.sha256) ||
+    fail "The default model does not have the hash beside it."
 
 command -v systemd-analyze >/dev/null || { echo "systemd-analyze is not installed."; exit 77; }
 # The unit names the installed place; what is checked lies below the scratch folder.
