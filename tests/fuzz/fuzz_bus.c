@@ -59,6 +59,7 @@ static const struct call {
     {SESSION, PROPERTIES, "GetAll", "s"},
     {MODEL, PROPERTIES, "Get", "ss"},
     {ROOT, PROPERTIES, "Set", "ssv"},
+    {ROOT, BUS_MANAGER, "FindModel", "s"},
 };
 
 static sd_event *event;
