@@ -58,6 +58,23 @@ static inline size_t random_halves(enum dtype type, size_t at[2])
     }
 }
 
+/* The scales and minimums of n values of a quantised type. */
+static inline void random_scales(enum dtype type, void *blocks, size_t n)
+{
+    const struct dtype_info *const info = dtype_info(type);
+    unsigned char *b = blocks;
+    size_t at[2];
+    const size_t n_halves = random_halves(type, at);
+
+    for (size_t i = 0; i < n / info->block_values; i++, b += info->block_bytes) {
+        for (size_t j = 0; j < n_halves; j++) {
+            const uint16_t half = f32_to_f16(random_f32() * 0.02f);
+
+            memcpy(b + at[j], &half, 2);
+        }
+    }
+}
+
 /* n values of any handled type. */
 static inline void random_blocks(enum dtype type, void *blocks, size_t n)
 {
@@ -76,18 +93,9 @@ static inline void random_blocks(enum dtype type, void *blocks, size_t n)
         }
         return;
     }
-    for (size_t i = 0; i < n / info->block_values; i++, b += info->block_bytes) {
-        size_t at[2];
-        const size_t n_halves = random_halves(type, at);
-
-        for (size_t j = 0; j < info->block_bytes; j++)
-            b[j] = (unsigned char)random_u32();
-        for (size_t j = 0; j < n_halves; j++) {
-            const uint16_t half = f32_to_f16(random_f32() * 0.02f);
-
-            memcpy(b + at[j], &half, 2);
-        }
-    }
+    for (size_t i = 0; i < n / info->block_values * info->block_bytes; i++)
+        b[i] = (unsigned char)random_u32();
+    random_scales(type, blocks, n);
 }
 
 static const enum dtype random_types[] = {

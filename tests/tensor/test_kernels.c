@@ -196,14 +196,13 @@ static void test_quantise(void **state)
 #define N_MAX   41
 #define OUT_MAX 71
 
-static void check_product(const struct kernels *row, enum dtype type, size_t in, size_t out,
-                          size_t n, void *scratch)
+/* blocks: [out] rows of the file's own format; x [n][in]. */
+static void compare_products(const struct kernels *row, enum dtype type, size_t in, size_t out,
+                             size_t n, const unsigned char *blocks, const float *x, void *scratch)
 {
     const size_t row_bytes = dtype_row_bytes(type, in), n_groups = (out + 15) / 16;
     const size_t group_bytes = packing_parts(type, in).group_bytes;
-    unsigned char *const blocks = malloc(out * row_bytes);
     unsigned char *const data = aligned_alloc(64, n_groups * group_bytes);
-    float *const x = malloc(n * in * sizeof(float));
     float *const a = calloc(n * out, sizeof(float)), *const b = calloc(n * out, sizeof(float));
     const struct weights w = {type, out, in, data};
     struct acts acts = {
@@ -211,8 +210,6 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
         .sum = malloc(n * in / 16 * 4 + 4),
     };
 
-    random_row(x, n * in);
-    random_blocks(type, blocks, out * in);
     for (size_t g = 0; g < n_groups; g++)
         packing_group(type, in, blocks + g * 16 * row_bytes, row_bytes, MIN(out - g * 16, 16u),
                       data + g * group_bytes, scratch);
@@ -231,10 +228,21 @@ static void check_product(const struct kernels *row, enum dtype type, size_t in,
     free(acts.q);
     free(acts.d);
     free(acts.sum);
-    free(x);
     free(a);
     free(b);
     free(data);
+}
+
+static void check_product(const struct kernels *row, enum dtype type, size_t in, size_t out,
+                          size_t n, void *scratch)
+{
+    unsigned char *const blocks = malloc(out * dtype_row_bytes(type, in));
+    float *const x = malloc(n * in * sizeof(float));
+
+    random_row(x, n * in);
+    random_blocks(type, blocks, out * in);
+    compare_products(row, type, in, out, n, blocks, x, scratch);
+    free(x);
     free(blocks);
 }
 
@@ -259,6 +267,38 @@ static void test_products(void **state)
         }
         /* The largest panels of the widest rows that a model may have. */
         check_product(row, DTYPE_Q2_K, 32768, 17, 7, scratch);
+    }
+    free(scratch);
+}
+
+/* Sums that fit 16 bits, if only just, and would not with one more product. */
+static void test_products_of_the_largest_numbers(void **state)
+{
+    enum { IN = 256, OUT = 17, N = ACT_TILE };
+    static const unsigned char fills[] = {0x00, 0xff, 0x80, 0x7f, 0x08};
+    static const size_t counts[] = {1, 2, 3, 4, 5, N};
+    static float x[N * IN];
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    /* Quantised: 127 everywhere, -127 everywhere, and both in turn. */
+    for (size_t i = 0; i < ARRAY_LEN(x); i++)
+        x[i] = i / IN % 3 == 0 ? 1 : i / IN % 3 == 1 || i % 2 ? -1 : 1;
+    EACH_ROW(row)
+    {
+        for (size_t t = 0; t < ARRAY_LEN(random_types); t++) {
+            const enum dtype type = random_types[t];
+            const size_t size = OUT * dtype_row_bytes(type, IN);
+            unsigned char *const blocks = malloc(size);
+
+            for (size_t f = 0; packing_of(type)->d_values > 0 && f < ARRAY_LEN(fills); f++) {
+                memset(blocks, fills[f], size);
+                random_scales(type, blocks, OUT * IN);
+                for (size_t c = 0; c < ARRAY_LEN(counts); c++)
+                    compare_products(row, type, IN, OUT, counts[c], blocks, x, scratch);
+            }
+            free(blocks);
+        }
     }
     free(scratch);
 }
@@ -370,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_shortconv),
         cmocka_unit_test(test_quantise),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_products_of_the_largest_numbers),
         cmocka_unit_test(test_the_fastest_row_is_chosen_unless_another_is_asked_for),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_a_forced_row_that_is_not_there_is_an_error),
