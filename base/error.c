@@ -42,8 +42,12 @@ static void make_plain(struct error *err, bool cut)
     utf8_repair(err->text);
     if (cut)
         strcat(err->text, more);
-    for (char *c = err->text; *c; c++)
-        *c = (*c > 0 && *c < ' ') || *c == 0x7f ? '?' : *c;
+    for (unsigned char *c = (unsigned char *)err->text; *c; c++) {
+        if (*c == 0xc2 && c[1] < 0xa0) /* U+0080 to U+009F */
+            c[0] = c[1] = '?';
+        else if (*c < ' ' || *c == 0x7f)
+            *c = '?';
+    }
 }
 
 int error_set(struct error *err, enum error_code code, const char *format, ...)

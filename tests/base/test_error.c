@@ -49,6 +49,9 @@ static void test_sentences_are_one_line_without_commands_to_a_terminal(void **st
     (void)state;
     error_set(&err, ERROR_IO, "It is '%s'.", "a\nb\x1b[31m\u00e4\x7f");
     assert_string_equal(err.text, "It is 'a?b?[31m\u00e4?'.");
+    err = (struct error)ERROR_INIT;
+    error_set(&err, ERROR_IO, "It is '%s'.", "a\xc2\x9b" "31m\xc2\xa0");
+    assert_string_equal(err.text, "It is 'a??31m\xc2\xa0'.");
 }
 
 static void test_sentences_are_utf8_wherever_they_are_cut(void **state)
