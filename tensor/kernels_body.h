@@ -4,6 +4,24 @@
  * The kernels over vectors of 16 lanes: one algorithm for every instruction set. A file
  * kernels_X.c includes its vec_X.h, then this, with KERNELS defined as the name of its table.
  *
+ * A vec_X.h gives the vectors, with operations named after what they work on:
+ *
+ *     vf, vi  16 lanes of f32, of i32
+ *     vb      64 bytes: 4 weights for each lane
+ *     vx      runs of ACT_RUN activations of some positions, ready to be multiplied
+ *     vp      a sum in progress of products of vb and vx: vp_begin() on a vi, up to VP_STEPS() of
+ *             vp_dot() (weights below 128) or vp_dot8() (of 8 bits), and vp_end() is the vi with
+ *             the products added
+ *
+ * and says about itself:
+ *
+ *     VEC_ROWS_MAX      accumulators of a product or of attention that fit the registers
+ *     VEC_AHEAD         bytes between what is multiplied and what memory is asked for; 0: it is not
+ *     VEC_BYTES_SIGNED  weights of 8 bits are signed bytes, as vb_flip() makes them; else unsigned
+ *                       with an offset of 128
+ *     VEC_PAIRS         panels are multiplied two rows by two positions (below)
+ *     VP_STEPS(bits)    products of weights of so many bits for one vp, a power of two up to 8
+ *
  * Everything is inlined with constant types and counts, so that the accumulators are registers.
  */
 
@@ -60,10 +78,13 @@ ALWAYS struct record record_at(const struct packing *p, const struct packing_par
     return (struct record){group + b / n_steps * parts->record_bytes, b % n_steps};
 }
 
-/*
- * Vectors V[2 c] and V[2 c + 1] of a step: values 8 c .. 8 c + 7 of its rows. 8-bit values become
- * signed where vp_dot8() wants that.
- */
+/* Whether a byte of an unpacked weight has 8 bits; entries of tables have. */
+ALWAYS bool has_8_bits(const struct packing *p)
+{
+    return p->offset == 128;
+}
+
+/* Vectors V[2 c] and V[2 c + 1] of a step: values 8 c .. 8 c + 7 of its rows. */
 ALWAYS void unpack_run(const struct packing *p, const struct packing_parts *parts,
                        const struct record *r, int c, vb v[2])
 {
@@ -103,7 +124,7 @@ ALWAYS void unpack_run(const struct packing *p, const struct packing_parts *part
         if (p->table)
             v[h] = vb_lookup(packing_iq4, v[h]);
 #if VEC_BYTES_SIGNED
-        if (p->offset == 128)
+        if (has_8_bits(p))
             v[h] = vb_flip(v[h]);
 #endif
     }
@@ -201,7 +222,7 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
     const float *const d = x->d + b * x->rows;
     const float *const sum = (const float *)x->aux + b * ns * x->rows;
     const int32_t *const start = (const int32_t *)x->aux + b * ns * x->rows;
-    const int n_steps = MIN(VP_STEPS(p->offset == 128 ? 8 : p->bits), 8 / ns);
+    const int n_steps = MIN(VP_STEPS(has_8_bits(p) ? 8 : p->bits), 8 / ns);
     vi dot[VEC_ROWS_MAX];
     vp part[VEC_ROWS_MAX];
     vf t[VEC_ROWS_MAX];
@@ -237,8 +258,8 @@ ALWAYS void add_block(const struct packing *p, const struct packing_parts *parts
                 {
                     if (step == 0)
                         part[i] = vp_begin(dot[i]);
-                    part[i] = p->offset == 128 ? vp_dot8(part[i], w, &run, 2 * i + h)
-                                               : vp_dot(part[i], w, &run, 2 * i + h);
+                    part[i] = has_8_bits(p) ? vp_dot8(part[i], w, &run, 2 * i + h)
+                                            : vp_dot(part[i], w, &run, 2 * i + h);
                     if (step == n_steps - 1)
                         dot[i] = vp_end(part[i], dot[i]);
                 }
@@ -526,7 +547,7 @@ ALWAYS panel_fn *panel_fn_of(const struct packing *p)
         return p->has_min ? panel_kind_halves_min : panel_kind_halves;
     if (p->has_min)
         return p->bits <= 4 ? panel_kind_min4 : panel_kind_min5;
-    if (p->offset == 128)
+    if (has_8_bits(p))
         return panel_kind_plain8;
     return p->bits <= 4 ? panel_kind_plain4 : panel_kind_plain5;
 }

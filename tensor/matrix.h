@@ -53,7 +53,7 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out);
 struct rows {
     const float *f32; /* [n][in], borrowed by rows_set() */
     size_t n, in;
-    void *quants;     /* kernels.h: act blocks */
+    void *quants;     /* struct acts of kernels.h */
     size_t n_values;
 };
 

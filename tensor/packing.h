@@ -122,7 +122,7 @@ static inline size_t packing_step(const struct packing_parts *parts, size_t k)
 
 /*
  * Pack one group. rows: the file's blocks of row 0, row_bytes apart; n_rows <= 16, the rest of the
- * group becomes zeros. scratch: GROUP_ROWS * round_up(in, 256) bytes.
+ * group becomes zeros. scratch: GROUP_ROWS * in bytes.
  */
 void packing_group(enum dtype type, size_t in, const void *rows, size_t row_bytes, size_t n_rows,
                    void *group, void *scratch);

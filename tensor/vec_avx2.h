@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Vectors of 16 lanes for kernels_body.h, in two AVX2 registers each: vf (f32), vi (i32) and vb
- * (64 bytes). With VEC_AVX_VNNI bytes are multiplied by VPDPBUSD.
+ * Vectors of 16 lanes for kernels_body.h, in two AVX2 registers each. Bytes are multiplied by
+ * VPMADDUBSW, or with VEC_AVX_VNNI by VPDPBUSD.
  */
 
 #include <immintrin.h>
@@ -14,10 +14,10 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define VEC_ROWS_MAX 3 /* accumulators of a product or of attention that fit the registers */
-#define VEC_AHEAD 2048 /* bytes between what is multiplied and what memory is asked for */
-#define VEC_BYTES_SIGNED 1 /* vp_dot8() takes signed bytes */
-#define VEC_PAIRS 0
+#define VEC_ROWS_MAX     3
+#define VEC_AHEAD        2048
+#define VEC_BYTES_SIGNED 1
+#define VEC_PAIRS        0
 
 typedef struct {
     __m256 lo, hi;
@@ -273,12 +273,20 @@ ALWAYS vi vp_end(vp part, vi acc)
 
 /*
  * Pairs of products are added in 16 bits, which costs one multiplication less for each step, and
- * to the 32-bit sum at the end. A pair of 8-bit weights is 2 * 128 * 127 at most, which just fits;
- * narrower ones leave room for some steps: (2^bits - 1) * 2 * 127 * VP_STEPS(bits) < 2^15.
+ * to the 32-bit sum at the end. A pair of 8-bit weights just fits; narrower ones leave room for
+ * some steps.
  */
 typedef vi vp;
 
 #define VP_STEPS(bits) ((bits) <= 4 ? 8 : (bits) == 5 ? 4 : (bits) == 6 ? 2 : 1)
+
+#define VP_FITS(bits, weight_max)                                                                  \
+    _Static_assert(2 * (weight_max) * 127 * VP_STEPS(bits) < 1 << 15, "sums of pairs overflow")
+
+VP_FITS(4, 15);
+VP_FITS(5, 31);
+VP_FITS(6, 63);
+VP_FITS(8, 128); /* signed: -128 */
 
 ALWAYS vp vp_begin(vi acc)
 {

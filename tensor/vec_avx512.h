@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Vectors of 16 lanes for kernels_body.h, in one AVX-512 register each: vf (f32), vi (i32) and vb
- * (64 bytes).
+ * Vectors of 16 lanes for kernels_body.h, in one AVX-512 register each. Bytes are multiplied by
+ * VPDPBUSD.
  */
 
 #include <immintrin.h>
@@ -14,10 +14,10 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define VEC_ROWS_MAX 12     /* accumulators of a product or of attention that fit the registers */
-#define VEC_AHEAD    0      /* the processor's own prefetching suffices */
-#define VEC_BYTES_SIGNED 0  /* vp_dot8() takes unsigned bytes, with an offset of 128 */
-#define VEC_PAIRS 0
+#define VEC_ROWS_MAX     12
+#define VEC_AHEAD        0 /* the processor's own prefetching suffices */
+#define VEC_BYTES_SIGNED 0
+#define VEC_PAIRS        0
 
 typedef __m512 vf;
 typedef __m512i vi;

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Vectors of 16 lanes for kernels_body.h, in four NEON registers each: vf (f32), vi (i32) and vb
- * (64 bytes). Bytes are multiplied by SDOT, which is exact: it widens before it adds. With
- * VEC_I8MM panels are multiplied by SMMLA, which does twice as much at a time.
+ * Vectors of 16 lanes for kernels_body.h, in four NEON registers each. Bytes are multiplied by SDOT,
+ * which is exact: it widens before it adds. With VEC_I8MM panels are multiplied by SMMLA, which does
+ * twice as much at a time.
  */
 
 #include <arm_neon.h>
@@ -15,9 +15,9 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#define VEC_ROWS_MAX 3 /* accumulators of a product or of attention that fit the registers */
-#define VEC_AHEAD    0      /* the processor's own prefetching suffices */
-#define VEC_BYTES_SIGNED 1 /* vp_dot8() takes signed bytes */
+#define VEC_ROWS_MAX     3
+#define VEC_AHEAD        0 /* the processor's own prefetching suffices */
+#define VEC_BYTES_SIGNED 1
 #ifdef VEC_I8MM
 #define VEC_PAIRS 1
 #else
