@@ -20,23 +20,24 @@
 
 /* --- opening -------------------------------------------------------------------------------- */
 
-char *conversation_read_file(const char *path, size_t max)
+/* A whole file as text, malloc; NULL after a sentence. */
+static char *read_file(const char *path)
 {
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    _cleanup_(freep) char *text = malloc(max + 1);
+    _cleanup_(freep) char *text = malloc(FILE_MAX + 1);
     size_t length = 0;
     ssize_t n = -1;
 
     if (fd >= 0 && text) {
-        while ((n = read(fd, text + length, max - length)) > 0)
+        while ((n = read(fd, text + length, FILE_MAX - length)) > 0)
             length += (size_t)n;
     }
     if (n < 0) {
         terminal_error("'%s' cannot be read: %s.", path, strerror(errno));
         return NULL;
     }
-    if (length == max) {
-        terminal_error("'%s' is larger than %zu bytes.", path, max);
+    if (length == FILE_MAX) {
+        terminal_error("'%s' is larger than %zu bytes.", path, FILE_MAX);
         return NULL;
     }
     text[length] = '\0';
@@ -95,11 +96,11 @@ static int tools_text(const struct options *options, bool own_model, char **ret)
     if (options->no_tools)
         return 0;
     if (options->tools)
-        *ret = conversation_read_file(options->tools, FILE_MAX);
+        *ret = read_file(options->tools);
     else if (!own_model || access(installed, R_OK) < 0)
         return 0;
     else
-        *ret = conversation_read_file(installed, FILE_MAX);
+        *ret = read_file(installed);
     return *ret ? 0 : -1;
 }
 
@@ -618,7 +619,7 @@ int conversation_ask(struct conversation *c, const char *text)
     if (c->options->format && strcmp(c->options->format, "json") == 0)
         format = strdup("");
     else if (c->options->format)
-        format = conversation_read_file(c->options->format, FILE_MAX);
+        format = read_file(c->options->format);
     if (c->options->format && !format) {
         json_object_put(parts);
         return STATUS_ERROR;

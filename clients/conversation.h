@@ -35,6 +35,3 @@ void conversation_close(struct conversation *conversation);
 
 /* One question with all that follows from it. STATUS_INTERRUPTED after Ctrl-C. */
 int conversation_ask(struct conversation *conversation, const char *text);
-
-/* A whole file as text, malloc; NULL after a sentence. */
-char *conversation_read_file(const char *path, size_t max);

@@ -28,11 +28,6 @@ void terminal_setup(enum colour_mode mode, bool be_quiet)
         colour[fd] = mode == COLOUR_ALWAYS || (mode == COLOUR_AUTO && wanted && isatty(fd));
 }
 
-bool terminal_is_quiet(void)
-{
-    return quiet;
-}
-
 const char *terminal_style(int fd, enum style style)
 {
     static const char *const sequences[] = {

@@ -23,8 +23,6 @@ enum style { STYLE_PLAIN, STYLE_BOLD, STYLE_DIM, STYLE_TOOL, STYLE_ERROR };
 /* auto: colour on a terminal, unless NO_COLOR is set and not empty or TERM is dumb. */
 void terminal_setup(enum colour_mode mode, bool quiet);
 
-bool terminal_is_quiet(void);
-
 /* The sequence that begins a style on stdout (1) or stderr (2); "" where there is no colour. */
 const char *terminal_style(int fd, enum style style);
 

@@ -11,8 +11,6 @@
 #include "base/cleanup.h"
 #include "ipc/errors.h"
 
-#define VARDICT_KEYS_MAX 32 /* of one table: a bit each */
-
 static void json_freep(json_object **object)
 {
     json_object_put(*object);
@@ -77,7 +75,7 @@ static int read_value(sd_bus_message *message, const char *what, const struct va
 static int read_entries(sd_bus_message *message, const char *what, const struct vardict_key *keys,
                         void *target, json_object *object, struct error *err)
 {
-    uint32_t seen = 0;
+    uint32_t seen = 0; /* a bit for each key of the table */
     int r;
 
     r = sd_bus_message_enter_container(message, 'a', "{sv}");

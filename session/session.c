@@ -415,11 +415,6 @@ const char *session_id(const struct session *session)
     return session->id;
 }
 
-const char *session_title(const struct session *session)
-{
-    return session->title ? session->title : "";
-}
-
 const struct model *session_model(const struct session *session)
 {
     return models_find(session->engine->models, session->model_id, NULL);

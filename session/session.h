@@ -115,7 +115,6 @@ struct session *session_open(struct engine *engine, const char *id, const struct
 struct session *session_close(struct session *session, bool forget);
 
 const char *session_id(const struct session *session);            /* 32 hex digits */
-const char *session_title(const struct session *session);         /* "" before the first question */
 const struct model *session_model(const struct session *session); /* NULL: not there any more */
 enum session_state session_state(const struct session *session);
 size_t session_context_used(const struct session *session);

@@ -119,11 +119,6 @@ bool chat_form_by_name(const char *name, enum chat_form *ret)
     return false;
 }
 
-const char *chat_form_name(enum chat_form form)
-{
-    return forms[form].name;
-}
-
 bool chat_form_opens_thinking(enum chat_form form)
 {
     return forms[form].opens_thinking;

@@ -31,7 +31,6 @@ enum chat_form {
 
 /* By the names of lfm-run --template; false for an unknown name. */
 bool chat_form_by_name(const char *name, enum chat_form *ret);
-const char *chat_form_name(enum chat_form form);
 
 /* -ENOENT without touching err when the file has no template. */
 int chat_form_recognise(const struct gguf *gguf, enum chat_form *ret, struct error *err);
