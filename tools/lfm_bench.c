@@ -210,6 +210,11 @@ static int engine_open(struct engine *e, const struct settings *s, struct error 
     e->model = lfm2_model_load(e->gguf, false, e->pool, err);
     if (!e->model)
         return -EINVAL;
+    if (!e->model->hparams.causal)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "'%s' is a retrieval model that reads whole texts; only models that go on "
+                         "with a text are timed.",
+                         s->model);
     e->load_s = now() - start;
     n_rows_max = lfm2_workspace_rows(&e->model->hparams);
     e->workspace = lfm2_workspace_new(e->model, n_rows_max, err);
