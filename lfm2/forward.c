@@ -27,10 +27,9 @@ static void *carve(struct carver *carver, size_t size)
     return carver->arena ? arena_take(carver->arena, size) : NULL;
 }
 
-static void carve_workspace(struct carver *carver, const struct lfm2_model *model, size_t n,
+static void carve_workspace(struct carver *carver, const struct lfm2_hparams *hp, size_t n,
                             struct lfm2_workspace *ws)
 {
-    const struct lfm2_hparams *hp = &model->hparams;
     const size_t h = hp->n_embd, hd = hp->head_dim;
     const size_t heads = hp->n_head * hd;
     const size_t n_ffn = MIN(n, (size_t)LFM2_FFN_ROWS);
@@ -75,22 +74,20 @@ static void carve_workspace(struct carver *carver, const struct lfm2_model *mode
 }
 
 /*
- * Whole tiles. Experts want many rows, of which each gets a few; a text to embed is read whole.
- * Otherwise 192 rows keep the processor as busy as more, in less memory.
+ * Whole tiles. Experts want many rows, of which each gets a few; otherwise 192 rows keep the
+ * processor as busy as more, in less memory.
  */
 size_t lfm2_workspace_rows(const struct lfm2_hparams *hparams)
 {
-    const bool many = hparams->n_expert > 0 || !hparams->causal || hparams->n_embd_out > 0;
-
-    return (many ? 43 : 16) * ACT_TILE;
+    return (hparams->n_expert > 0 ? 43 : 16) * ACT_TILE;
 }
 
-size_t lfm2_workspace_plan(const struct lfm2_model *model, size_t n_rows_max)
+size_t lfm2_workspace_plan(const struct lfm2_hparams *hparams, size_t n_rows_max)
 {
     struct lfm2_workspace unused;
     struct carver carver = {0};
 
-    carve_workspace(&carver, model, n_rows_max, &unused);
+    carve_workspace(&carver, hparams, n_rows_max, &unused);
     return carver.bytes;
 }
 
@@ -105,10 +102,11 @@ struct lfm2_workspace *lfm2_workspace_new(const struct lfm2_model *model, size_t
         error_set(err, ERROR_NO_MEMORY, "Cannot take memory for a workspace.");
         return NULL;
     }
-    if (arena_init(&ws->arena, lfm2_workspace_plan(model, n_rows_max), "a workspace", err) < 0)
+    if (arena_init(&ws->arena, lfm2_workspace_plan(&model->hparams, n_rows_max), "a workspace",
+                   err) < 0)
         return lfm2_workspace_free(ws);
     carver.arena = &ws->arena;
-    carve_workspace(&carver, model, n_rows_max, ws);
+    carve_workspace(&carver, &model->hparams, n_rows_max, ws);
     return ws;
 }
 

@@ -23,7 +23,7 @@ struct lfm2_workspace;
 /* How many rows a pass is best prepared for. */
 size_t lfm2_workspace_rows(const struct lfm2_hparams *hparams);
 
-size_t lfm2_workspace_plan(const struct lfm2_model *model, size_t n_rows_max);
+size_t lfm2_workspace_plan(const struct lfm2_hparams *hparams, size_t n_rows_max);
 struct lfm2_workspace *lfm2_workspace_new(const struct lfm2_model *model, size_t n_rows_max,
                                           struct error *err);
 struct lfm2_workspace *lfm2_workspace_free(struct lfm2_workspace *workspace);

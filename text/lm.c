@@ -20,7 +20,6 @@ static size_t buffers_plan(const struct lfm2_hparams *hparams)
     return 2 * rows + logits;
 }
 
-
 static void gguf_freep(struct gguf **gguf)
 {
     gguf_free(*gguf);
@@ -29,23 +28,17 @@ static void gguf_freep(struct gguf **gguf)
 int lm_plan(const char *path, bool precise, size_t *ret_bytes, struct error *err)
 {
     _cleanup_(gguf_freep) struct gguf *gguf = gguf_open(path, err);
-    struct lfm2_model header = {0};
+    struct lfm2_hparams hparams;
     size_t weights;
     int r;
 
     if (!gguf)
         return error_errno(err ? err->code : ERROR_UNSUPPORTED_FORMAT);
-    r = lfm2_model_plan(gguf, precise, &header.hparams, &weights, err);
+    r = lfm2_model_plan(gguf, precise, &hparams, &weights, err);
     if (r < 0)
         return r;
-    for (uint32_t i = 0; i < header.hparams.n_layer; i++) {
-        if (header.hparams.n_head_kv[i] > 0)
-            header.n_attention++;
-        else
-            header.n_conv++;
-    }
-    *ret_bytes = weights + buffers_plan(&header.hparams) +
-                 lfm2_workspace_plan(&header, lfm2_workspace_rows(&header.hparams));
+    *ret_bytes = weights + buffers_plan(&hparams) +
+                 lfm2_workspace_plan(&hparams, lfm2_workspace_rows(&hparams));
     return 0;
 }
 
@@ -83,7 +76,7 @@ struct lm *lm_load(const char *path, bool precise, struct pool *pool, struct err
     lm->logits = arena_take(&lm->arena, (size_t)GENERATION_STEP_MAX *
                                             lm->model->hparams.n_vocab * sizeof(float));
 
-    workspace = lfm2_workspace_plan(lm->model, lm->n_rows_max);
+    workspace = lfm2_workspace_plan(&lm->model->hparams, lm->n_rows_max);
     lm->memory_bytes = lm->model->arena.size + workspace + buffers;
     if (precise)
         lm->memory_bytes += gguf_file_bytes(lm->gguf);

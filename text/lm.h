@@ -23,7 +23,7 @@ struct lm {
     bool has_form;          /* false: the file has no chat template */
     struct error form_error; /* why not, when its template is unknown */
     struct lfm2_workspace *workspace;
-    size_t n_rows_max; /* of one pass: tokens that can be fed, or embedded, at once */
+    size_t n_rows_max; /* tokens that can be fed at once */
     struct pool *pool; /* borrowed */
     struct gguf *gguf; /* kept open only when precise */
     size_t memory_bytes;

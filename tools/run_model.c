@@ -17,8 +17,6 @@
 #include "tensor/kernels.h"
 #include "tools/run.h"
 
-#define ROWS_MAX 256 /* rows of one pass when --chunk names none */
-
 /* A loaded model and what a pass needs. */
 struct engine {
     struct gguf *gguf;
@@ -129,7 +127,7 @@ static int run_hidden(const struct run_options *options, struct engine *engine,
                       const char **ret_out, float **ret_hidden, size_t *ret_n, struct error *err)
 {
     _cleanup_(freep) uint32_t *ids = NULL;
-    uint64_t chunk = ROWS_MAX;
+    uint64_t chunk = 0;
     int r;
 
     r = run_need(options, "out", ret_out, err);
@@ -146,6 +144,8 @@ static int run_hidden(const struct run_options *options, struct engine *engine,
         return r;
     if (*ret_n == 0)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--ids: expected at least one id.");
+    if (chunk == 0)
+        chunk = lfm2_workspace_rows(&engine->model->hparams);
     *ret_hidden = hidden_states(engine, ids, *ret_n, (size_t)chunk, options->kv, err);
     return *ret_hidden ? 0 : -EINVAL;
 }
@@ -249,7 +249,7 @@ static int run_info(const struct run_options *options, struct error *err)
     hp = &engine.model->hparams;
     weights_bytes = run_flag(options, "precise") ? (size_t)gguf_file_bytes(engine.gguf)
                                                  : engine.model->arena.size;
-    workspace_bytes = lfm2_workspace_plan(engine.model, ROWS_MAX);
+    workspace_bytes = lfm2_workspace_plan(hp, lfm2_workspace_rows(hp));
     state_bytes = lfm2_state_plan(engine.model, (size_t)n_context, options->kv);
 
     json = json_object_new_object();
