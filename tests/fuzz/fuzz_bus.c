@@ -82,7 +82,8 @@ struct message {
 
 static void put(struct message *message, const void *bytes, size_t n)
 {
-    memcpy(message->bytes + message->n, bytes, n);
+    if (n > 0) /* an empty body has no address */
+        memcpy(message->bytes + message->n, bytes, n);
     message->n += n;
 }
 
