@@ -239,6 +239,34 @@ int bus_properties(sd_bus *bus, const char *path, const char *interface, struct 
     return status;
 }
 
+int bus_objects(sd_bus *bus, struct json_object **ret)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    int status = bus_call(bus, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
+                          &reply, NULL);
+
+    if (status == STATUS_OK)
+        *ret = bus_value(reply);
+    return status;
+}
+
+const char *bus_text(struct json_object *object, const char *key)
+{
+    const char *text = json_object_get_string(json_object_object_get(object, key));
+
+    return text ? text : "";
+}
+
+uint64_t bus_number(struct json_object *object, const char *key)
+{
+    return json_object_get_uint64(json_object_object_get(object, key));
+}
+
+bool bus_flag(struct json_object *object, const char *key)
+{
+    return json_object_get_boolean(json_object_object_get(object, key));
+}
+
 int bus_option(sd_bus_message *m, const char *key, const char *type, const void *value)
 {
     int r = sd_bus_message_open_container(m, 'e', "sv");

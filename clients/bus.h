@@ -12,6 +12,7 @@
 
 #include <json-c/json.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-bus.h>
 
 #include "clients/status.h"
@@ -46,6 +47,14 @@ struct json_object *bus_value(sd_bus_message *message);
 /* All properties of an interface of an object. */
 int bus_properties(sd_bus *bus, const char *path, const char *interface,
                    struct json_object **ret);
+
+/* All objects: {path: {interface: {property: value}}}. */
+int bus_objects(sd_bus *bus, struct json_object **ret);
+
+/* A member of an object; "", 0 or false when it is not there. */
+const char *bus_text(struct json_object *object, const char *key);
+uint64_t bus_number(struct json_object *object, const char *key);
+bool bus_flag(struct json_object *object, const char *key);
 
 /* Append one entry of a{sv}. */
 int bus_option(sd_bus_message *message, const char *key, const char *type, const void *value);

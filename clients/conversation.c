@@ -299,20 +299,6 @@ static uint64_t now_usec(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static const char *text_member(struct json_object *event, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(event, key, &value) ? json_object_get_string(value) : "";
-}
-
-static uint64_t number_member(struct json_object *event, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(event, key, &value) ? json_object_get_uint64(value) : 0;
-}
-
 static void end_thinking(struct turn *t)
 {
     if (t->thinking)
@@ -360,7 +346,7 @@ static void show_call(struct turn *t, struct json_object *event)
     struct json_object *arguments = NULL;
 
     json_object_object_get_ex(event, "arguments", &arguments);
-    text = tools_call_text(text_member(event, "name"), arguments);
+    text = tools_call_text(bus_text(event, "name"), arguments);
     begin_line(t);
     fputs(terminal_style(1, STYLE_TOOL), stdout);
     if (text)
@@ -392,25 +378,25 @@ static void show_stats(struct json_object *event)
 
     if (!json_object_object_get_ex(event, "usage", &usage))
         return;
-    n_prompt = number_member(usage, "prompt_tokens");
-    n_cached = number_member(usage, "cached_tokens");
-    n_completion = number_member(usage, "completion_tokens");
+    n_prompt = bus_number(usage, "prompt_tokens");
+    n_cached = bus_number(usage, "cached_tokens");
+    n_completion = bus_number(usage, "completion_tokens");
     terminal_note("%s%s (load %s, wait %s); prompt %ju tokens, %ju from memory, %.0f/s; "
                   "answer %ju tokens, %.1f/s",
                   n_completion ? "first token after " : "no token",
-                  n_completion ? span(number_member(usage, "first_token_usec"), first) : "",
-                  span(number_member(usage, "load_usec"), load),
-                  span(number_member(usage, "queue_usec"), queue), (uintmax_t)n_prompt,
+                  n_completion ? span(bus_number(usage, "first_token_usec"), first) : "",
+                  span(bus_number(usage, "load_usec"), load),
+                  span(bus_number(usage, "queue_usec"), queue), (uintmax_t)n_prompt,
                   (uintmax_t)n_cached,
-                  per_second(n_prompt - n_cached, number_member(usage, "prompt_usec")),
+                  per_second(n_prompt - n_cached, bus_number(usage, "prompt_usec")),
                   (uintmax_t)n_completion,
-                  per_second(n_completion, number_member(usage, "completion_usec")));
+                  per_second(n_completion, bus_number(usage, "completion_usec")));
 }
 
 static void on_done(struct turn *t, struct json_object *event)
 {
-    const char *reason = text_member(event, "reason");
-    uint64_t dropped = number_member(event, "dropped_turns");
+    const char *reason = bus_text(event, "reason");
+    uint64_t dropped = bus_number(event, "dropped_turns");
 
     t->finished = true;
     if (strcmp(reason, "cancelled") == 0)
@@ -437,9 +423,9 @@ static void on_error(struct turn *t, struct json_object *event)
     t->finished = true;
     if (!t->conversation->options->json) {
         begin_line(t);
-        terminal_error("%s", text_member(event, "message"));
+        terminal_error("%s", bus_text(event, "message"));
     }
-    snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", text_member(event, "name"));
+    snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", bus_text(event, "name"));
     error.name = name;
     t->status = bus_status_of(&error);
 }
@@ -447,7 +433,7 @@ static void on_error(struct turn *t, struct json_object *event)
 static void on_event(struct turn *t, const char *line)
 {
     _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
-    const char *type = text_member(event, "event");
+    const char *type = bus_text(event, "event");
 
     if (t->conversation->options->json) {
         puts(line);
@@ -462,14 +448,14 @@ static void on_event(struct turn *t, const char *line)
     else if (t->conversation->options->json)
         return;
     else if (strcmp(type, "text") == 0)
-        show_text(t, text_member(event, "text"));
+        show_text(t, bus_text(event, "text"));
     else if (strcmp(type, "thinking") == 0)
-        show_thinking(t, text_member(event, "text"));
+        show_thinking(t, bus_text(event, "text"));
     else if (strcmp(type, "tool_call") == 0)
         show_call(t, event);
     else if (strcmp(type, "progress") == 0 && now_usec() - t->begun_usec > PROGRESS_AFTER_USEC)
-        progress_show(&t->progress, "reading", number_member(event, "done"),
-                      number_member(event, "total"), false);
+        progress_show(&t->progress, "reading", bus_number(event, "done"),
+                      bus_number(event, "total"), false);
 }
 
 static void cancel(struct turn *t)
@@ -561,7 +547,7 @@ static struct json_object *answers(struct turn *t)
 
     for (size_t i = 0; i < json_object_array_length(t->calls); i++) {
         struct json_object *call = json_object_array_get_idx(t->calls, i), *arguments = NULL;
-        const char *name = text_member(call, "name"), *id = text_member(call, "id");
+        const char *name = bus_text(call, "name"), *id = bus_text(call, "id");
         _cleanup_(freep) char *text = NULL;
 
         json_object_object_get_ex(call, "arguments", &arguments);

@@ -13,43 +13,19 @@
 #include "clients/bus.h"
 #include "clients/verbs.h"
 
-static const char *text_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
-}
-
-static uint64_t number_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
-}
-
-static bool flag_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) && json_object_get_boolean(value);
-}
-
 /* Array of the models' properties, each with "Path" and "Default" added; in the daemon's order. */
 static int read_models(sd_bus *bus, struct json_object **ret)
 {
-    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
     _cleanup_(bus_jsonp) struct json_object *objects = NULL, *manager = NULL;
     const char *chosen;
     int status;
 
     status = bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager);
     if (status == STATUS_OK)
-        status = bus_call(bus, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
-                          &reply, NULL);
+        status = bus_objects(bus, &objects);
     if (status != STATUS_OK)
         return status;
-    objects = bus_value(reply);
-    chosen = text_of(manager, "DefaultModel");
+    chosen = bus_text(manager, "DefaultModel");
     *ret = json_object_new_array();
     json_object_object_foreach(objects, path, interfaces)
     {
@@ -70,9 +46,9 @@ static int compare_models(const void *a, const void *b)
 {
     struct json_object *x = *(struct json_object *const *)a, *y = *(struct json_object *const *)b;
 
-    if (flag_of(x, "Installed") != flag_of(y, "Installed"))
-        return flag_of(x, "Installed") ? -1 : 1;
-    return strcasecmp(text_of(x, "Id"), text_of(y, "Id"));
+    if (bus_flag(x, "Installed") != bus_flag(y, "Installed"))
+        return bus_flag(x, "Installed") ? -1 : 1;
+    return strcasecmp(bus_text(x, "Id"), bus_text(y, "Id"));
 }
 
 static void print_json(struct json_object *object)
@@ -98,17 +74,17 @@ static void __attribute__((format(printf, 1, 2))) print_row(const char *format, 
 
 static const char *state_of(struct json_object *model, char text[48])
 {
-    const char *download = text_of(model, "DownloadState");
+    const char *download = bus_text(model, "DownloadState");
 
-    if (flag_of(model, "Loaded"))
+    if (bus_flag(model, "Loaded"))
         return "in memory";
-    if (flag_of(model, "Installed"))
+    if (bus_flag(model, "Installed"))
         return "installed";
     if (strcmp(download, "running") != 0)
         return "-";
     snprintf(text, 48, "fetching %2.0f%%",
-             100.0 * (double)number_of(model, "DownloadedBytes") /
-                 (double)MAX(number_of(model, "SizeBytes"), 1));
+             100.0 * (double)bus_number(model, "DownloadedBytes") /
+                 (double)MAX(bus_number(model, "SizeBytes"), 1));
     return text;
 }
 
@@ -126,20 +102,20 @@ static int list(sd_bus *bus, const struct options *options)
                "STATE", "FOR", "LICENCE", terminal_style(1, STYLE_PLAIN));
     for (size_t i = 0; i < json_object_array_length(models); i++) {
         struct json_object *model = json_object_array_get_idx(models, i);
-        const char *id = text_of(model, "Id");
+        const char *id = bus_text(model, "Id");
 
         /* Other quantisations of the same model are many. */
-        if (!options->all && !flag_of(model, "Installed") && strchr(id, ':') &&
-            strcmp(text_of(model, "DownloadState"), "running") != 0)
+        if (!options->all && !bus_flag(model, "Installed") && strchr(id, ':') &&
+            strcmp(bus_text(model, "DownloadState"), "running") != 0)
             continue;
         if (options->json) {
             print_json(model);
             continue;
         }
         print_row("%-28s  %8s  %-14s  %-9s  %s%s\n", id,
-                  terminal_size(number_of(model, "SizeBytes"), size), state_of(model, state),
-                  text_of(model, "Role"), text_of(model, "License"),
-                  flag_of(model, "Default") ? "  (default)" : "");
+                  terminal_size(bus_number(model, "SizeBytes"), size), state_of(model, state),
+                  bus_text(model, "Role"), bus_text(model, "License"),
+                  bus_flag(model, "Default") ? "  (default)" : "");
     }
     return STATUS_OK;
 }
@@ -181,7 +157,7 @@ static void wait_for_change(sd_bus *bus)
 
 static int pull_ended(const struct options *options, struct json_object *model, const char *state)
 {
-    const char *id = text_of(model, "Id");
+    const char *id = bus_text(model, "Id");
 
     if (options->json)
         print_json(model);
@@ -193,7 +169,7 @@ static int pull_ended(const struct options *options, struct json_object *model, 
     if (!options->json && strcmp(state, "cancelled") == 0)
         terminal_note("Stopped; the next \"lfmctl pull %s\" goes on from here.", id);
     else if (!options->json)
-        terminal_error("%s", text_of(model, "DownloadError"));
+        terminal_error("%s", bus_text(model, "DownloadError"));
     return strcmp(state, "cancelled") == 0 ? STATUS_INTERRUPTED : STATUS_ERROR;
 }
 
@@ -209,7 +185,7 @@ static int pull_watch(sd_bus *bus, const struct options *options, const char *pa
 
         if (status != STATUS_OK)
             return status;
-        state = text_of(model, "DownloadState");
+        state = bus_text(model, "DownloadState");
         if (strcmp(state, "running") != 0 && strcmp(state, "verifying") != 0) {
             progress_clear(&progress);
             return pull_ended(options, model, state);
@@ -217,8 +193,8 @@ static int pull_watch(sd_bus *bus, const struct options *options, const char *pa
         if (options->json)
             print_json(model);
         else
-            progress_show(&progress, text_of(model, "Id"), number_of(model, "DownloadedBytes"),
-                          number_of(model, "SizeBytes"), true);
+            progress_show(&progress, bus_text(model, "Id"), bus_number(model, "DownloadedBytes"),
+                          bus_number(model, "SizeBytes"), true);
         if (terminal_interrupts() > 1)
             return STATUS_INTERRUPTED;
         if (terminal_interrupts() == 1 && !cancelled) {
@@ -241,16 +217,16 @@ static int pull(sd_bus *bus, const struct options *options, const char *id)
     model = find(bus, id, &status);
     if (!model)
         return status;
-    path = text_of(model, "Path");
+    path = bus_text(model, "Path");
     sd_bus_match_signal(bus, NULL, BUS_NAME, path, "org.freedesktop.DBus.Properties",
                         "PropertiesChanged", on_change, NULL);
     status = bus_call(bus, path, BUS_MODEL, "Download", NULL, NULL);
     if (status != STATUS_OK)
         return status;
-    if (!options->json && !flag_of(model, "Installed"))
-        terminal_note("%s, about %s, %s", text_of(model, "Title"),
-                      terminal_size(number_of(model, "SizeBytes"), size),
-                      text_of(model, "License"));
+    if (!options->json && !bus_flag(model, "Installed"))
+        terminal_note("%s, about %s, %s", bus_text(model, "Title"),
+                      terminal_size(bus_number(model, "SizeBytes"), size),
+                      bus_text(model, "License"));
     return pull_watch(bus, options, path);
 }
 
@@ -259,9 +235,9 @@ static int pull(sd_bus *bus, const struct options *options, const char *id)
 static int verify(sd_bus *bus, const struct options *options, struct json_object *model)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
-    const char *id = text_of(model, "Id");
+    const char *id = bus_text(model, "Id");
     int intact = 0;
-    int status = bus_call(bus, text_of(model, "Path"), BUS_MODEL, "Verify", &reply, NULL);
+    int status = bus_call(bus, bus_text(model, "Path"), BUS_MODEL, "Verify", &reply, NULL);
 
     if (status != STATUS_OK)
         return status;
@@ -293,7 +269,7 @@ static int with_model(sd_bus *bus, const struct options *options, const char *ve
         if (!model)
             return status;
         return table[i].method
-                   ? bus_call(bus, text_of(model, "Path"), BUS_MODEL, table[i].method, NULL, NULL)
+                   ? bus_call(bus, bus_text(model, "Path"), BUS_MODEL, table[i].method, NULL, NULL)
                    : verify(bus, options, model);
     }
     terminal_error("\"lfmctl models\" knows list, pull, verify, remove, load and unload.");
@@ -356,14 +332,14 @@ int ps_run(sd_bus *bus, const struct options *options)
     for (size_t i = 0; i < json_object_array_length(models); i++) {
         struct json_object *model = json_object_array_get_idx(models, i);
 
-        if (!flag_of(model, "Loaded"))
+        if (!bus_flag(model, "Loaded"))
             continue;
         if (options->json)
             print_json(model);
         else
-            print_row("%-28s  %9s  %s\n", text_of(model, "Id"),
-                      terminal_size(number_of(model, "MemoryBytes"), size),
-                      until(number_of(model, "ExpiresTimestamp"), left));
+            print_row("%-28s  %9s  %s\n", bus_text(model, "Id"),
+                      terminal_size(bus_number(model, "MemoryBytes"), size),
+                      until(bus_number(model, "ExpiresTimestamp"), left));
     }
     return STATUS_OK;
 }

@@ -10,31 +10,17 @@
 #include "clients/bus.h"
 #include "clients/verbs.h"
 
-static const char *text_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
-}
-
-static uint64_t number_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
-}
-
 static void show_line(struct json_object *session)
 {
-    time_t used = (time_t)(number_of(session, "used_timestamp") / 1000000);
+    time_t used = (time_t)(bus_number(session, "used_timestamp") / 1000000);
     struct tm local;
     char date[32];
 
     localtime_r(&used, &local);
     strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &local);
-    printf("%-32s  %s  %5" PRIu64 "  %-24s  ", text_of(session, "id"), date,
-           number_of(session, "turns"), text_of(session, "model"));
-    terminal_text(stdout, text_of(session, "title"), strlen(text_of(session, "title")));
+    printf("%-32s  %s  %5" PRIu64 "  %-24s  ", bus_text(session, "id"), date,
+           bus_number(session, "turns"), bus_text(session, "model"));
+    terminal_text(stdout, bus_text(session, "title"), strlen(bus_text(session, "title")));
     putchar('\n');
 }
 
@@ -63,7 +49,7 @@ static int list(sd_bus *bus, const struct options *options)
 
 static void show_message(struct json_object *message)
 {
-    const char *role = text_of(message, "role");
+    const char *role = bus_text(message, "role");
     struct json_object *content;
     const char *text = "";
 

@@ -14,13 +14,12 @@ static unsigned count(struct json_object *objects, const char *interface, const 
 
     json_object_object_foreach(objects, path, interfaces)
     {
-        struct json_object *properties, *value;
+        struct json_object *properties;
 
         (void)path;
         if (!json_object_object_get_ex(interfaces, interface, &properties))
             continue;
-        n += !flag || (json_object_object_get_ex(properties, flag, &value) &&
-                       json_object_get_boolean(value));
+        n += !flag || bus_flag(properties, flag);
     }
     return n;
 }
@@ -38,7 +37,6 @@ static const char *id_of(struct json_object *objects, const char *path)
 
 int status_run(sd_bus *bus, const struct options *options)
 {
-    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
     _cleanup_(bus_jsonp) struct json_object *manager = NULL, *objects = NULL;
     struct json_object *version = NULL, *chosen = NULL, *features = NULL;
     unsigned installed, loaded, sessions;
@@ -51,11 +49,9 @@ int status_run(sd_bus *bus, const struct options *options)
     }
     status = bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager);
     if (status == STATUS_OK)
-        status = bus_call(bus, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects",
-                          &reply, NULL);
+        status = bus_objects(bus, &objects);
     if (status != STATUS_OK)
         return status;
-    objects = bus_value(reply);
     json_object_object_get_ex(manager, "Version", &version);
     json_object_object_get_ex(manager, "DefaultModel", &chosen);
     json_object_object_get_ex(manager, "Features", &features);
