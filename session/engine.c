@@ -373,7 +373,7 @@ int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *
     session->used_usec = clock_usec();
     if (session->sequence)
         return 0;
-    bytes = lfm2_state_plan(model->lm->model, n_context, engine->now.kv);
+    bytes = sequence_plan(model->lm, n_context, engine->now.kv);
     result = make_room(engine, bytes, turn, "The context of a session of", model->id, err);
     if (result < 0)
         return result;

@@ -100,9 +100,20 @@ struct lm *lm_free(struct lm *lm)
 
 /* --- sequence --------------------------------------------------------------------------------- */
 
+/* The ids and the snapshots of the marks. */
+static size_t marks_plan(const struct lm *lm, size_t n_context)
+{
+    return arena_need(n_context * sizeof(uint32_t)) +
+           SEQUENCE_MARKS_MAX * arena_need(lfm2_snapshot_bytes(lm->model));
+}
+
+size_t sequence_plan(const struct lm *lm, size_t n_context, enum kv_type kv)
+{
+    return lfm2_state_plan(lm->model, n_context, kv) + marks_plan(lm, n_context);
+}
+
 struct sequence *sequence_new(struct lm *lm, size_t n_context, enum kv_type kv, struct error *err)
 {
-    const size_t snapshot = arena_need(lfm2_snapshot_bytes(lm->model));
     struct sequence *sequence;
 
     if (!lm->model->hparams.causal) {
@@ -120,13 +131,12 @@ struct sequence *sequence_new(struct lm *lm, size_t n_context, enum kv_type kv, 
     sequence->state = lfm2_state_new(lm->model, n_context, kv, err);
     if (!sequence->state)
         return sequence_free(sequence);
-    if (arena_init(&sequence->arena,
-                   arena_need(n_context * sizeof(uint32_t)) + SEQUENCE_MARKS_MAX * snapshot,
-                   "the marks of a sequence", err) < 0)
+    if (arena_init(&sequence->arena, marks_plan(lm, n_context), "the marks of a sequence", err) < 0)
         return sequence_free(sequence);
     sequence->ids = arena_take(&sequence->arena, n_context * sizeof(uint32_t));
     for (size_t i = 0; i < SEQUENCE_MARKS_MAX; i++)
-        sequence->marks[i].snapshot = arena_take(&sequence->arena, snapshot);
+        sequence->marks[i].snapshot =
+            arena_take(&sequence->arena, lfm2_snapshot_bytes(lm->model));
     return sequence;
 }
 

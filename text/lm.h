@@ -44,6 +44,9 @@ struct lm *lm_free(struct lm *lm);
 
 struct sequence;
 
+/* Bytes of a sequence when all of its positions are in use. */
+size_t sequence_plan(const struct lm *lm, size_t n_context, enum kv_type kv);
+
 struct sequence *sequence_new(struct lm *lm, size_t n_context, enum kv_type kv, struct error *err);
 struct sequence *sequence_free(struct sequence *sequence);
 
