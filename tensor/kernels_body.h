@@ -35,7 +35,7 @@
 #include "tensor/kernels.h"
 #include "tensor/pool.h"
 
-#define LANES  16
+#define LANES 16
 
 #define UNROLL _Pragma("GCC unroll 64")
 
