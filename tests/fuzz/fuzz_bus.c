@@ -10,6 +10,7 @@
  */
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -289,6 +290,7 @@ static void setup(void)
     pthread_t thread;
     int fds[2];
 
+    signal(SIGPIPE, SIG_IGN); /* as the daemon does: streams may have lost their reader */
     log_setup(NULL, -1);
     scratch_make(scratch);
     atexit(clean);
