@@ -32,7 +32,8 @@
 struct job {
     pid_t pid;
     int fd; /* its stdout */
-    bool verify, finished;
+    bool verify;
+    struct json_object *result; /* its "done" or "error", which counts when the helper has ended */
     size_t length;
     char line[HELPER_LINE_MAX]; /* not yet complete */
 };
@@ -500,6 +501,7 @@ static void job_end(struct models *models, struct entry *e)
     epoll_ctl(models->epoll, EPOLL_CTL_DEL, job->fd, NULL);
     close(job->fd);
     e->job = NULL;
+    json_object_put(job->result);
     free(job);
 }
 
@@ -526,13 +528,13 @@ static uint64_t member_u64(struct json_object *object, const char *key)
     return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
 }
 
-static void helper_done(struct models *models, struct entry *e, struct json_object *event)
+static void helper_done(struct models *models, struct entry *e, bool verify,
+                        struct json_object *event)
 {
     const char *sha256 = json_member_text(event, "sha256");
     struct json_object *intact;
 
-    e->job->finished = true;
-    if (e->job->verify && json_object_object_get_ex(event, "intact", &intact) &&
+    if (verify && json_object_object_get_ex(event, "intact", &intact) &&
         !json_object_get_boolean(intact)) {
         char text[300];
 
@@ -544,7 +546,7 @@ static void helper_done(struct models *models, struct entry *e, struct json_obje
     e->model.download = DOWNLOAD_DONE;
     e->model.download_bytes = member_u64(event, "size");
     e->model.download_error = (struct error)ERROR_INIT;
-    if (!e->job->verify) {
+    if (!verify) {
         log_info("The model %s has arrived.", e->id);
         models_rescan(models, NULL);
     }
@@ -555,10 +557,9 @@ static void helper_said(struct models *models, struct entry *e, const char *line
     _cleanup_(json_putp) struct json_object *event =
         json_read(line, json_type_object, "What the download helper said", NULL);
     const char *name = event ? json_member_text(event, "event") : NULL;
-    const char *message;
     uint64_t done;
 
-    if (!name || e->job->finished)
+    if (!name || e->job->result)
         return;
     if (strcmp(name, "start") == 0 || strcmp(name, "progress") == 0) {
         done = member_u64(event, "done");
@@ -567,33 +568,41 @@ static void helper_said(struct models *models, struct entry *e, const char *line
             e->model.size_bytes = member_u64(event, "total");
     } else if (strcmp(name, "verifying") == 0) {
         e->model.download = DOWNLOAD_VERIFYING;
-    } else if (strcmp(name, "done") == 0) {
-        helper_done(models, e, event);
-    } else if (strcmp(name, "error") == 0) {
-        message = json_member_text(event, "message");
-        e->job->finished = true;
-        fail(e, code_of_name(json_member_text(event, "name")),
-             message ? message : "The download failed without a word.");
-        log_info("The work on the file of model %s ended: %s.", e->id,
-                 error_name(e->model.download_error.code));
+    } else if (strcmp(name, "done") == 0 || strcmp(name, "error") == 0) {
+        e->job->result = TAKE_PTR(event);
+        return;
     }
     changed(models, e);
 }
 
+static void helper_failed(struct entry *e, struct json_object *event)
+{
+    const char *message = json_member_text(event, "message");
+
+    fail(e, code_of_name(json_member_text(event, "name")),
+         message ? message : "The download failed without a word.");
+    log_info("The work on the file of model %s ended: %s.", e->id,
+             error_name(e->model.download_error.code));
+}
+
 static void helper_gone(struct models *models, struct entry *e)
 {
+    _cleanup_(json_putp) struct json_object *result = TAKE_PTR(e->job->result);
+    const bool verify = e->job->verify;
     int status = 0;
-    bool finished = e->job->finished;
 
     waitpid(e->job->pid, &status, 0);
     job_end(models, e);
-    if (!finished) {
+    if (!result)
         fail(e, ERROR_INTERNAL,
              WIFEXITED(status) && WEXITSTATUS(status) == 127
                  ? "The download helper lfmd-fetch cannot be started."
                  : "The download helper lfmd-fetch ended without a result.");
-        changed(models, e);
-    }
+    else if (strcmp(json_member_text(result, "event"), "done") == 0)
+        helper_done(models, e, verify, result);
+    else
+        helper_failed(e, result);
+    changed(models, e);
 }
 
 /* Read what is there; false when the helper has closed its end. */
