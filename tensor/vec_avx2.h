@@ -247,26 +247,15 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
 
 /* --- sums of products of bytes, four by four ------------------------------------------------ */
 
+#include "tensor/vec_words.h"
+
 #ifdef VEC_AVX_VNNI
 
-typedef vi vp;
-
-#define VP_STEPS(bits) 8
-
-ALWAYS vp vp_begin(vi acc)
-{
-    return acc;
-}
+#include "tensor/vec_sum32.h"
 
 ALWAYS __m256i vp_half(__m256i part, __m256i bytes, __m256i four)
 {
     return _mm256_dpbusd_avx_epi32(part, bytes, four);
-}
-
-ALWAYS vi vp_end(vp part, vi acc)
-{
-    (void)acc;
-    return part;
 }
 
 #else
@@ -312,30 +301,10 @@ ALWAYS vi vp_end(vp part, vi acc)
 
 #endif
 
-/* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
-typedef struct {
-    const int8_t *p;
-} vx;
-
-ALWAYS vx vx_load(const int8_t *p, int n)
-{
-    (void)n;
-    return (vx){p};
-}
-
-/* Word i in every lane. */
-ALWAYS __m256i vx_word(const vx *x, int i)
-{
-    int32_t word;
-
-    memcpy(&word, x->p + 4 * i, 4);
-    return _mm256_set1_epi32(word);
-}
-
 /* Add to each lane the products of its 4 unsigned bytes below 128 and the signed bytes of word i. */
 ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 {
-    const __m256i four = vx_word(x, i);
+    const __m256i four = _mm256_set1_epi32(vx_word(x, i));
 
     return (vp){vp_half(part.lo, bytes.lo, four), vp_half(part.hi, bytes.hi, four)};
 }
@@ -343,7 +312,7 @@ ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 /* The same for signed bytes: their size times the other one with their sign. */
 ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int i)
 {
-    const __m256i four = vx_word(x, i);
+    const __m256i four = _mm256_set1_epi32(vx_word(x, i));
 
     return (vp){
         vp_half(part.lo, _mm256_abs_epi8(bytes.lo), _mm256_sign_epi8(four, bytes.lo)),

@@ -184,39 +184,13 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
 
 /* --- sums of products of bytes, four by four ------------------------------------------------ */
 
-typedef vi vp;
-
-#define VP_STEPS(bits) 8
-
-ALWAYS vp vp_begin(vi acc)
-{
-    return acc;
-}
-
-ALWAYS vi vp_end(vp part, vi acc)
-{
-    (void)acc;
-    return part;
-}
-
-/* Runs of 8 values of some positions; word 2 i + h of 4 bytes is half h of position i. */
-typedef struct {
-    const int8_t *p;
-} vx;
-
-ALWAYS vx vx_load(const int8_t *p, int n)
-{
-    (void)n;
-    return (vx){p};
-}
+#include "tensor/vec_sum32.h"
+#include "tensor/vec_words.h"
 
 /* Add to each lane the products of its 4 unsigned bytes and the signed bytes of word i. */
 ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 {
-    int32_t four;
-
-    memcpy(&four, x->p + 4 * i, 4);
-    return _mm512_dpbusd_epi32(part, bytes, _mm512_set1_epi32(four));
+    return _mm512_dpbusd_epi32(part, bytes, _mm512_set1_epi32(vx_word(x, i)));
 }
 
 /* The same for 8-bit weights. */

@@ -240,20 +240,7 @@ ALWAYS void vi_store_i8(int8_t *p, vi a)
 
 /* --- sums of products of bytes, four by four ------------------------------------------------ */
 
-typedef vi vp;
-
-#define VP_STEPS(bits) 8
-
-ALWAYS vp vp_begin(vi acc)
-{
-    return acc;
-}
-
-ALWAYS vi vp_end(vp part, vi acc)
-{
-    (void)acc;
-    return part;
-}
+#include "tensor/vec_sum32.h"
 
 /* Runs of 8 values of some positions, two in a register; the last may be alone. */
 typedef struct {
