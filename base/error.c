@@ -39,15 +39,9 @@ static void make_plain(struct error *err, bool cut)
 
     if (cut)
         err->text[sizeof(err->text) - sizeof(more)] = '\0';
-    utf8_repair(err->text);
+    utf8_plain(err->text);
     if (cut)
         strcat(err->text, more);
-    for (unsigned char *c = (unsigned char *)err->text; *c; c++) {
-        if (*c == 0xc2 && c[1] < 0xa0) /* U+0080 to U+009F */
-            c[0] = c[1] = '?';
-        else if (*c < ' ' || *c == 0x7f)
-            *c = '?';
-    }
 }
 
 int error_set(struct error *err, enum error_code code, const char *format, ...)

@@ -111,3 +111,14 @@ void utf8_repair(char *text)
         i += n <= 0 ? 1 : (size_t)n;
     }
 }
+
+void utf8_plain(char *text)
+{
+    utf8_repair(text);
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c == 0xc2 && c[1] < 0xa0) /* U+0080 to U+009F */
+            c[0] = c[1] = '?';
+        else if (*c < ' ' || *c == 0x7f)
+            *c = '?';
+    }
+}

@@ -35,3 +35,6 @@ size_t utf8_complete(const char *text, size_t length);
  * other bytes that begin none become '?'.
  */
 void utf8_repair(char *text);
+
+/* The same, and every control character becomes '?': one line that a terminal only shows. */
+void utf8_plain(char *text);

@@ -194,8 +194,7 @@ static struct json_object *candidates(struct chat *chat, const char *line, const
         {
             (void)path;
             if (json_object_object_get_ex(interfaces, BUS_MODEL, &model) &&
-                json_object_object_get_ex(model, "Installed", &value) &&
-                json_object_get_boolean(value) && json_object_object_get_ex(model, "Id", &value))
+                bus_flag(model, "Installed") && json_object_object_get_ex(model, "Id", &value))
                 json_object_array_add(list, json_object_get(value));
         }
     }

@@ -179,9 +179,7 @@ static void describe(const struct lifecycle *lifecycle, char status[STATUS_MAX])
     }
     strcpy(status + used, ".");
     /* An id is a file's name: a line of its own in it would be another message to systemd. */
-    utf8_repair(status);
-    for (char *c = status; *c; c++)
-        *c = *c > 0 && *c < ' ' ? '?' : *c;
+    utf8_plain(status);
 }
 
 void lifecycle_models_changed(struct lifecycle *lifecycle)
