@@ -22,10 +22,10 @@
 /* What result pixel i is made of: weights[i][0 .. n[i] - 1] of source pixels first[i] ... */
 struct resize_filter {
     size_t n_in, n_out;
-    size_t n_max;     /* most taps of a pixel */
-    uint32_t *first;  /* [n_out] */
-    uint32_t *n;      /* [n_out] */
-    double *weights;  /* [n_out][n_max], the sum of a pixel's is 1 */
+    size_t n_max;    /* most taps of a pixel */
+    uint32_t *first; /* [n_out] */
+    uint32_t *n;     /* [n_out] */
+    double *weights; /* [n_out][n_max], the sum of a pixel's is 1 */
 };
 
 int resize_filter_init(struct resize_filter *filter, size_t n_in, size_t n_out, struct error *err);

@@ -22,13 +22,13 @@
 
 struct vision_shape {
     uint32_t n_layer;
-    uint32_t n_hidden;    /* d, width of the encoder */
-    uint32_t n_ff;        /* f, of its feed-forward network */
+    uint32_t n_hidden; /* d, width of the encoder */
+    uint32_t n_ff;     /* f, of its feed-forward network */
     uint32_t n_head;
-    uint32_t n_projector; /* p, inner width of the projector */
-    uint32_t n_embd;      /* L, width of the language model */
-    uint32_t n_grid;      /* side of the table of positions */
-    float norm_eps;       /* of the encoder's norms */
+    uint32_t n_projector;              /* p, inner width of the projector */
+    uint32_t n_embd;                   /* L, width of the language model */
+    uint32_t n_grid;                   /* side of the table of positions */
+    float norm_eps;                    /* of the encoder's norms */
     float pixel_mean[3], pixel_std[3]; /* of values 0..1 */
 };
 

@@ -337,8 +337,7 @@ int tiles_plan_capped(const struct tile_settings *settings, uint32_t width, uint
 {
     int r;
 
-    if (width > 0 && height > 0 &&
-        MAX(width, height) > (uint64_t)ASPECT_MAX * MIN(width, height))
+    if (width > 0 && height > 0 && MAX(width, height) > (uint64_t)ASPECT_MAX * MIN(width, height))
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "The picture is %ux%u pixels; one side must not be more than %d times as "
                          "long as the other.",

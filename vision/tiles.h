@@ -26,9 +26,9 @@
 #define TILES_TOKEN (2 * TILES_PATCH) /* side of an image token */
 
 /* What tiles_plan() computes at most; tile_settings_check() has the narrower range of sessions. */
-#define TILES_SIDE_MAX   ((uint32_t)1 << 24)
-#define TILES_GRID_MAX   1000 /* max_tiles */
-#define TILES_SIZE_MAX   16384
+#define TILES_SIDE_MAX ((uint32_t)1 << 24)
+#define TILES_GRID_MAX 1000 /* max_tiles */
+#define TILES_SIZE_MAX 16384
 
 /* Of sessions: 10 x 10 tiles, for which there are marker tokens, and a thumbnail. */
 #define TILES_LINE_MAX   10
@@ -51,14 +51,14 @@ extern const struct tile_settings tile_settings_default;
 int tile_settings_check(const struct tile_settings *settings, struct error *err);
 
 struct tile_plan {
-    uint32_t width, height;         /* of the picture */
-    uint32_t resized_w, resized_h;  /* of the single view or of the thumbnail */
+    uint32_t width, height;        /* of the picture */
+    uint32_t resized_w, resized_h; /* of the single view or of the thumbnail */
     uint32_t tile_size;
-    uint32_t cols, rows;            /* 1, 1: a single view */
-    bool thumbnail;                 /* the last view is one */
+    uint32_t cols, rows; /* 1, 1: a single view */
+    bool thumbnail;      /* the last view is one */
     size_t n_views;
-    size_t n_image_tokens;          /* of all views */
-    size_t n_special_tokens;        /* start, end, and one for each view of a tiled picture */
+    size_t n_image_tokens;   /* of all views */
+    size_t n_special_tokens; /* start, end, and one for each view of a tiled picture */
 };
 
 /*
