@@ -62,7 +62,8 @@ static bool load_ffn(struct loader *loader, const struct lfm2_hparams *hparams, 
 static bool load_experts(struct loader *loader, const char *name, size_t out, size_t in, size_t n,
                          struct matrix **ret)
 {
-    const struct gguf_tensor *tensor = loader_tensor(loader, name, in, out, n);
+    const struct gguf_tensor *tensor =
+        loader_tensor(loader, name, (const uint64_t[]){in, out, n, 1});
     struct matrix unused;
 
     if (!tensor)

@@ -92,11 +92,10 @@ void *loader_take(struct loader *loader, size_t size)
     return NULL;
 }
 
-const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name, uint64_t ne0,
-                                        uint64_t ne1, uint64_t ne2)
+const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name,
+                                        const uint64_t ne[GGUF_DIMS_MAX])
 {
     const struct gguf_tensor *tensor = gguf_tensor(loader->gguf, name);
-    const uint64_t expected[3] = {ne0, ne1, ne2};
 
     if (!tensor) {
         error_set(loader->err, ERROR_UNSUPPORTED_FORMAT,
@@ -105,12 +104,12 @@ const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name,
         return NULL;
     }
     loader->used[tensor - gguf_tensor_at(loader->gguf, 0)] = 1;
-    if (memcmp(tensor->ne, expected, sizeof(expected)) != 0 || tensor->ne[3] != 1) {
+    if (memcmp(tensor->ne, ne, sizeof(tensor->ne)) != 0) {
         error_set(loader->err, ERROR_UNSUPPORTED_FORMAT,
                   "In '%s', tensor '%s': expected shape {%" PRIu64 ", %" PRIu64 ", %" PRIu64
-                  "}, found {%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "}.",
-                  gguf_path(loader->gguf), name, expected[0], expected[1], expected[2],
-                  tensor->ne[0], tensor->ne[1], tensor->ne[2], tensor->ne[3]);
+                  ", %" PRIu64 "}, found {%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "}.",
+                  gguf_path(loader->gguf), name, ne[0], ne[1], ne[2], ne[3], tensor->ne[0],
+                  tensor->ne[1], tensor->ne[2], tensor->ne[3]);
         return NULL;
     }
     return tensor;
@@ -128,7 +127,8 @@ void loader_slice(struct loader *loader, const struct gguf_tensor *tensor, size_
 bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t in,
                    struct matrix *ret)
 {
-    const struct gguf_tensor *tensor = loader_tensor(loader, name, in, out, 1);
+    const struct gguf_tensor *tensor =
+        loader_tensor(loader, name, (const uint64_t[]){in, out, 1, 1});
 
     if (!tensor)
         return false;
@@ -138,7 +138,8 @@ bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t i
 
 bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret)
 {
-    const struct gguf_tensor *tensor = loader_tensor(loader, name, in, rows, 1);
+    const struct gguf_tensor *tensor =
+        loader_tensor(loader, name, (const uint64_t[]){in, rows, 1, 1});
     float *values;
 
     if (!tensor)

@@ -50,8 +50,8 @@ int loader_load(const struct gguf *gguf, bool precise, loader_walk *walk, void *
 void *loader_take(struct loader *loader, size_t size);
 
 /* The tensor of this name, with exactly this shape (1 for dimensions that it has not), or NULL. */
-const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name, uint64_t ne0,
-                                        uint64_t ne1, uint64_t ne2);
+const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name,
+                                        const uint64_t ne[GGUF_DIMS_MAX]);
 
 bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t in,
                    struct matrix *ret);

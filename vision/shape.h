@@ -17,8 +17,10 @@
 #include "tensor/gguf.h"
 
 /* Above every published file by far, and small enough that no product of sizes overflows. */
-#define VISION_LAYERS_MAX 512
-#define VISION_WIDTH_MAX  65536 /* of any row */
+#define VISION_LAYERS_MAX    512
+#define VISION_WIDTH_MAX     32768 /* of any row */
+#define VISION_HEAD_DIM_MAX  256
+#define VISION_HEAD_DIM_STEP 8
 
 struct vision_shape {
     uint32_t n_layer;

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "vision/vision.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "tensor/gguf.h"
+#include "tensor/kernels.h"
+#include "vision/projector.h"
+#include "vision/siglip.h"
+
+struct vision {
+    struct vision_info info;
+    struct gguf *gguf;
+    struct pool *pool;
+    struct arena arena;
+    struct siglip siglip;
+    struct projector projector;
+    struct patches_norm pixels;
+    struct workspace ws;
+};
+
+/* --- loading ---------------------------------------------------------------------------------- */
+
+/* A loader_walk of a vision whose shape is known. */
+static bool load_weights(struct loader *loader, void *userdata)
+{
+    struct vision *vision = userdata;
+
+    return siglip_load(loader, &vision->siglip) &&
+           projector_load(loader, &vision->info.shape, &vision->projector);
+}
+
+/* What the file says of the pictures that it wants. */
+static int read_settings(const struct gguf *gguf, struct tile_settings *ret, struct error *err)
+{
+    struct error cause = ERROR_INIT;
+    int r;
+
+    *ret = tile_settings_default;
+    r = gguf_u32(gguf, "lfmd.vision.min_image_tokens", &ret->min_image_tokens, err);
+    if (r == 0 || r == -ENOENT)
+        r = gguf_u32(gguf, "lfmd.vision.max_image_tokens", &ret->max_image_tokens, err);
+    if (r == 0 || r == -ENOENT)
+        r = gguf_bool(gguf, "lfmd.vision.tiling", &ret->tiling, err);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (tile_settings_check(ret, &cause) < 0)
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "In '%s', keys 'lfmd.vision': %s",
+                         gguf_path(gguf), cause.text);
+    return 0;
+}
+
+/* Check the file as far as it can be without loading it. */
+static int plan(const struct gguf *gguf, bool precise, struct vision *vision,
+                size_t *ret_weight_bytes, struct error *err)
+{
+    struct vision_info *info = &vision->info;
+    int r = vision_shape_read(gguf, &info->shape, err);
+
+    if (r == 0)
+        r = read_settings(gguf, &info->settings, err);
+    if (r < 0)
+        return r;
+    vision->siglip.shape = info->shape;
+    r = loader_plan(gguf, precise, "an LFM2 vision encoder", load_weights, vision, ret_weight_bytes,
+                    err);
+    if (r == 0)
+        info->bytes = *ret_weight_bytes + workspace_plan(&info->shape, VISION_PATCHES);
+    return r;
+}
+
+int vision_plan(const char *path, bool precise, struct vision_info *ret, struct error *err)
+{
+    struct gguf *gguf = gguf_open(path, err);
+    struct vision unused = {0};
+    size_t weight_bytes;
+    int r;
+
+    if (!gguf)
+        return -EINVAL;
+    r = plan(gguf, precise, &unused, &weight_bytes, err);
+    if (r == 0)
+        *ret = unused.info;
+    gguf_free(gguf);
+    return r;
+}
+
+struct vision *vision_load(const char *path, bool precise, struct pool *pool, struct error *err)
+{
+    struct vision *vision = calloc(1, sizeof(*vision));
+    size_t weight_bytes;
+
+    if (!vision) {
+        error_set(err, ERROR_NO_MEMORY, "There is no memory for a vision encoder.");
+        return NULL;
+    }
+    vision->pool = pool;
+    vision->gguf = gguf_open(path, err);
+    if (!vision->gguf || kernels_check(err) < 0 ||
+        plan(vision->gguf, precise, vision, &weight_bytes, err) < 0 ||
+        arena_init(&vision->arena, weight_bytes, "the weights of a vision encoder", err) < 0 ||
+        loader_load(vision->gguf, precise, load_weights, vision, &vision->arena, pool, err) < 0 ||
+        workspace_init(&vision->ws, &vision->info.shape, VISION_PATCHES, err) < 0)
+        return vision_free(vision);
+    patches_norm_init(&vision->pixels, vision->info.shape.pixel_mean, vision->info.shape.pixel_std);
+    return vision;
+}
+
+struct vision *vision_free(struct vision *vision)
+{
+    if (!vision)
+        return NULL;
+    workspace_done(&vision->ws);
+    arena_done(&vision->arena);
+    gguf_free(vision->gguf);
+    free(vision);
+    return NULL;
+}
+
+const struct vision_info *vision_info(const struct vision *vision)
+{
+    return &vision->info;
+}
+
+/* --- encoding --------------------------------------------------------------------------------- */
+
+/* Views from `first` to before `last` that fit into n_max patches; one always counts. */
+static size_t batch(const struct picture *picture, size_t first, size_t last, size_t n_max)
+{
+    size_t n = 0, n_patches = 0;
+
+    while (first + n < last) {
+        const struct tile_view view = tile_view(&picture->plan, first + n);
+
+        n_patches += patches_count(&view);
+        if (n > 0 && n_patches > n_max)
+            break;
+        n++;
+    }
+    return n;
+}
+
+size_t vision_batch(const struct picture *picture, size_t first_view)
+{
+    return batch(picture, first_view, picture->plan.n_views, VISION_PATCHES);
+}
+
+static int make_room(struct vision *vision, size_t n_patches, struct error *err)
+{
+    if (n_patches <= vision->ws.n_max)
+        return 0;
+    if (n_patches > VISION_PATCHES_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "With these settings a view has %zu patches; at most %zu can be encoded.",
+                         n_patches, VISION_PATCHES_MAX);
+    workspace_done(&vision->ws);
+    return workspace_init(&vision->ws, &vision->info.shape, n_patches, err);
+}
+
+/* Views that fit into one pass. */
+static int encode_batch(struct vision *vision, const struct picture_view *views, size_t n_views,
+                        const atomic_bool *cancel, float *embeddings, float *hidden,
+                        struct error *err)
+{
+    const size_t d = vision->info.shape.n_hidden;
+    const struct pass pass = {&vision->ws, vision->pool};
+    float *rows = vision->ws.h;
+    size_t n = 0;
+    int r =
+        siglip_forward(&vision->siglip, &pass, &vision->pixels, views, n_views, cancel, rows, err);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n_views; n += patches_count(&views[i++].view)) {
+        if (!embeddings)
+            continue;
+        projector_forward(&vision->projector, &pass, &views[i].view, rows + n * d, embeddings);
+        embeddings += views[i].view.n_tokens * vision->info.shape.n_embd;
+    }
+    if (hidden)
+        memcpy(hidden, rows, n * d * sizeof(*hidden));
+    return 0;
+}
+
+#define BATCH_MAX (VISION_PATCHES / 4) /* a view has one token at least */
+
+int vision_encode(struct vision *vision, const struct picture *picture, size_t first_view,
+                  size_t n_views, const atomic_bool *cancel, float *embeddings, float *hidden,
+                  struct error *err)
+{
+    const struct vision_shape *shape = &vision->info.shape;
+    const size_t last = first_view + n_views;
+    struct picture_view views[BATCH_MAX];
+    size_t n;
+
+    for (size_t first = first_view; first < last; first += n) {
+        size_t n_patches = 0, n_tokens = 0;
+        int r;
+
+        n = batch(picture, first, last, VISION_PATCHES);
+        for (size_t i = 0; i < n; i++) {
+            views[i] = picture_view(picture, first + i);
+            n_patches += patches_count(&views[i].view);
+            n_tokens += views[i].view.n_tokens;
+        }
+        r = make_room(vision, n_patches, err);
+        if (r == 0)
+            r = encode_batch(vision, views, n, cancel, embeddings, hidden, err);
+        if (r < 0)
+            return r;
+        if (embeddings)
+            embeddings += n_tokens * shape->n_embd;
+        if (hidden)
+            hidden += n_patches * shape->n_hidden;
+    }
+    return 0;
+}
