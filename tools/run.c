@@ -227,3 +227,26 @@ int run_print_ids(const uint32_t *ids, size_t n, struct error *err)
         printf("%s%" PRIu32, i > 0 ? ", " : "", ids[i]);
     return run_print("]\n", 2, err);
 }
+
+float *run_take_floats(size_t rows, size_t width, struct error *err)
+{
+    float *values = reallocarray(NULL, rows, width * sizeof(*values));
+
+    if (!values)
+        error_set(err, ERROR_NO_MEMORY, "Cannot take memory for %zu rows of %zu values.", rows,
+                  width);
+    return values;
+}
+
+int run_write_floats(const char *path, const float *values, size_t n, struct error *err)
+{
+    FILE *file = fopen(path, "we");
+    bool wrote;
+
+    if (!file)
+        return error_set(err, ERROR_IO, "Cannot write '%s': %m.", path);
+    wrote = fwrite(values, sizeof(*values), n, file) == n;
+    if (fclose(file) != 0 || !wrote)
+        return error_set(err, ERROR_IO, "Cannot write '%s': %m.", path);
+    return 0;
+}

@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/image.h"
 #include "tensor/attend.h"
+#include "vision/tiles.h"
 
 #define RUN_INPUT_MAX ((size_t)1 << 30) /* bytes read from stdin */
 
@@ -41,6 +43,7 @@ struct run_verb {
 
 /* The verbs of one file, ended by a name of NULL. */
 extern const struct run_verb run_generate_verbs[];
+extern const struct run_verb run_image_verbs[];
 extern const struct run_verb run_model_verbs[];
 extern const struct run_verb run_text_verbs[];
 
@@ -71,3 +74,23 @@ int run_stdin(char **ret, size_t *ret_length, struct error *err);
 int run_print(const char *text, size_t length, struct error *err);
 int run_print_ids(const uint32_t *ids, size_t n,
                   struct error *err); /* a JSON array and a newline */
+
+/* [rows][width], malloc; NULL with a sentence */
+float *run_take_floats(size_t rows, size_t width, struct error *err);
+
+/* Floats to be written to --out once all of them are known to be right. */
+int run_write_floats(const char *path, const float *values, size_t n, struct error *err);
+
+/* --- pictures --------------------------------------------------------------------------------- */
+
+/* The settings of run_tile_settings(), for the options of a verb. */
+#define RUN_TILE_OPTIONS                                                                           \
+    "min-image-tokens= max-image-tokens= min-tiles= max-tiles= tile-size= tiling= thumbnail= "     \
+    "max-pixels-tolerance="
+
+/* The reference processor's settings with those that are given. */
+int run_tile_settings(const struct run_options *options, struct tile_settings *ret,
+                      struct error *err);
+
+/* Decode the picture in a file. */
+int run_image(const char *path, struct image *ret, struct error *err);

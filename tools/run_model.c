@@ -63,30 +63,6 @@ static int take_workspace(struct engine *engine, size_t n_rows, struct error *er
     return engine->workspace ? 0 : -EINVAL;
 }
 
-/* Floats to be written to --out once all of them are known to be right. */
-static int write_floats(const char *path, const float *values, size_t n, struct error *err)
-{
-    FILE *file = fopen(path, "we");
-    bool wrote;
-
-    if (!file)
-        return error_set(err, ERROR_IO, "Cannot write '%s': %m.", path);
-    wrote = fwrite(values, sizeof(*values), n, file) == n;
-    if (fclose(file) != 0 || !wrote)
-        return error_set(err, ERROR_IO, "Cannot write '%s': %m.", path);
-    return 0;
-}
-
-static float *take_floats(size_t rows, size_t width, struct error *err)
-{
-    float *values = reallocarray(NULL, rows, width * sizeof(*values));
-
-    if (!values)
-        error_set(err, ERROR_NO_MEMORY, "Cannot take memory for %zu rows of %zu values.", rows,
-                  width);
-    return values;
-}
-
 static void statep(struct lfm2_state **state)
 {
     lfm2_state_free(*state);
@@ -98,8 +74,8 @@ static float *hidden_states(struct engine *engine, const uint32_t *ids, size_t n
 {
     _cleanup_(statep) struct lfm2_state *state = NULL;
     const size_t h = engine->model->hparams.n_embd;
-    _cleanup_(freep) float *x = take_floats(n, h, err);
-    _cleanup_(freep) float *hidden = take_floats(n, h, err);
+    _cleanup_(freep) float *x = run_take_floats(n, h, err);
+    _cleanup_(freep) float *hidden = run_take_floats(n, h, err);
 
     if (!x || !hidden)
         return NULL;
@@ -164,12 +140,12 @@ static int run_logits(const struct run_options *options, struct error *err)
     h = engine.model->hparams.n_embd;
     n_vocab = engine.model->hparams.n_vocab;
     step = lfm2_workspace_n_rows_max(engine.workspace);
-    logits = take_floats(n, n_vocab, err);
+    logits = run_take_floats(n, n_vocab, err);
     if (!logits)
         return -ENOMEM;
     for (size_t t = 0; t < n; t += MIN(step, n - t))
         lfm2_logits(&engine.job, hidden + t * h, MIN(step, n - t), logits + t * n_vocab);
-    return write_floats(out, logits, n * n_vocab, err);
+    return run_write_floats(out, logits, n * n_vocab, err);
 }
 
 static int run_embed(const struct run_options *options, struct error *err)
@@ -186,7 +162,7 @@ static int run_embed(const struct run_options *options, struct error *err)
     h = engine.model->hparams.n_embd;
     dim = engine.model->dense_2.out ? engine.model->dense_2.out : h;
     step = lfm2_workspace_n_rows_max(engine.workspace);
-    vectors = take_floats(n, dim, err);
+    vectors = run_take_floats(n, dim, err);
     if (!vectors)
         return -ENOMEM;
     if (engine.model->dense_2.out == 0)
@@ -202,7 +178,7 @@ static int run_embed(const struct run_options *options, struct error *err)
         for (size_t i = 0; i < dim && sum > 0; i++)
             row[i] = (float)((double)row[i] / sqrt(sum));
     }
-    return write_floats(out, vectors, n * dim, err);
+    return run_write_floats(out, vectors, n * dim, err);
 }
 
 /* --- info ------------------------------------------------------------------------------------- */

@@ -5,7 +5,7 @@
 
 #include "vision/resize.h"
 
-#define BYTES_MAX ((uint64_t)1 << 31) /* of one resized picture */
+#define BYTES_MAX ((uint64_t)1 << 29) /* of one resized picture */
 
 static uint8_t *resized(const struct image *image, uint64_t width, uint64_t height,
                         struct pool *pool, struct error *err)
