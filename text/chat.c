@@ -465,7 +465,7 @@ static void put_parts(struct output *output, const struct form *form, struct jso
         else if (type && strcmp(type, "text") == 0 && json_object_is_type(text, json_type_string))
             put_text(output, text);
         else if (type && strcmp(type, "image") == 0)
-            puts_(output, "<image>");
+            put_markup(output, "<image>");
         else
             put_value(output, part, true, 0);
     }
@@ -816,15 +816,18 @@ int chat_render(enum chat_form form, const struct chat_request *request, struct 
     _cleanup_(output_done) struct output output = {0};
     _cleanup_(freep) size_t *boundaries = NULL;
     _cleanup_(freep) struct text_span *spans = NULL;
+    struct form written = forms[form];
     size_t n_boundaries, begin = 0;
     int r = check_messages(request, err);
 
     if (r < 0)
         return r;
+    /* Pictures come in parts, also where the template of a text model knows none. */
+    written.parts = written.parts || !request->as_template;
     boundaries = calloc(json_object_array_length(request->messages) + 1, sizeof(boundaries[0]));
     if (!boundaries)
         return error_set(err, ERROR_NO_MEMORY, "There is no memory for the prompt.");
-    r = render(&output, &forms[form], request, boundaries, &n_boundaries, err);
+    r = render(&output, &written, request, boundaries, &n_boundaries, err);
     if (r < 0)
         return r;
     if (output.too_deep)

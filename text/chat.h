@@ -9,7 +9,8 @@
  * only what the form itself writes may become control tokens.
  *
  * Messages are JSON in the usual chat form: {"role": "system"|"user"|"assistant"|"tool",
- * "content": text (or any JSON value), "tool_calls": [...], "thinking": text}.
+ * "content": text, or parts (or any JSON value), "tool_calls": [...], "thinking": text}. Parts are
+ * {"type": "text", "text": text} and {"type": "image"}, which becomes <image> as markup (images.h).
  *
  * Threads: any; no state.
  * Source: text.md section 10; llama.cpp models/templates/LFM2*.jinja.

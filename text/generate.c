@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "text/images.h"
 #include "text/sequence.h"
 
 /*
@@ -128,8 +129,11 @@ static size_t find_draft(const struct generation *generation, uint32_t *draft, s
     if (best == 0)
         return 0;
     while (n_draft < n_max && best + n_draft < n) {
-        draft[n_draft] = context_id(generation, best + n_draft);
-        n_draft++;
+        const uint32_t id = context_id(generation, best + n_draft);
+
+        if (is_image_id(id)) /* no reply has one */
+            break;
+        draft[n_draft++] = id;
     }
     return n_draft;
 }
@@ -202,7 +206,7 @@ int generation_next(struct generation *generation, uint32_t ids[GENERATION_STEP_
     }
     fed[0] = generation->pending;
     n_draft = draft(generation, fed + 1, MIN(n_room - 1, (size_t)DRAFT_MAX));
-    r = sequence_step(sequence, fed, 1 + n_draft, 1 + n_draft, cancel, &logits);
+    r = sequence_step(sequence, fed, 1 + n_draft, NULL, 1 + n_draft, cancel, &logits);
     if (r < 0)
         return r;
     generation->stats.n_passes++;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "text/images.h"
 #include "text/sequence.h"
 
 /* --- model ------------------------------------------------------------------------------------ */
@@ -216,8 +217,27 @@ size_t sequence_rewind(struct sequence *sequence, const uint32_t *ids, size_t n)
     return kept;
 }
 
-int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n, size_t n_rows,
-                  const atomic_bool *cancel, float **ret_logits)
+/* The input rows of ids: runs of tokens from the embedding, image ids from image_rows. */
+static void input_rows(const struct lm *lm, const uint32_t *ids, size_t n,
+                       const float *const *image_rows, float *rows)
+{
+    const size_t width = lm->model->hparams.n_embd;
+
+    for (size_t i = 0, end; i < n; i = end) {
+        end = i + 1;
+        if (is_image_id(ids[i])) {
+            memcpy(rows + i * width, *image_rows++, width * sizeof(*rows));
+            continue;
+        }
+        while (end < n && !is_image_id(ids[end]))
+            end++;
+        lfm2_embed(lm->model, ids + i, end - i, rows + i * width);
+    }
+}
+
+int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n,
+                  const float *const *image_rows, size_t n_rows, const atomic_bool *cancel,
+                  float **ret_logits)
 {
     struct lm *lm = sequence->lm;
     const struct lfm2_job job = {
@@ -230,10 +250,10 @@ int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n, size
 
     assert(n > 0 && n <= lm->n_rows_max && n_rows <= MIN(n, (size_t)GENERATION_STEP_MAX));
     for (size_t i = 0; i < n; i++)
-        if (ids[i] >= lm->model->hparams.n_vocab)
+        if (ids[i] >= lm->model->hparams.n_vocab && !(image_rows && is_image_id(ids[i])))
             return -EINVAL;
 
-    lfm2_embed(lm->model, ids, n, lm->rows);
+    input_rows(lm, ids, n, image_rows, lm->rows);
     r = lfm2_forward(&job, sequence->state, lm->rows, n, n_rows > 0 ? lm->hidden : NULL, n_rows);
     if (r < 0)
         return r;
@@ -249,7 +269,14 @@ int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n, size
 int sequence_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
                   const atomic_bool *cancel, float **ret_logits)
 {
-    return sequence_step(sequence, ids, n, ret_logits ? 1 : 0, cancel, ret_logits);
+    return sequence_step(sequence, ids, n, NULL, ret_logits ? 1 : 0, cancel, ret_logits);
+}
+
+int sequence_feed_images(struct sequence *sequence, const uint32_t *ids, size_t n,
+                         const float *const *image_rows, const atomic_bool *cancel,
+                         float **ret_logits)
+{
+    return sequence_step(sequence, ids, n, image_rows, ret_logits ? 1 : 0, cancel, ret_logits);
 }
 
 void sequence_undo(struct sequence *sequence, size_t n)

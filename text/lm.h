@@ -69,6 +69,14 @@ size_t sequence_rewind(struct sequence *sequence, const uint32_t *ids, size_t n)
 int sequence_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
                   const atomic_bool *cancel, float **ret_logits);
 
+/*
+ * The same where some of the ids are image ids (images.h): image_rows has for each of them, in
+ * order, the row [H] that it stands for. They are read during the call only.
+ */
+int sequence_feed_images(struct sequence *sequence, const uint32_t *ids, size_t n,
+                         const float *const *image_rows, const atomic_bool *cancel,
+                         float **ret_logits);
+
 /* Remember this position as one to come back to. The oldest marks go first when there are many. */
 void sequence_mark(struct sequence *sequence);
 

@@ -29,11 +29,13 @@ struct sequence {
 };
 
 /*
- * sequence_feed() with the logits after each of the last n_rows <= GENERATION_STEP_MAX tokens:
- * *ret_logits [n_rows][V], may be NULL when n_rows is 0.
+ * sequence_feed_images() with the logits after each of the last n_rows <= GENERATION_STEP_MAX
+ * tokens: *ret_logits [n_rows][V], may be NULL when n_rows is 0. image_rows may be NULL when no id
+ * is an image id.
  */
-int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n, size_t n_rows,
-                  const atomic_bool *cancel, float **ret_logits);
+int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n,
+                  const float *const *image_rows, size_t n_rows, const atomic_bool *cancel,
+                  float **ret_logits);
 
 /* Forget the last n <= LFM2_UNDO_MAX tokens, which must come from feeds since the last rewind. */
 void sequence_undo(struct sequence *sequence, size_t n);

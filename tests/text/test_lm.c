@@ -10,6 +10,7 @@
 
 #include "tests/fixture.h"
 #include "tests/golden.h"
+#include "text/images.h"
 #include "text/lm.h"
 
 #define N 120
@@ -214,6 +215,58 @@ static void test_a_wrong_id_and_a_full_context_change_nothing(void **state)
     sequence_free(sequence);
 }
 
+/* Token ids of a prompt whose tokens 20 to 49 are a picture: image ids of `key`. */
+static void put_picture(struct fixture *fixture, uint32_t *ids, uint32_t key)
+{
+    memcpy(ids, fixture->ids, sizeof(fixture->ids));
+    for (uint32_t i = 20; i < 50; i++)
+        ids[i] = IMAGE_ID | (key + i);
+}
+
+static void test_a_row_in_place_of_an_embedding_gives_its_bits(void **state)
+{
+    struct fixture *fixture = *state;
+    const size_t width = fixture->lm->model->hparams.n_embd;
+    const size_t n_vocab = fixture->lm->model->hparams.n_vocab;
+    struct prefix_cache *cache = prefix_cache_new((size_t)1 << 24);
+    struct sequence *sequence = open_sequence(fixture, cache);
+    struct sequence *plain = open_sequence(fixture, NULL);
+    _cleanup_(freep) float *rows = calloc(30 * width, sizeof(*rows));
+    _cleanup_(freep) float *expected = feed(fixture, plain, fixture->ids, 0, N);
+    const float *pointers[30];
+    uint32_t ids[N], other[N];
+    float *logits;
+
+    put_picture(fixture, ids, 1000);
+    put_picture(fixture, other, 2000);
+    lfm2_embed(fixture->lm->model, fixture->ids + 20, 30, rows);
+    for (size_t i = 0; i < 30; i++)
+        pointers[i] = rows + i * width;
+
+    /* in the middle of a chunk, and over a border of chunks */
+    assert_int_equal(sequence_feed_images(sequence, ids, 25, pointers, NULL, NULL), 0);
+    assert_int_equal(sequence_feed_images(sequence, ids + 25, N - 25, pointers + 5, NULL, &logits),
+                     0);
+    golden_same("rows of a picture", logits, expected, n_vocab);
+    sequence_publish(sequence);
+
+    /* the same picture is a prefix that is there, another one is not */
+    assert_int_equal(sequence_rewind(sequence, ids, N), N - 1);
+    assert_int_equal(sequence_rewind(sequence, other, N), 0);
+    assert_int_equal(sequence_rewind(plain, ids, N), 0);
+    sequence_use_cache(plain, cache);
+    assert_int_equal(sequence_feed_images(sequence, ids, 25, pointers, NULL, NULL), 0);
+    sequence_publish(sequence);
+    assert_int_equal(sequence_rewind(plain, ids, N), 25);
+    assert_int_equal(sequence_rewind(plain, other, N), 0);
+
+    /* without rows an image id is an id that the model does not have */
+    assert_int_equal(sequence_feed(plain, ids + 20, 1, NULL, NULL), -EINVAL);
+    sequence_free(plain);
+    sequence_free(sequence);
+    prefix_cache_free(cache);
+}
+
 static size_t generate(struct fixture *fixture, bool speculate, uint32_t ids[60],
                        struct generation_stats *ret_stats)
 {
@@ -278,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_a_published_prefix_serves_another_sequence),
         cmocka_unit_test(test_the_cache_forgets_what_was_used_longest_ago),
         cmocka_unit_test(test_a_wrong_id_and_a_full_context_change_nothing),
+        cmocka_unit_test(test_a_row_in_place_of_an_embedding_gives_its_bits),
         cmocka_unit_test(test_drafts_change_no_token),
         cmocka_unit_test(test_the_plan_is_what_loading_takes),
     };
