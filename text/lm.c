@@ -161,6 +161,11 @@ size_t sequence_n_context(const struct sequence *sequence)
     return sequence->n_context;
 }
 
+size_t sequence_n_rows_max(const struct sequence *sequence)
+{
+    return sequence->lm->n_rows_max;
+}
+
 const uint32_t *sequence_ids(const struct sequence *sequence)
 {
     return sequence->ids;

@@ -52,6 +52,7 @@ struct sequence *sequence_free(struct sequence *sequence);
 
 size_t sequence_n(const struct sequence *sequence); /* tokens in the state */
 size_t sequence_n_context(const struct sequence *sequence);
+size_t sequence_n_rows_max(const struct sequence *sequence); /* of its lm */
 const uint32_t *sequence_ids(const struct sequence *sequence);
 
 /*

@@ -13,20 +13,17 @@
 /* Every verb takes these, so that one set of arguments serves a whole comparison. */
 static const char common_options[] = "model= threads= kv= precise";
 
-/* Whether the list has the option; *ret_value: whether it takes a value. */
-static bool listed(const char *list, const char *name, bool *ret_value)
+/* What the list says behind the option's name: "", "=" or "=*"; NULL: it does not have it. */
+static const char *listed(const char *list, const char *name)
 {
     while (*list) {
-        const size_t n = strcspn(list, " ");
-        const bool value = list[n - 1] == '=';
+        const size_t n = strcspn(list, " "), n_name = strcspn(list, " =");
 
-        if (n - value == strlen(name) && memcmp(list, name, n - value) == 0) {
-            *ret_value = value;
-            return true;
-        }
+        if (n_name == strlen(name) && memcmp(list, name, n_name) == 0)
+            return n == n_name ? "" : n == n_name + 1 ? "=" : "=*";
         list += n + strspn(list + n, " ");
     }
-    return false;
+    return NULL;
 }
 
 static const struct run_option *find(const struct run_options *options, const char *name)
@@ -46,22 +43,24 @@ static int read_options(const struct run_verb *verb, char **arguments, int n,
         const char *name = arguments[i] + strspn(arguments[i], "-");
         const size_t length = strcspn(name, "=");
         const char *value = name[length] == '=' ? name + length + 1 : NULL;
-        bool takes_value;
+        const char *kind;
 
         if (name == arguments[i] || length == 0 || length >= sizeof(option->name))
             return error_set(err, ERROR_INVALID_ARGUMENT, "\"%s\" is not an option of %s.",
                              arguments[i], verb->name);
         memcpy(option->name, name, length);
         option->name[length] = '\0';
-        if (!listed(verb->options, option->name, &takes_value) &&
-            !listed(common_options, option->name, &takes_value))
+        kind = listed(verb->options, option->name);
+        if (!kind)
+            kind = listed(common_options, option->name);
+        if (!kind)
             return error_set(err, ERROR_INVALID_ARGUMENT, "%s has no option --%s.", verb->name,
                              option->name);
-        if (find(ret, option->name))
+        if (find(ret, option->name) && strcmp(kind, "=*") != 0)
             return error_set(err, ERROR_INVALID_ARGUMENT, "--%s is given twice.", option->name);
-        if (!takes_value && value)
+        if (!*kind && value)
             return error_set(err, ERROR_INVALID_ARGUMENT, "--%s takes no value.", option->name);
-        if (takes_value && !value) {
+        if (*kind && !value) {
             if (++i == n)
                 return error_set(err, ERROR_INVALID_ARGUMENT, "--%s needs a value.", option->name);
             value = arguments[i];
@@ -80,6 +79,14 @@ const char *run_value(const struct run_options *options, const char *name)
     const struct run_option *option = find(options, name);
 
     return option ? option->value : NULL;
+}
+
+const char *run_value_at(const struct run_options *options, const char *name, size_t i)
+{
+    for (size_t k = 0; k < options->n; k++)
+        if (strcmp(options->items[k].name, name) == 0 && i-- == 0)
+            return options->items[k].value;
+    return NULL;
 }
 
 bool run_flag(const struct run_options *options, const char *name)

@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 #include "base/image.h"
-#include "tensor/attend.h"
+#include "text/lm.h"
 #include "vision/tiles.h"
 
 #define RUN_INPUT_MAX ((size_t)1 << 30) /* bytes read from stdin */
@@ -36,7 +36,8 @@ struct run_options {
 
 struct run_verb {
     const char *name;
-    /* Its options beside those of every verb, in one line: "special" is a flag, "ids=" has a value. */
+    /* Its options beside those of every verb, in one line: "special" is a flag, "ids=" has a value,
+     * "image=*" has one and may be given several times. */
     const char *options;
     int (*run)(const struct run_options *options, struct error *err);
 };
@@ -46,13 +47,16 @@ extern const struct run_verb run_generate_verbs[];
 extern const struct run_verb run_image_verbs[];
 extern const struct run_verb run_model_verbs[];
 extern const struct run_verb run_text_verbs[];
+extern const struct run_verb run_vl_verbs[];
 
-/* Check the arguments after the verb. Accepts --name value and --name=value, each option once. */
+/* Check the arguments after the verb. Accepts --name value and --name=value. */
 int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,
                       struct error *err);
 
 /* The value of an option, or NULL. */
 const char *run_value(const struct run_options *options, const char *name);
+/* Value i of one that may be given several times, in the order given; NULL: there are no more. */
+const char *run_value_at(const struct run_options *options, const char *name, size_t i);
 bool run_flag(const struct run_options *options, const char *name);
 
 /* The same for an option that must be given. */
@@ -94,3 +98,22 @@ int run_tile_settings(const struct run_options *options, struct tile_settings *r
 
 /* Decode the picture in a file. */
 int run_image(const char *path, struct image *ret, struct error *err);
+
+/* --- generation ------------------------------------------------------------------------------- */
+
+/* The settings of run_generation_options(), for the options of a verb. */
+#define RUN_GENERATION_OPTIONS "n= temp= top-k= min-p= seed= ignore-eos"
+
+int run_generation_options(const struct run_options *options, struct generation_options *ret,
+                           struct error *err);
+
+/*
+ * Feed a prompt into an empty sequence: *ret_logits [V] are those after its last token.
+ * image_rows: the rows of the image ids among ids, in order; NULL when there are none
+ */
+int run_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
+             const float *const *image_rows, float **ret_logits, struct error *err);
+
+/* Generate after run_feed() and print the new ids. */
+int run_generate_ids(struct sequence *sequence, const float *logits,
+                     const struct generation_options *options, struct error *err);

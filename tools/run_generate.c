@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * generate: tokens after tokens, through the same sequence and sampler that a session uses.
+ * generate: tokens after tokens, through the same sequence and sampler that a session uses; and what
+ * vl-generate shares with it.
  */
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "text/lm.h"
+#include "text/images.h"
 #include "tools/run.h"
 
 /* A real number within [low, high]; *ret keeps its value when the option is absent. */
@@ -31,7 +32,7 @@ static int read_real(const struct run_options *options, const char *name, float 
     return 0;
 }
 
-static int read_generation(const struct run_options *options, struct generation_options *ret,
+int run_generation_options(const struct run_options *options, struct generation_options *ret,
                            struct error *err)
 {
     struct sampling *sampling = &ret->sampling;
@@ -66,60 +67,72 @@ static int read_generation(const struct run_options *options, struct generation_
     return sampling_check(sampling, err);
 }
 
+int run_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
+             const float *const *image_rows, float **ret_logits, struct error *err)
+{
+    for (size_t done = 0, end; done < n; done = end) {
+        int r;
+
+        end = MIN(n, done + sequence_n_rows_max(sequence));
+        r = sequence_feed_images(sequence, ids + done, end - done, image_rows, NULL, ret_logits);
+        if (r < 0)
+            return error_set(err, ERROR_INTERNAL, "The prompt does not fit into its context.");
+        for (size_t i = done; i < end && image_rows; i++)
+            image_rows += is_image_id(ids[i]);
+    }
+    return 0;
+}
+
+static void generationp(struct generation **generation)
+{
+    generation_free(*generation);
+}
+
+int run_generate_ids(struct sequence *sequence, const float *logits,
+                     const struct generation_options *options, struct error *err)
+{
+    _cleanup_(generationp) struct generation *generation =
+        generation_new(sequence, logits, options, err);
+    _cleanup_(token_list_done) struct token_list list = {0};
+    uint32_t new_ids[GENERATION_STEP_MAX];
+    int r;
+
+    if (!generation)
+        return -EINVAL;
+    while ((r = generation_next(generation, new_ids, NULL)) > 0)
+        for (int i = 0; i < r; i++)
+            if (token_list_push(&list, new_ids[i]) < 0)
+                return error_set(err, ERROR_NO_MEMORY, "There is no memory for the ids.");
+    return r < 0 ? r : run_print_ids(list.ids, list.n, err);
+}
+
 struct generator {
     struct pool *pool;
     struct lm *lm;
     struct sequence *sequence;
-    struct generation *generation;
 };
 
 static void generator_done(struct generator *generator)
 {
-    generation_free(generator->generation);
     sequence_free(generator->sequence);
     lm_free(generator->lm);
     pool_free(generator->pool);
 }
 
-/* Feed the prompt and generate; the new ids come back in a list. */
-static int generate(struct generator *generator, const uint32_t *ids, size_t n,
-                    const struct generation_options *options, struct token_list *ret,
-                    struct error *err)
-{
-    uint32_t new_ids[GENERATION_STEP_MAX];
-    float *logits = NULL;
-    int r;
-
-    for (size_t done = 0, rows; done < n; done += rows) {
-        rows = MIN(n - done, generator->lm->n_rows_max);
-        r = sequence_feed(generator->sequence, ids + done, rows, NULL, &logits);
-        if (r < 0)
-            return error_set(err, ERROR_INTERNAL, "The prompt does not fit into its context.");
-    }
-    generator->generation = generation_new(generator->sequence, logits, options, err);
-    if (!generator->generation)
-        return -EINVAL;
-    while ((r = generation_next(generator->generation, new_ids, NULL)) > 0)
-        for (int i = 0; i < r; i++)
-            if (token_list_push(ret, new_ids[i]) < 0)
-                return error_set(err, ERROR_NO_MEMORY, "There is no memory for the ids.");
-    return r;
-}
-
 static int run_generate(const struct run_options *options, struct error *err)
 {
     _cleanup_(generator_done) struct generator generator = {0};
-    _cleanup_(token_list_done) struct token_list list = {0};
     _cleanup_(freep) uint32_t *ids = NULL;
     struct generation_options generation;
     const char *path;
+    float *logits;
     size_t n;
     int r;
 
     r = run_need(options, "model", &path, err);
     if (r < 0)
         return r;
-    r = read_generation(options, &generation, err);
+    r = run_generation_options(options, &generation, err);
     if (r < 0)
         return r;
     generator.pool = pool_new(options->n_threads, err);
@@ -136,13 +149,13 @@ static int run_generate(const struct run_options *options, struct error *err)
     generator.sequence = sequence_new(generator.lm, n + generation.n_max, options->kv, err);
     if (!generator.sequence)
         return -EINVAL;
-    r = generate(&generator, ids, n, &generation, &list, err);
+    r = run_feed(generator.sequence, ids, n, NULL, &logits, err);
     if (r < 0)
         return r;
-    return run_print_ids(list.ids, list.n, err);
+    return run_generate_ids(generator.sequence, logits, &generation, err);
 }
 
 const struct run_verb run_generate_verbs[] = {
-    {"generate", "ids= n= temp= top-k= min-p= seed= ignore-eos", run_generate},
+    {"generate", "ids= " RUN_GENERATION_OPTIONS, run_generate},
     {NULL, NULL, NULL},
 };
