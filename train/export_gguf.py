@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 import torch
 
+import vision
 from lfm2 import LFM2, Config
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -150,6 +151,89 @@ def rounded(model, kind):
     return copy.eval()
 
 
+def vision_tensors(encoder):
+    """(GGUF name, array, keeps F32) of every tensor of an encoder and its projector."""
+    def array(p):
+        return p.detach().float().numpy()
+
+    def pair(name, part, plain=False):
+        yield f"{name}.weight", array(part.weight), plain
+        yield f"{name}.bias", array(part.bias), True
+
+    side, hidden = vision.PATCH, encoder.cfg.hidden
+    taps = array(encoder.patch.weight).reshape(hidden, side, side, 3)  # (row, column, channel)
+    yield "v.patch_embd.weight", taps.transpose(0, 3, 1, 2), True
+    yield "v.patch_embd.bias", array(encoder.patch.bias), True
+    yield "v.position_embd.weight", array(encoder.position), True
+    for i, block in enumerate(encoder.blocks):
+        for name, part in (("ln1", block.ln1), ("ln2", block.ln2)):
+            yield from pair(f"v.blk.{i}.{name}", part, True)
+        for name, part in (("attn_q", block.q), ("attn_k", block.k), ("attn_v", block.v),
+                           ("attn_out", block.out), ("ffn_up", block.up), ("ffn_down", block.down)):
+            yield from pair(f"v.blk.{i}.{name}", part)
+    yield from pair("v.post_ln", encoder.post, True)
+    if encoder.cfg.norm:
+        yield from pair("mm.input_norm", encoder.norm, True)
+    yield from pair("mm.1", encoder.mm1)
+    yield from pair("mm.2", encoder.mm2)
+
+
+def write_vision(path, encoder, kind="q8_0", about=None, budget=True):
+    """The mmproj file of an encoder; `budget` adds the limits of its views."""
+    cfg = encoder.cfg
+    quantised, file_type = KINDS[kind]
+    w = gguf.GGUFWriter(path, "clip")
+    w.add_type("mmproj")
+    for key, value in (about or {}).items():
+        w.add_string(f"general.{key}", value)
+    w.add_file_type(file_type)
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    w.add_bool("clip.has_vision_encoder", True)
+    w.add_string("clip.projector_type", "lfm2")
+    for key, value in (("projection_dim", cfg.out), ("image_size", vision.TABLE * vision.PATCH),
+                       ("patch_size", vision.PATCH), ("embedding_length", cfg.hidden),
+                       ("feed_forward_length", cfg.ffn), ("block_count", cfg.layers),
+                       ("attention.head_count", cfg.heads),
+                       ("projector.scale_factor", vision.TOKEN // vision.PATCH)):
+        w.add_uint32(f"clip.vision.{key}", value)
+    w.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
+    w.add_array("clip.vision.image_mean", [0.5] * 3)
+    w.add_array("clip.vision.image_std", [0.5] * 3)
+    w.add_bool("clip.use_gelu", True)
+    if budget:
+        w.add_uint32("lfmd.vision.min_image_tokens", cfg.min_tokens)
+        w.add_uint32("lfmd.vision.max_image_tokens", cfg.max_tokens)
+        w.add_bool("lfmd.vision.tiling", False)
+    for name, array, plain in vision_tensors(encoder):
+        use = gguf.GGMLQuantizationType.F32 if plain else quantised
+        w.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), use), raw_dtype=use)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def read_vision(path):
+    """The encoder of a file that `write_vision` wrote."""
+    file = gguf.GGUFReader(path)
+
+    def value(key, default=None):
+        field = file.fields.get(key)
+        return default if field is None else field.contents()
+
+    stored = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in file.tensors}
+    encoder = vision.Encoder(vision.Config(
+        out=value("clip.vision.projection_dim"), hidden=value("clip.vision.embedding_length"),
+        layers=value("clip.vision.block_count"), heads=value("clip.vision.attention.head_count"),
+        ffn=value("clip.vision.feed_forward_length"), projector=stored["mm.1.bias"].shape[0],
+        norm="mm.input_norm.weight" in stored,
+        min_tokens=value("lfmd.vision.min_image_tokens", 64),
+        max_tokens=value("lfmd.vision.max_image_tokens", 256)))
+    for name, array, _ in vision_tensors(encoder):
+        array[...] = stored[name].reshape(array.shape)  # shares its memory with the parameter
+    return encoder.eval()
+
+
 def vocabulary_of(path):
     """Pieces, merges and special names of a tokenizer.json."""
     state = json.loads(pathlib.Path(path).read_text())
@@ -159,20 +243,29 @@ def vocabulary_of(path):
     return pieces, merges, [t["content"] for t in state["added_tokens"]]
 
 
+ABOUT = {"name": "lfmd-core", "basename": "lfmd-core", "license": "mit", "author": "lfmd authors"}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("checkpoint")
     p.add_argument("output")
     p.add_argument("--tokenizer", required=True)
+    p.add_argument("--vision", help="write the encoder of the checkpoint into this mmproj file")
     p.add_argument("--kind", choices=KINDS, default="q8_0")
     args = p.parse_args()
     saved = torch.load(args.checkpoint, weights_only=False)
     model = LFM2(Config(**saved["config"]))
     model.load_state_dict(saved["model"])
     write(args.output, model, *vocabulary_of(args.tokenizer), args.kind, about={
-        "name": "lfmd-core", "basename": "lfmd-core", "license": "mit", "author": "lfmd authors",
-        "size_label": "4.6M",
+        **ABOUT, "size_label": "4.6M",
         "description": "Small assistant trained from scratch on generated dialogues"})
+    if args.vision:
+        encoder = vision.Encoder(vision.Config(**saved["vision"]))
+        encoder.load_state_dict(saved["encoder"])
+        write_vision(args.vision, encoder, args.kind, {
+            **ABOUT, "size_label": "1.1M",
+            "description": "Image encoder of lfmd-core, trained from scratch on drawings"})
 
 
 if __name__ == "__main__":

@@ -186,9 +186,12 @@ class LFM2(nn.Module):
 
     def hidden(self, ids):
         """Final-normed states [rows, length, hidden]."""
-        x = self.embed(ids)
+        return self.states(self.embed(ids))
+
+    def states(self, x):
+        """The same from embeddings [rows, length, hidden], of tokens or of pictures."""
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        cos, sin = rotary_tables(ids.shape[1], self.cfg, kind)
+        cos, sin = rotary_tables(x.shape[1], self.cfg, kind)
         for block in self.blocks:
             x = block(x, cos, sin)
         return self.norm(x)

@@ -12,15 +12,18 @@ seeds. The reference is lfm2.py in float64, rounded to float32.
 
 import argparse
 import json
+import math
 import pathlib
 
 import gguf
 import numpy as np
 import torch
+from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, Regex
 
 import export_gguf
 import tokenizer as tokens
+import vision
 from lfm2 import LFM2, Config, Experts, ShortConv
 
 TEXT = ("<|startoftext|><|im_start|>user\nWhere is the thin red hat? 12 hens, then 345 more!"
@@ -35,8 +38,11 @@ MODELS = {
 }
 
 
-def vocabulary():
-    """Specials, the 256 bytes and a few merges; the pieces and the tokenizer that reads them."""
+def vocabulary(marks=()):
+    """Specials, the 256 bytes and a few merges; the pieces and the tokenizer that reads them.
+
+    `marks` are further specials at the end of the vocabulary.
+    """
     specials = tokens.SPECIALS[:14]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     space = tokens.SPACE
@@ -44,7 +50,8 @@ def vocabulary():
               ("h", "at"), ("u", "s"), ("e", "r"), ("us", "er"), ("s", "t"), ("a", "n"),
               ("a", "s"), (space, "the"), (space, "th"), (space, "hat"), ("1", "2"), ("12", "3"),
               ("3", "4")]
-    pieces = specials + alphabet + [a + b for a, b in merges]
+    pieces = specials + alphabet + [a + b for a, b in merges] + list(marks)
+    specials = specials + list(marks)
     bpe = Tokenizer(models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=merges))
     bpe.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(tokens.LFM2_SPLIT), "isolated"),
@@ -201,6 +208,165 @@ def retrieval(folder, stem, model, bpe, pad):
     print(stem, state["maxsim"])
 
 
+# --- pictures -----------------------------------------------------------------------------------
+
+ASKED = "Where is the thin red hat?"
+PICTURE_CASES = {  # name: size, settings that differ from the reference processor's
+    "single": ((70, 50), {"min_image_tokens": 4, "max_image_tokens": 16, "tiling": False}),
+    "wide": ((300, 40), {"min_image_tokens": 4, "max_image_tokens": 16, "tiling": False}),
+    "tall": ((33, 130), {"min_image_tokens": 4, "max_image_tokens": 16, "tiling": False}),
+    "tiled": ((160, 96), {"min_image_tokens": 1, "max_image_tokens": 4, "tile_size": 64}),
+}
+
+
+def resized(image, size):
+    """The integer filter that the engine must match to the bit."""
+    def weights(n_in, n_out):
+        scale = n_in / n_out
+        reach, inverse = max(1.0, scale), 1 / scale if scale >= 1 else 1.0
+        rows = []
+        for i in range(n_out):
+            centre = scale * (i + 0.5)
+            low = max(int(centre - reach + 0.5), 0)
+            high = min(int(centre + reach + 0.5), n_in)
+            w = [max(0.0, 1 - abs((j - centre + 0.5) * inverse)) for j in range(low, high)]
+            rows.append((low, [x / sum(w) for x in w]))
+        largest, bits = max(max(w) for _, w in rows), 0
+        while bits < 22 and int(0.5 + largest * 2 ** (bits + 1)) < 32768:
+            bits += 1
+        return bits, [(low, [int(0.5 + x * 2 ** bits) for x in w]) for low, w in rows]
+
+    def along(a, n_out):  # the first axis
+        bits, rows = weights(a.shape[0], n_out)
+        out = [sum(a[low + k] * q for k, q in enumerate(w)) for low, w in rows]
+        return np.clip((np.stack(out) + (1 << bits - 1)) >> bits, 0, 255)
+
+    a = image.astype(np.int64)
+    if size[0] != a.shape[1]:
+        a = along(a.transpose(1, 0, 2), size[0]).transpose(1, 0, 2)
+    if size[1] != a.shape[0]:
+        a = along(a, size[1])
+    return a.astype(np.uint8)
+
+
+def grid_of(width, height, settings):
+    """(cols, rows) of the tiles, (1, 1) for a single view."""
+    if not settings.get("tiling", True):
+        return 1, 1
+    w, h = (max(16, round(side / 32) * 32) for side in (width, height))
+    if w * h <= settings["max_image_tokens"] * 1024 * 2.0:
+        return 1, 1
+    listed = [(c, r) for c in range(1, 11) for r in range(1, 11) if 2 <= c * r <= 10]
+    gap = [abs(width / height - c / r) for c, r in listed]
+    assert gap.count(min(gap)) == 1, "the reference has its own order for ties"
+    return listed[gap.index(min(gap))]
+
+
+def views_of(image, settings):
+    """Grid and pixel arrays of the views, tiles in rows, then the thumbnail."""
+    height, width, _ = image.shape
+    whole = resized(image, vision.view_size(width, height, settings["min_image_tokens"],
+                                            settings["max_image_tokens"]))
+    cols, rows = grid_of(width, height, settings)
+    if cols * rows == 1:
+        return (1, 1), [whole]
+    side = settings["tile_size"]
+    large = resized(image, (cols * side, rows * side))
+    return (cols, rows), [large[r * side:(r + 1) * side, c * side:(c + 1) * side]
+                          for r in range(rows) for c in range(cols)] + [whole]
+
+
+def random_encoder(cfg, seed):
+    torch.manual_seed(seed)
+    encoder = vision.Encoder(cfg).eval()
+    with torch.no_grad():
+        for name, p in encoder.named_parameters():
+            if p.dim() == 2 and name != "position":
+                p.copy_(1.5 * torch.randn_like(p) * p.shape[1] ** -0.5)
+            else:
+                p.copy_((1.0 if "ln" in name and name.endswith("weight") else 0.0)
+                        + 0.3 * torch.randn_like(p))
+    return encoder
+
+
+@torch.no_grad()
+def encoded(encoder, views):
+    """Embeddings of every view, in float64."""
+    exact = vision.Encoder(encoder.cfg).double().eval()
+    exact.load_state_dict(encoder.state_dict())
+    return [exact(torch.from_numpy(vision.patches(Image.fromarray(v), v.shape[1::-1]))[None]
+                  .double(), v.shape[0] // 16, v.shape[1] // 16)[0] for v in views]
+
+
+@torch.no_grad()
+def seen(folder):
+    """A text model with image tokens, two encoders for it, and what the pairs must compute."""
+    marks = tokens.SPECIALS[14:18] + tokens.TILES
+    pieces, merges, specials, bpe = vocabulary(marks)
+    text = random_model(Config(vocab=len(pieces), hidden=32, layout="ca", ffn=32, heads=2,
+                               kv_heads=1), SEED + 8)
+    export_gguf.write(folder / "tiny_text_f32.gguf", text, pieces, merges, specials, "f32", 512,
+                      {"name": "tiny_text"})
+    exact = LFM2(text.cfg).double().eval()
+    exact.load_state_dict(text.state_dict())
+    rng, state = np.random.default_rng(SEED), {
+        "text": "tiny_text_f32.gguf", "reference": "train/vision.py and train/lfm2.py in float64",
+        "question": ASKED, "pictures": {}, "models": []}
+    pixels = {}
+    for name, ((width, height), settings) in PICTURE_CASES.items():
+        coarse = rng.integers(0, 256, (5, 7, 3), np.uint8)
+        image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+        image = np.clip(image.astype(int) + rng.integers(-2, 3, image.shape), 0, 255)
+        pixels[name] = image.astype(np.uint8)
+        Image.fromarray(pixels[name]).save(folder / f"{name}.png", optimize=True)
+        (cols, rows), views = views_of(pixels[name], settings)
+        state["pictures"][name] = {
+            "file": f"{name}.png", "width": width, "height": height, "settings": settings,
+            "cols": cols, "rows": rows, "views": [
+                {"width": v.shape[1], "height": v.shape[0], "tokens": v.size // 3 // 1024,
+                 "sum": int(v.sum(dtype=np.int64))} for v in views]}
+    for seed, (kind, norm) in enumerate((("f32", True), ("q8_0", False))):
+        encoder = random_encoder(vision.Config(out=32, hidden=32, layers=2, heads=2, ffn=64,
+                                               projector=32, norm=norm), SEED + 16 + seed)
+        file = f"mmproj-tiny_text_{kind}.gguf"
+        export_gguf.write_vision(folder / file, encoder, kind, {"name": f"tiny_vision_{kind}"},
+                                 budget=kind == "q8_0")
+        encoder = export_gguf.read_vision(folder / file)
+        model = {"mmproj": file, "cases": []}
+        for name, picture in state["pictures"].items():
+            (cols, rows), views = views_of(pixels[name], picture["settings"])
+            rows_of = encoded(encoder, views)
+            line = "<|image_start|>"
+            for i, e in enumerate(rows_of):
+                if len(rows_of) > 1:
+                    line += "<|img_thumbnail|>" if i == len(rows_of) - 1 else \
+                        f"<|img_row_{i // cols + 1}_col_{i % cols + 1}|>"
+                line += "<image>" * len(e)
+            prompt = bpe.encode("<|startoftext|><|im_start|>user\n" + line + "<|image_end|>" + ASKED
+                                + "<|im_end|>\n<|im_start|>assistant\n").ids
+            ids, out, margins = torch.tensor([prompt]), [], []
+            image = (ids[0] == pieces.index("<image>"))[:, None]
+            x = exact.embed(ids[0]).masked_scatter(image, torch.cat(rows_of))
+            for _ in range(8):
+                more = exact.embed(torch.tensor(out, dtype=torch.long))
+                last = exact.logits(exact.states(torch.cat([x, more])[None]))[0, -1]
+                if not out:
+                    logits = last
+                top = last.topk(2)
+                out.append(top.indices[0].item())
+                margins.append(round((top.values[0] - top.values[1]).item(), 5))
+            every = torch.cat(rows_of)
+            model["cases"].append({
+                "picture": name, "shape": list(every.shape), "ids": prompt,
+                "embeddings": save(folder, f"{kind}.{name}.embeddings.bin", every.numpy()),
+                "logits": save(folder, f"{kind}.{name}.logits.bin", logits.numpy()),
+                "greedy": out, "margins": margins})
+            print(kind, name, (cols, rows), list(every.shape), "std", round(every.std().item(), 3),
+                  "margin", min(margins), "distinct", len(set(out)))
+        state["models"].append(model)
+    (folder / "vision.json").write_text(json.dumps(state))
+
+
 def make(folder):
     pieces, merges, specials, bpe = vocabulary()
     ids = bpe.encode(TEXT).ids
@@ -212,6 +378,8 @@ def make(folder):
             retrieval(folder, stem, model, bpe, pieces.index("<|pad|>"))
         else:
             reference(folder, stem, model, ids, specials)
+    (folder / "vision").mkdir(exist_ok=True)
+    seen(folder / "vision")
 
 
 def read(path):

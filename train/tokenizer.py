@@ -16,11 +16,14 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 import data
 
 # The first 14 names and ids are those of the released 65k vocabulary. The reserved ones wait for
-# the image and audio tokens of models that grow from this one.
+# the audio tokens of models that grow from this one. The marks of tiles stand at the end, since the
+# vocabulary had its numbers before there were pictures.
 SPECIALS = ["<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim_mid|>",
             "<|fim_suf|>", "<|im_start|>", "<|im_end|>", "<|tool_list_start|>", "<|tool_list_end|>",
             "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>",
-            "<|tool_response_end|>"] + [f"<|reserved_{n}|>" for n in range(4, 22)]
+            "<|tool_response_end|>", "<image>", "<|image_start|>", "<|image_end|>",
+            "<|img_thumbnail|>"] + [f"<|reserved_{n}|>" for n in range(8, 22)]
+TILES = [f"<|img_row_{row}_col_{col}|>" for row in range(1, 11) for col in range(1, 11)]
 LFM2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
               r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 TRAIN_SPLIT = r"\p{L}+|\p{N}|[^\r\n\p{L}\p{N}\s]+|\s"
@@ -59,7 +62,7 @@ def build(letter_vocabulary, limit, dialogues, seed):
         if whole and word.isascii() and not word.isdigit():
             merges.append((SPACE, word))
             pieces.append(SPACE + word)
-    return state_of(pieces, merges)
+    return state_of(pieces + TILES, merges)
 
 
 def state_of(pieces, merges):
@@ -68,7 +71,7 @@ def state_of(pieces, merges):
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False,
                           "rstrip": False, "normalized": False, "special": True}
-                         for i, s in enumerate(SPECIALS)],
+                         for i, s in enumerate(pieces) if s in SPECIALS or s in TILES],
         "normalizer": None,
         "pre_tokenizer": json.loads(pre_tokenizers.Sequence([
             pre_tokenizers.Split(Regex(LFM2_SPLIT), "isolated"),
