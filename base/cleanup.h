@@ -30,8 +30,10 @@
     })
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)    ((a) < (b) ? (a) : (b))
-#define MAX(a, b)    ((a) > (b) ? (a) : (b))
+#ifndef MIN /* GLib's are the same */
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#endif
 
 /* Round n up to a multiple of step; step > 0. */
 static inline size_t round_up(size_t n, size_t step)

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/ask-window/transcript.h"
+
+#include <string.h>
+
+#define ANSWER_BEGINS "answer-begins"
+#define ANSWER_ENDS   "answer-ends"
+#define END           "end"
+#define NEAR_END      24 /* pixels */
+
+/* Move the marks around what the next answer is going to be: nothing so far. */
+static void begin_answer(GtkTextBuffer *buffer)
+{
+    GtkTextIter end;
+
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    gtk_text_buffer_move_mark_by_name(buffer, ANSWER_BEGINS, &end);
+    gtk_text_buffer_move_mark_by_name(buffer, ANSWER_ENDS, &end);
+}
+
+void transcript_init(GtkTextView *view)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextIter end;
+
+    gtk_text_buffer_create_tag(buffer, "question", "weight", PANGO_WEIGHT_BOLD,
+                               "pixels-above-lines", 6, "pixels-below-lines", 6, NULL);
+    gtk_text_buffer_create_tag(buffer, "remark", "style", PANGO_STYLE_ITALIC, "scale", 0.9, NULL);
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    gtk_text_buffer_create_mark(buffer, ANSWER_BEGINS, &end, TRUE);
+    gtk_text_buffer_create_mark(buffer, ANSWER_ENDS, &end, TRUE);
+    gtk_text_buffer_create_mark(buffer, END, &end, FALSE);
+}
+
+static void insert(GtkTextView *view, const char *text, const char *tag)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkAdjustment *place = gtk_scrollable_get_vadjustment(GTK_SCROLLABLE(view));
+    const gboolean at_end = gtk_adjustment_get_value(place) + gtk_adjustment_get_page_size(place) >=
+                            gtk_adjustment_get_upper(place) - NEAR_END;
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GtkTextIter end;
+
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    gtk_text_buffer_insert_with_tags_by_name(buffer, &end, valid, -1, tag, NULL);
+    if (at_end)
+        gtk_text_view_scroll_to_mark(view, gtk_text_buffer_get_mark(buffer, END), 0, FALSE, 0, 0);
+}
+
+/* Questions and remarks have lines of their own. */
+static void insert_paragraph(GtkTextView *view, const char *text, const char *tag)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextIter end;
+
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    if (!gtk_text_iter_starts_line(&end))
+        insert(view, "\n", NULL);
+    insert(view, text, tag);
+    insert(view, "\n", NULL);
+}
+
+void transcript_question(GtkTextView *view, const char *text)
+{
+    insert_paragraph(view, text, "question");
+    begin_answer(gtk_text_view_get_buffer(view));
+}
+
+void transcript_answer(GtkTextView *view, const char *text)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextIter end;
+
+    insert(view, text, NULL);
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    gtk_text_buffer_move_mark_by_name(buffer, ANSWER_ENDS, &end);
+}
+
+void transcript_remark(GtkTextView *view, const char *text)
+{
+    insert_paragraph(view, text, "remark");
+}
+
+void transcript_clear(GtkTextView *view)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+
+    gtk_text_buffer_set_text(buffer, "", 0);
+    begin_answer(buffer);
+}
+
+char *transcript_last_answer(GtkTextView *view)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextIter begin, end;
+
+    gtk_text_buffer_get_iter_at_mark(buffer, &begin,
+                                     gtk_text_buffer_get_mark(buffer, ANSWER_BEGINS));
+    gtk_text_buffer_get_iter_at_mark(buffer, &end, gtk_text_buffer_get_mark(buffer, ANSWER_ENDS));
+    return g_strstrip(gtk_text_buffer_get_text(buffer, &begin, &end, FALSE));
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The conversation in a read-only text view, where a screen reader finds it: questions in bold,
+ * answers as they come, remarks in small print. It stays at its end while a person is there.
+ *
+ * Threads: main thread
+ */
+
+#include <gtk/gtk.h>
+
+/* Make the view's buffer ready; once. */
+void transcript_init(GtkTextView *view);
+
+void transcript_question(GtkTextView *view, const char *text);
+/* More of the answer to the last question. */
+void transcript_answer(GtkTextView *view, const char *text);
+void transcript_remark(GtkTextView *view, const char *text);
+void transcript_clear(GtkTextView *view);
+
+/* The answer to the last question; "" when there is none. g_free */
+char *transcript_last_answer(GtkTextView *view);

@@ -1,0 +1,973 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/ask-window/window.h"
+
+#include <glib/gi18n.h>
+#include <string.h>
+
+#include "clients/ask-window/assistant.h"
+#include "clients/ask-window/conversation.h"
+#include "clients/ask-window/picture.h"
+#include "clients/ask-window/preview.h"
+#include "clients/ask-window/transcript.h"
+
+#define PICTURES_MAX   16
+#define THUMBNAIL_SIDE 56
+#define WIDE           900 /* pixels: from here on the picture stands beside the conversation */
+
+struct _AskWindow {
+    AdwApplicationWindow parent;
+
+    AdwWindowTitle *title;
+    GtkInfoBar *notice;
+    GtkLabel *notice_text;
+    GtkWidget *retry;
+    GtkPaned *panes;
+    GtkStack *stage;
+    GtkPicture *picture;
+    AdwStatusPage *hidden;
+    GtkWidget *strip_place;
+    GtkBox *strip;
+    GtkLabel *cost;
+    GtkDropDown *models;
+    GtkTextView *transcript;
+    GtkProgressBar *progress;
+    GtkEntry *question;
+    GtkWidget *ask, *stop;
+
+    GCancellable *life; /* cancelled when the window goes */
+    GDBusConnection *bus;
+    guint watch;
+    GPtrArray *seeing;   /* of seeing_model; NULL: not known yet */
+    GPtrArray *pictures; /* of picture */
+    guint shown;         /* index of the large one */
+
+    struct conversation *conversation; /* NULL: the next question opens one */
+    char *asked;                       /* the last question, until it is answered */
+    bool answered;                     /* something of the answer has come */
+    bool again;                        /* ask it again once the models are known */
+
+    GCancellable *planning; /* NULL: nothing to plan */
+    guint n_planning;
+    struct plan plan; /* the sum so far */
+};
+
+G_DEFINE_TYPE(AskWindow, ask_window, ADW_TYPE_APPLICATION_WINDOW)
+
+static void refresh_models(AskWindow *self);
+static void update_cost(AskWindow *self);
+
+/* --- what can be done now ------------------------------------------------------------------- */
+
+static void enable(AskWindow *self, const char *action, bool enabled)
+{
+    g_simple_action_set_enabled(
+        G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self), action)), enabled);
+}
+
+static bool busy(AskWindow *self)
+{
+    return self->conversation && conversation_busy(self->conversation);
+}
+
+static struct picture *shown_picture(AskWindow *self)
+{
+    return self->shown < self->pictures->len ? self->pictures->pdata[self->shown] : NULL;
+}
+
+static void update_actions(AskWindow *self)
+{
+    const struct picture *picture = shown_picture(self);
+    g_autofree char *question =
+        g_strstrip(g_strdup(gtk_editable_get_text(GTK_EDITABLE(self->question))));
+    g_autofree char *answer = transcript_last_answer(self->transcript);
+
+    enable(self, "ask", question[0] && !busy(self));
+    enable(self, "stop", busy(self));
+    enable(self, "copy", answer[0]);
+    enable(self, "remove", picture && !picture->sent && !busy(self));
+    gtk_widget_set_visible(self->ask, !busy(self));
+    gtk_widget_set_visible(self->stop, busy(self));
+    gtk_widget_set_sensitive(GTK_WIDGET(self->models), !busy(self));
+}
+
+static void tell(AskWindow *self, GtkMessageType type, bool can_retry, const char *sentence)
+{
+    gtk_info_bar_set_message_type(self->notice, type);
+    gtk_label_set_text(self->notice_text, sentence);
+    gtk_widget_set_visible(self->retry, can_retry);
+    gtk_info_bar_set_show_close_button(self->notice, !can_retry);
+    gtk_info_bar_set_revealed(self->notice, TRUE);
+}
+
+static void tell_error(AskWindow *self, const GError *error)
+{
+    g_autofree char *sentence = assistant_sentence(error);
+
+    tell(self, GTK_MESSAGE_ERROR, true, sentence);
+}
+
+static void hide_notice(AskWindow *self)
+{
+    gtk_info_bar_set_revealed(self->notice, FALSE);
+}
+
+/* --- pictures ------------------------------------------------------------------------------- */
+
+static void show_stage(AskWindow *self)
+{
+    const struct picture *picture = shown_picture(self);
+
+    if (!picture) {
+        gtk_stack_set_visible_child_name(self->stage, "empty");
+    } else if (picture->trouble) {
+        adw_status_page_set_description(self->hidden, picture->trouble);
+        gtk_stack_set_visible_child_name(self->stage, "hidden");
+    } else {
+        gtk_picture_set_paintable(self->picture, GDK_PAINTABLE(picture->texture));
+        gtk_picture_set_alternative_text(self->picture, picture->name);
+        gtk_stack_set_visible_child_name(self->stage, "picture");
+    }
+}
+
+static void show_title(AskWindow *self)
+{
+    const struct picture *picture = shown_picture(self);
+    g_autofree char *title = NULL, *subtitle = NULL;
+
+    if (picture)
+        title = g_strdup_printf(_("%s – Ask"), picture->name);
+    if (self->pictures->len > 1)
+        subtitle = g_strdup_printf(_("Picture %u of %u"), self->shown + 1, self->pictures->len);
+    gtk_window_set_title(GTK_WINDOW(self), title ? title : _("Ask about a picture"));
+    adw_window_title_set_title(self->title, picture ? picture->name : _("Ask about a picture"));
+    adw_window_title_set_subtitle(self->title, subtitle ? subtitle : "");
+}
+
+static void show_picture(AskWindow *self, guint index)
+{
+    self->shown = index;
+    show_stage(self);
+    show_title(self);
+    update_actions(self);
+}
+
+static GtkWidget *thumbnail(AskWindow *self, guint index)
+{
+    GtkWidget *child = gtk_widget_get_first_child(GTK_WIDGET(self->strip));
+
+    while (child && index-- > 0)
+        child = gtk_widget_get_next_sibling(child);
+    return child;
+}
+
+static void on_thumbnail(AskWindow *self, GtkToggleButton *button)
+{
+    if (!gtk_toggle_button_get_active(button))
+        return;
+    for (guint i = 0; i < self->pictures->len; i++) {
+        if (thumbnail(self, i) == GTK_WIDGET(button))
+            show_picture(self, i);
+    }
+}
+
+static void add_thumbnail(AskWindow *self, const struct picture *picture)
+{
+    GtkWidget *button = gtk_toggle_button_new(), *image = gtk_picture_new();
+    GtkWidget *first = gtk_widget_get_first_child(GTK_WIDGET(self->strip));
+
+    gtk_picture_set_content_fit(GTK_PICTURE(image), GTK_CONTENT_FIT_COVER);
+    gtk_widget_set_size_request(image, THUMBNAIL_SIDE, THUMBNAIL_SIDE);
+    gtk_button_set_child(GTK_BUTTON(button), image);
+    gtk_widget_set_tooltip_text(button, picture->name);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL,
+                                   picture->name, -1);
+    gtk_toggle_button_set_group(GTK_TOGGLE_BUTTON(button), first ? GTK_TOGGLE_BUTTON(first) : NULL);
+    g_signal_connect_swapped(button, "toggled", G_CALLBACK(on_thumbnail), self);
+    gtk_box_append(self->strip, button);
+}
+
+/* What a picture of the list carries to its preview and back. */
+struct previewing {
+    AskWindow *window;
+    struct picture *picture;
+};
+
+static void got_preview(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+{
+    g_autofree struct previewing *previewing = userdata;
+    g_autoptr(AskWindow) self = previewing->window;
+    struct picture *picture = previewing->picture;
+    g_autoptr(GError) error = NULL;
+    guint index;
+
+    picture->texture = preview_finish(result, &error);
+    if (!picture->texture)
+        picture->trouble = g_strdup(error->message);
+    if (!g_cancellable_is_cancelled(self->life) &&
+        g_ptr_array_find(self->pictures, picture, &index)) {
+        gtk_picture_set_paintable(
+            GTK_PICTURE(gtk_button_get_child(GTK_BUTTON(thumbnail(self, index)))),
+            GDK_PAINTABLE(picture->texture));
+        if (picture == shown_picture(self))
+            show_stage(self);
+    }
+    picture_unref(picture);
+}
+
+/* Takes the reference. */
+static void add_picture(AskWindow *self, struct picture *picture)
+{
+    struct previewing *previewing;
+    GtkWidget *button;
+
+    if (self->pictures->len == PICTURES_MAX) {
+        g_autofree char *sentence = g_strdup_printf(
+            _("“%s” was left out: there is room for %d pictures."), picture->name, PICTURES_MAX);
+
+        tell(self, GTK_MESSAGE_WARNING, false, sentence);
+        picture_unref(picture);
+        return;
+    }
+    g_ptr_array_add(self->pictures, picture);
+    add_thumbnail(self, picture);
+    button = thumbnail(self, self->pictures->len - 1);
+    gtk_toggle_button_set_active(GTK_TOGGLE_BUTTON(button), TRUE);
+    gtk_widget_set_visible(self->strip_place, self->pictures->len > 1);
+
+    previewing = g_new(struct previewing, 1);
+    *previewing = (struct previewing){g_object_ref(self), picture_ref(picture)};
+    preview_async(picture->fd, self->life, got_preview, previewing);
+    update_cost(self);
+}
+
+void ask_window_open(AskWindow *self, GFile *file)
+{
+    g_autoptr(GError) error = NULL;
+    struct picture *picture = picture_open(file, &error);
+
+    if (picture)
+        add_picture(self, picture);
+    else
+        tell(self, GTK_MESSAGE_ERROR, false, error->message);
+}
+
+static void remove_picture(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                           gpointer userdata)
+{
+    AskWindow *self = userdata;
+    const guint index = self->shown;
+
+    gtk_box_remove(self->strip, thumbnail(self, index));
+    g_ptr_array_remove_index(self->pictures, index);
+    gtk_widget_set_visible(self->strip_place, self->pictures->len > 1);
+    show_picture(self, index == 0 ? 0 : index - 1);
+    if (self->pictures->len > 0)
+        gtk_toggle_button_set_active(GTK_TOGGLE_BUTTON(thumbnail(self, self->shown)), TRUE);
+    gtk_widget_grab_focus(GTK_WIDGET(self->question));
+    update_cost(self);
+}
+
+/* Those that the conversation does not have yet. */
+static GPtrArray *unsent(AskWindow *self)
+{
+    GPtrArray *pictures = g_ptr_array_new();
+
+    for (guint i = 0; i < self->pictures->len; i++) {
+        struct picture *picture = self->pictures->pdata[i];
+
+        if (!picture->sent)
+            g_ptr_array_add(pictures, picture);
+    }
+    return pictures;
+}
+
+static void set_sent(AskWindow *self, bool sent)
+{
+    for (guint i = 0; i < self->pictures->len; i++)
+        ((struct picture *)self->pictures->pdata[i])->sent = sent;
+}
+
+/* --- where pictures come from --------------------------------------------------------------- */
+
+static void open_files(AskWindow *self, GSList *files)
+{
+    for (; files; files = files->next)
+        ask_window_open(self, files->data);
+}
+
+static void got_chosen(GtkNativeDialog *dialog, int response, AskWindow *self)
+{
+    if (response == GTK_RESPONSE_ACCEPT) {
+        g_autoptr(GListModel) files = gtk_file_chooser_get_files(GTK_FILE_CHOOSER(dialog));
+
+        for (guint i = 0; i < g_list_model_get_n_items(files); i++) {
+            g_autoptr(GFile) file = g_list_model_get_item(files, i);
+
+            ask_window_open(self, file);
+        }
+    }
+    g_object_unref(dialog);
+}
+
+static void choose_files(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                         gpointer userdata)
+{
+    AskWindow *self = userdata;
+    GtkFileChooserNative *dialog =
+        gtk_file_chooser_native_new(_("Open pictures"), GTK_WINDOW(self),
+                                    GTK_FILE_CHOOSER_ACTION_OPEN, _("_Open"), _("_Cancel"));
+    GtkFileFilter *pictures = gtk_file_filter_new(), *all = gtk_file_filter_new();
+
+    gtk_file_filter_set_name(pictures, _("Pictures"));
+    gtk_file_filter_add_mime_type(pictures, "image/*");
+    gtk_file_chooser_add_filter(GTK_FILE_CHOOSER(dialog), pictures);
+    gtk_file_filter_set_name(all, _("All files"));
+    gtk_file_filter_add_pattern(all, "*");
+    gtk_file_chooser_add_filter(GTK_FILE_CHOOSER(dialog), all);
+    g_object_unref(pictures);
+    g_object_unref(all);
+    gtk_file_chooser_set_select_multiple(GTK_FILE_CHOOSER(dialog), TRUE);
+    gtk_native_dialog_set_modal(GTK_NATIVE_DIALOG(dialog), TRUE);
+    g_signal_connect_object(dialog, "response", G_CALLBACK(got_chosen), self, 0);
+    gtk_native_dialog_show(GTK_NATIVE_DIALOG(dialog));
+}
+
+static void got_read(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    g_autoptr(GError) error = NULL;
+    struct picture *picture = picture_read_finish(result, &error);
+
+    if (picture)
+        add_picture(self, picture);
+    else if (!g_cancellable_is_cancelled(self->life))
+        tell(self, GTK_MESSAGE_ERROR, false, error->message);
+}
+
+/* Takes stream and error, either NULL. */
+static void read_picture(AskWindow *self, GInputStream *stream, const char *name, GError *error)
+{
+    if (stream) {
+        picture_read_async(stream, name, self->life, got_read, g_object_ref(self));
+        g_object_unref(stream);
+    } else {
+        if (!g_cancellable_is_cancelled(self->life))
+            tell(self, GTK_MESSAGE_ERROR, false, error->message);
+        g_error_free(error);
+    }
+}
+
+static void got_pasted_files(GObject *source, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    g_autoptr(GError) error = NULL;
+    const GValue *value = gdk_clipboard_read_value_finish(GDK_CLIPBOARD(source), result, &error);
+
+    if (value)
+        open_files(self, g_value_get_boxed(value));
+    else if (!g_cancellable_is_cancelled(self->life))
+        tell(self, GTK_MESSAGE_ERROR, false, error->message);
+}
+
+static void got_pasted_stream(GObject *source, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    GError *error = NULL;
+    GInputStream *stream = gdk_clipboard_read_finish(GDK_CLIPBOARD(source), result, NULL, &error);
+
+    read_picture(self, stream, _("Pasted picture"), error);
+}
+
+static bool holds_picture(GdkContentFormats *formats)
+{
+    for (guint i = 0; picture_mime_types[i]; i++) {
+        if (gdk_content_formats_contain_mime_type(formats, picture_mime_types[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool holds_files(GdkContentFormats *formats)
+{
+    return gdk_content_formats_contain_gtype(formats, GDK_TYPE_FILE_LIST) ||
+           gdk_content_formats_contain_mime_type(formats, "text/uri-list");
+}
+
+static void paste(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                  gpointer userdata)
+{
+    AskWindow *self = userdata;
+    GdkClipboard *clipboard = gtk_widget_get_clipboard(GTK_WIDGET(self));
+    GdkContentFormats *formats = gdk_clipboard_get_formats(clipboard);
+
+    if (holds_files(formats))
+        gdk_clipboard_read_value_async(clipboard, GDK_TYPE_FILE_LIST, G_PRIORITY_DEFAULT,
+                                       self->life, got_pasted_files, g_object_ref(self));
+    else if (holds_picture(formats))
+        gdk_clipboard_read_async(clipboard, (const char **)picture_mime_types, G_PRIORITY_DEFAULT,
+                                 self->life, got_pasted_stream, g_object_ref(self));
+    else
+        tell(self, GTK_MESSAGE_INFO, false, _("The clipboard holds no picture."));
+}
+
+/* Ctrl+V is for text where text is meant. */
+static gboolean on_paste_keys(GtkWidget *widget, GVariant *arguments G_GNUC_UNUSED,
+                              void *userdata G_GNUC_UNUSED)
+{
+    GdkContentFormats *formats = gdk_clipboard_get_formats(gtk_widget_get_clipboard(widget));
+    const bool text = gdk_content_formats_contain_mime_type(formats, "text/plain;charset=utf-8") ||
+                      gdk_content_formats_contain_gtype(formats, G_TYPE_STRING);
+
+    if (!holds_files(formats) && (text || !holds_picture(formats)))
+        return GDK_EVENT_PROPAGATE;
+    paste(NULL, NULL, widget);
+    return GDK_EVENT_STOP;
+}
+
+/* What a drop carries to its end. */
+struct dropping {
+    AskWindow *window;
+    GdkDrop *drop;
+};
+
+static struct dropping *dropping_new(AskWindow *self, GdkDrop *drop)
+{
+    struct dropping *dropping = g_new(struct dropping, 1);
+
+    *dropping = (struct dropping){g_object_ref(self), g_object_ref(drop)};
+    return dropping;
+}
+
+static void dropping_free(struct dropping *dropping, bool taken)
+{
+    gdk_drop_finish(dropping->drop, taken ? GDK_ACTION_COPY : 0);
+    g_object_unref(dropping->drop);
+    g_object_unref(dropping->window);
+    g_free(dropping);
+}
+
+static void got_dropped_files(GObject *source, GAsyncResult *result, void *userdata)
+{
+    struct dropping *dropping = userdata;
+    const GValue *value = gdk_drop_read_value_finish(GDK_DROP(source), result, NULL);
+
+    if (value)
+        open_files(dropping->window, g_value_get_boxed(value));
+    dropping_free(dropping, value);
+}
+
+static void got_dropped_stream(GObject *source, GAsyncResult *result, void *userdata)
+{
+    struct dropping *dropping = userdata;
+    GError *error = NULL;
+    GInputStream *stream = gdk_drop_read_finish(GDK_DROP(source), result, NULL, &error);
+
+    read_picture(dropping->window, stream, _("Dropped picture"), error);
+    dropping_free(dropping, stream);
+}
+
+static gboolean on_drop(GtkDropTargetAsync *target G_GNUC_UNUSED, GdkDrop *drop,
+                        double x G_GNUC_UNUSED, double y G_GNUC_UNUSED, AskWindow *self)
+{
+    if (holds_files(gdk_drop_get_formats(drop)))
+        gdk_drop_read_value_async(drop, GDK_TYPE_FILE_LIST, G_PRIORITY_DEFAULT, self->life,
+                                  got_dropped_files, dropping_new(self, drop));
+    else
+        gdk_drop_read_async(drop, (const char **)picture_mime_types, G_PRIORITY_DEFAULT, self->life,
+                            got_dropped_stream, dropping_new(self, drop));
+    return TRUE;
+}
+
+static void accept_drops(AskWindow *self)
+{
+    GdkContentFormatsBuilder *builder = gdk_content_formats_builder_new();
+    GtkDropTargetAsync *target;
+
+    gdk_content_formats_builder_add_gtype(builder, GDK_TYPE_FILE_LIST);
+    for (guint i = 0; picture_mime_types[i]; i++)
+        gdk_content_formats_builder_add_mime_type(builder, picture_mime_types[i]);
+    target = gtk_drop_target_async_new(gdk_content_formats_union_deserialize_mime_types(
+                                           gdk_content_formats_builder_free_to_formats(builder)),
+                                       GDK_ACTION_COPY);
+    /* Before the entry takes the name of a file as text. */
+    gtk_event_controller_set_propagation_phase(GTK_EVENT_CONTROLLER(target), GTK_PHASE_CAPTURE);
+    g_signal_connect(target, "drop", G_CALLBACK(on_drop), self);
+    gtk_widget_add_controller(GTK_WIDGET(self), GTK_EVENT_CONTROLLER(target));
+}
+
+/* --- detail, model and what they cost ------------------------------------------------------- */
+
+static const char *chosen_model(AskWindow *self)
+{
+    const guint index = gtk_drop_down_get_selected(self->models);
+
+    if (!self->seeing || index >= self->seeing->len)
+        return NULL; /* the daemon's choice */
+    return ((struct seeing_model *)self->seeing->pdata[index])->id;
+}
+
+static const char *chosen_detail(AskWindow *self)
+{
+    g_autoptr(GVariant) state = g_action_group_get_action_state(G_ACTION_GROUP(self), "detail");
+
+    return g_variant_get_string(state, NULL);
+}
+
+/* "about 3 s · 4 parts" */
+static void show_cost(AskWindow *self)
+{
+    const struct plan *plan = &self->plan;
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    if (plan->predicted_ms >= 90000)
+        g_string_printf(text, _("about %u min"), (plan->predicted_ms + 30000) / 60000);
+    else if (plan->predicted_ms >= 1000)
+        g_string_printf(text, _("about %u s"), (plan->predicted_ms + 500) / 1000);
+    else if (plan->predicted_ms > 0)
+        g_string_assign(text, _("less than 1 s"));
+    if (text->len > 0 && plan->views > 1)
+        g_string_append(text, " · ");
+    if (plan->views > 1)
+        g_string_append_printf(text, g_dngettext(NULL, "%u part", "%u parts", plan->views),
+                               plan->views);
+    gtk_label_set_text(self->cost, text->str);
+}
+
+static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    g_autoptr(GError) error = NULL;
+    struct plan plan;
+
+    if (!assistant_plan_finish(result, &plan, &error)) {
+        g_autofree char *sentence = assistant_sentence(error);
+
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            return;
+        /* The others' costs say nothing then. */
+        g_cancellable_cancel(self->planning);
+        gtk_label_set_text(self->cost, sentence);
+        return;
+    }
+    self->plan.views += plan.views;
+    self->plan.tokens += plan.tokens;
+    self->plan.predicted_ms += plan.predicted_ms;
+    if (--self->n_planning == 0)
+        show_cost(self);
+}
+
+/* Of the pictures that go with the next question. */
+static void update_cost(AskWindow *self)
+{
+    g_autoptr(GPtrArray) pictures = unsent(self);
+
+    if (self->planning)
+        g_cancellable_cancel(self->planning);
+    g_clear_object(&self->planning);
+    gtk_label_set_text(self->cost, "");
+    if (!self->bus || !self->seeing || self->seeing->len == 0)
+        return;
+    self->planning = g_cancellable_new();
+    self->n_planning = pictures->len;
+    self->plan = (struct plan){0};
+    for (guint i = 0; i < pictures->len; i++)
+        assistant_plan_async(self->bus, ((struct picture *)pictures->pdata[i])->fd,
+                             chosen_detail(self), chosen_model(self), self->planning, got_plan,
+                             g_object_ref(self));
+}
+
+static void on_detail(GSimpleAction *action, GVariant *parameter, gpointer userdata)
+{
+    g_simple_action_set_state(action, parameter);
+    update_cost(userdata);
+}
+
+/* --- the conversation ----------------------------------------------------------------------- */
+
+/* What follows begins a new one. */
+static void forget_conversation(AskWindow *self)
+{
+    self->conversation = conversation_close(self->conversation);
+    set_sent(self, false);
+    gtk_widget_set_visible(GTK_WIDGET(self->progress), FALSE);
+    update_cost(self);
+    update_actions(self);
+}
+
+static void on_text(const char *text, void *userdata)
+{
+    AskWindow *self = userdata;
+
+    gtk_widget_set_visible(GTK_WIDGET(self->progress), FALSE);
+    transcript_answer(self->transcript, text);
+    if (!self->answered) {
+        self->answered = true;
+        update_actions(self);
+    }
+}
+
+static void on_progress(double fraction, const char *label, void *userdata)
+{
+    AskWindow *self = userdata;
+
+    gtk_progress_bar_set_text(self->progress, label);
+    if (fraction < 0)
+        gtk_progress_bar_pulse(self->progress);
+    else
+        gtk_progress_bar_set_fraction(self->progress, fraction);
+    gtk_widget_set_visible(GTK_WIDGET(self->progress), TRUE);
+}
+
+static void on_ended(enum ending ending, const char *note, void *userdata)
+{
+    AskWindow *self = userdata;
+
+    gtk_widget_set_visible(GTK_WIDGET(self->progress), FALSE);
+    if (ending == ENDING_FAILED) {
+        tell(self, GTK_MESSAGE_ERROR, true, note);
+    } else {
+        /* The daemon keeps what was stopped if something had been said. */
+        if (ending == ENDING_DONE || self->answered)
+            set_sent(self, true);
+        if (ending == ENDING_STOPPED)
+            note = _("Stopped.");
+        if (note)
+            transcript_remark(self->transcript, note);
+        g_clear_pointer(&self->asked, g_free);
+        update_cost(self);
+    }
+    update_actions(self);
+}
+
+static const struct conversation_events conversation_events = {on_text, on_progress, on_ended};
+
+/* "cat.png, dog.png": what goes along, in front of the question. */
+static void name_pictures(AskWindow *self, const GPtrArray *pictures)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < pictures->len; i++)
+        g_string_append_printf(names, "%s%s", i > 0 ? ", " : "",
+                               ((struct picture *)pictures->pdata[i])->name);
+    if (names->len > 0)
+        transcript_remark(self->transcript, names->str);
+}
+
+/* False after a notice: there are pictures, and nobody to look at them. */
+static bool can_see(AskWindow *self)
+{
+    if (!self->seeing || self->seeing->len > 0 || self->pictures->len == 0)
+        return true;
+    tell(self, GTK_MESSAGE_WARNING, true,
+         _("No model that can look at pictures is installed. To fetch one, run this in a "
+           "terminal:\nlfmctl pull lfm2-vl-450m"));
+    return false;
+}
+
+static void ask_question(AskWindow *self, const char *question)
+{
+    g_autoptr(GPtrArray) pictures = unsent(self);
+    g_autofree char *kept = g_strdup(question);
+
+    g_free(self->asked);
+    self->asked = g_steal_pointer(&kept);
+    hide_notice(self);
+    if (!self->bus || (pictures->len > 0 && !self->seeing)) {
+        self->again = true;
+        refresh_models(self);
+        return;
+    }
+    if (!can_see(self))
+        return;
+    if (!self->conversation)
+        self->conversation =
+            conversation_new(self->bus, chosen_model(self), &conversation_events, self);
+    name_pictures(self, pictures);
+    transcript_question(self->transcript, self->asked);
+    gtk_editable_set_text(GTK_EDITABLE(self->question), "");
+    self->answered = false;
+    gtk_progress_bar_set_fraction(self->progress, 0);
+    on_progress(0, _("Waiting for the assistant"), self);
+    conversation_ask(self->conversation, pictures, chosen_detail(self), self->asked);
+    gtk_widget_grab_focus(GTK_WIDGET(self->question));
+    update_actions(self);
+}
+
+static void ask(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                gpointer userdata)
+{
+    AskWindow *self = userdata;
+    g_autofree char *question =
+        g_strstrip(g_strdup(gtk_editable_get_text(GTK_EDITABLE(self->question))));
+
+    ask_question(self, question);
+}
+
+static void on_enter(AskWindow *self)
+{
+    g_action_group_activate_action(G_ACTION_GROUP(self), "ask", NULL);
+}
+
+static void stop(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                 gpointer userdata)
+{
+    conversation_stop(((AskWindow *)userdata)->conversation);
+}
+
+static void retry(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                  gpointer userdata)
+{
+    AskWindow *self = userdata;
+
+    self->again = self->asked;
+    hide_notice(self);
+    refresh_models(self);
+}
+
+static void begin_anew(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                       gpointer userdata)
+{
+    AskWindow *self = userdata;
+
+    g_clear_pointer(&self->asked, g_free);
+    hide_notice(self);
+    transcript_clear(self->transcript);
+    forget_conversation(self);
+    gtk_widget_grab_focus(GTK_WIDGET(self->question));
+}
+
+static void copy(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                 gpointer userdata)
+{
+    AskWindow *self = userdata;
+    g_autofree char *answer = transcript_last_answer(self->transcript);
+
+    gdk_clipboard_set_text(gtk_widget_get_clipboard(GTK_WIDGET(self)), answer);
+}
+
+/* --- the daemon ----------------------------------------------------------------------------- */
+
+static void on_model(AskWindow *self)
+{
+    if (self->conversation) {
+        transcript_remark(self->transcript,
+                          _("Another model answers from here on. It does not know "
+                            "what is above."));
+        forget_conversation(self);
+    } else {
+        update_cost(self);
+    }
+}
+
+static void show_models(AskWindow *self, const char *chosen)
+{
+    g_autoptr(GtkStringList) ids = gtk_string_list_new(NULL);
+    guint index = 0;
+
+    for (guint i = 0; i < self->seeing->len; i++) {
+        const struct seeing_model *model = self->seeing->pdata[i];
+
+        gtk_string_list_append(ids, model->id);
+        if (g_strcmp0(model->id, chosen) == 0)
+            index = i;
+    }
+    g_signal_handlers_block_by_func(self->models, on_model, self);
+    gtk_drop_down_set_model(self->models, G_LIST_MODEL(ids));
+    gtk_drop_down_set_selected(self->models, index);
+    g_signal_handlers_unblock_by_func(self->models, on_model, self);
+    gtk_widget_set_visible(GTK_WIDGET(self->models), self->seeing->len > 1);
+}
+
+static void got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    g_autoptr(GError) error = NULL;
+    GPtrArray *seeing = assistant_models_finish(result, &error);
+    g_autofree char *chosen = NULL, *question = NULL;
+
+    if (g_cancellable_is_cancelled(self->life)) {
+        g_clear_pointer(&seeing, g_ptr_array_unref);
+        return;
+    }
+    if (!seeing) {
+        self->again = false;
+        tell_error(self, error);
+        return;
+    }
+    chosen = g_strdup(chosen_model(self));
+    g_clear_pointer(&self->seeing, g_ptr_array_unref);
+    self->seeing = seeing;
+    show_models(self, chosen);
+    update_cost(self);
+    if (can_see(self) && self->again && !busy(self)) {
+        question = g_strdup(self->asked);
+        ask_question(self, question);
+    }
+    self->again = false;
+}
+
+/* Also when it ended while nobody talked to it; what it knew of this conversation is gone. */
+static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_GNUC_UNUSED,
+                        gpointer userdata)
+{
+    AskWindow *self = userdata;
+
+    if (!self->conversation)
+        return;
+    if (busy(self))
+        on_ended(ENDING_FAILED, _("The assistant ended in the middle of the answer."), self);
+    else
+        transcript_remark(self->transcript, _("The assistant was ended. The next question begins a "
+                                              "new conversation."));
+    forget_conversation(self);
+}
+
+static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+{
+    g_autoptr(AskWindow) self = userdata;
+    g_autoptr(GError) error = NULL;
+    GDBusConnection *bus = g_bus_get_finish(result, &error);
+
+    if (g_cancellable_is_cancelled(self->life)) {
+        g_clear_object(&bus);
+        return;
+    }
+    if (!bus) {
+        g_autofree char *sentence = g_strdup_printf(
+            _("There is no session bus to reach the assistant by: %s"), error->message);
+
+        self->again = false;
+        tell(self, GTK_MESSAGE_ERROR, true, sentence);
+        return;
+    }
+    self->bus = bus;
+    self->watch = g_bus_watch_name_on_connection(bus, ASSISTANT_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
+                                                 NULL, on_vanished, self, NULL);
+    refresh_models(self);
+}
+
+static void refresh_models(AskWindow *self)
+{
+    if (self->bus)
+        assistant_models_async(self->bus, self->life, got_models, g_object_ref(self));
+    else
+        g_bus_get(G_BUS_TYPE_SESSION, self->life, got_bus, g_object_ref(self));
+}
+
+/* --- the window ----------------------------------------------------------------------------- */
+
+static void on_layout(AskWindow *self, int width, int height G_GNUC_UNUSED)
+{
+    const GtkOrientation wanted =
+        width >= WIDE ? GTK_ORIENTATION_HORIZONTAL : GTK_ORIENTATION_VERTICAL;
+
+    if (gtk_orientable_get_orientation(GTK_ORIENTABLE(self->panes)) != wanted)
+        gtk_orientable_set_orientation(GTK_ORIENTABLE(self->panes), wanted);
+}
+
+static void on_realize(AskWindow *self)
+{
+    g_signal_connect_object(gtk_native_get_surface(GTK_NATIVE(self)), "layout",
+                            G_CALLBACK(on_layout), self, G_CONNECT_SWAPPED);
+}
+
+static void add_paste_keys(AskWindow *self)
+{
+    GtkEventController *keys = gtk_shortcut_controller_new();
+
+    gtk_event_controller_set_propagation_phase(keys, GTK_PHASE_CAPTURE);
+    gtk_shortcut_controller_add_shortcut(
+        GTK_SHORTCUT_CONTROLLER(keys),
+        gtk_shortcut_new(gtk_keyval_trigger_new(GDK_KEY_v, GDK_CONTROL_MASK),
+                         gtk_callback_action_new(on_paste_keys, NULL, NULL)));
+    gtk_widget_add_controller(GTK_WIDGET(self), keys);
+}
+
+static void ask_window_init(AskWindow *self)
+{
+    static const GActionEntry actions[] = {
+        {.name = "ask", .activate = ask},
+        {.name = "copy", .activate = copy},
+        {.name = "detail", .parameter_type = "s", .state = "'auto'", .change_state = on_detail},
+        {.name = "new", .activate = begin_anew},
+        {.name = "open", .activate = choose_files},
+        {.name = "paste", .activate = paste},
+        {.name = "remove", .activate = remove_picture},
+        {.name = "retry", .activate = retry},
+        {.name = "stop", .activate = stop},
+    };
+
+    self->life = g_cancellable_new();
+    self->pictures = g_ptr_array_new_with_free_func((GDestroyNotify)picture_unref);
+    g_action_map_add_action_entries(G_ACTION_MAP(self), actions, G_N_ELEMENTS(actions), self);
+    gtk_widget_init_template(GTK_WIDGET(self));
+    transcript_init(self->transcript);
+    accept_drops(self);
+    add_paste_keys(self);
+    g_signal_connect_swapped(self->question, "activate", G_CALLBACK(on_enter), self);
+    g_signal_connect_swapped(self->question, "changed", G_CALLBACK(update_actions), self);
+    g_signal_connect_swapped(self->models, "notify::selected", G_CALLBACK(on_model), self);
+    g_signal_connect_swapped(self->notice, "response", G_CALLBACK(hide_notice), self);
+    g_signal_connect(self, "realize", G_CALLBACK(on_realize), NULL);
+    show_picture(self, 0);
+    gtk_window_set_focus(GTK_WINDOW(self), GTK_WIDGET(self->question));
+    refresh_models(self);
+}
+
+static void ask_window_dispose(GObject *object)
+{
+    AskWindow *self = ASK_WINDOW(object);
+
+    g_cancellable_cancel(self->life);
+    if (self->planning)
+        g_cancellable_cancel(self->planning);
+    if (self->watch)
+        g_bus_unwatch_name(self->watch);
+    self->watch = 0;
+    self->conversation = conversation_close(self->conversation);
+    G_OBJECT_CLASS(ask_window_parent_class)->dispose(object);
+}
+
+static void ask_window_finalize(GObject *object)
+{
+    AskWindow *self = ASK_WINDOW(object);
+
+    g_clear_object(&self->life);
+    g_clear_object(&self->planning);
+    g_clear_object(&self->bus);
+    g_clear_pointer(&self->seeing, g_ptr_array_unref);
+    g_clear_pointer(&self->pictures, g_ptr_array_unref);
+    g_free(self->asked);
+    G_OBJECT_CLASS(ask_window_parent_class)->finalize(object);
+}
+
+static void ask_window_class_init(AskWindowClass *class)
+{
+    GtkWidgetClass *widget_class = GTK_WIDGET_CLASS(class);
+
+    G_OBJECT_CLASS(class)->dispose = ask_window_dispose;
+    G_OBJECT_CLASS(class)->finalize = ask_window_finalize;
+    gtk_widget_class_set_template_from_resource(widget_class, "/org/lfmd/Ask/window.ui");
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, ask);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, cost);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, hidden);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, models);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, notice);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, notice_text);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, panes);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, picture);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, progress);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, question);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, retry);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, stage);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, stop);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, strip);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, strip_place);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, title);
+    gtk_widget_class_bind_template_child(widget_class, AskWindow, transcript);
+}
+
+AskWindow *ask_window_new(GtkApplication *application)
+{
+    return g_object_new(ASK_TYPE_WINDOW, "application", application, NULL);
+}
