@@ -60,8 +60,17 @@ void decode_drop_alpha(uint8_t *rgb, const uint8_t *rgba, size_t n)
 
 /*
  * Turn a stored picture upright. Each orientation is a walk through the stored pixels that begins
- * at a corner and takes one step for the next column, another for the next row of the result.
+ * at a corner and takes one step for the next column, another for the next row of the result; block
+ * by block, because a walk across the rows of a photo would miss the caches at each step.
  */
+#define BLOCK 32
+
+static void copy_walk(uint8_t *to, const uint8_t *from, ptrdiff_t step, size_t n)
+{
+    for (size_t i = 0; i < n; i++, to += 3, from += step)
+        memcpy(to, from, 3);
+}
+
 static int turn(struct image *image, int orientation, struct error *err)
 {
     const ptrdiff_t right = 3, down = 3 * (ptrdiff_t)image->width;
@@ -78,9 +87,8 @@ static int turn(struct image *image, int orientation, struct error *err)
         [6] = {last_row, -down, right},
         [7] = {last_column + last_row, -down, -right},
         [8] = {last_column, down, -right},
-    };
+    }, *walk = &walks[orientation];
     struct image out;
-    uint8_t *to;
     int r;
 
     if (orientation == 1)
@@ -89,14 +97,12 @@ static int turn(struct image *image, int orientation, struct error *err)
                      orientation < 5 ? image->height : image->width, err);
     if (r < 0)
         return r;
-    to = out.rgb;
-    for (uint32_t y = 0; y < out.height; y++) {
-        const uint8_t *from =
-            image->rgb + walks[orientation].start + y * walks[orientation].row;
-
-        for (uint32_t x = 0; x < out.width; x++, to += 3, from += walks[orientation].column)
-            memcpy(to, from, 3);
-    }
+    for (uint32_t y = 0; y < out.height; y += BLOCK)
+        for (uint32_t x = 0; x < out.width; x += BLOCK)
+            for (uint32_t row = y; row < MIN(y + BLOCK, out.height); row++)
+                copy_walk(out.rgb + image_bytes(out.width, row) + 3 * (size_t)x,
+                          image->rgb + walk->start + row * walk->row + x * walk->column,
+                          walk->column, MIN(BLOCK, out.width - x));
     image_done(image);
     *image = out;
     return 0;

@@ -103,7 +103,7 @@ static int landlock(bool fonts, struct error *err)
 
 /* ---- seccomp ---- */
 
-/* Memory, time, threads that exist, the end; and descriptors that are open already. */
+/* Memory, time, threads, the end; and descriptors that are open already. */
 static const int allowed[] = {
     SCMP_SYS(brk),
     SCMP_SYS(clock_getres),
@@ -176,20 +176,20 @@ static int seccomp(bool fonts, bool may_close, struct error *err)
     ALLOW(prlimit64, 1, SCMP_A2(SCMP_CMP_EQ, 0)); /* asking only */
     ALLOW(newfstatat, 1, SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH));
 
+    /* Threads: their flags can be seen in clone(), but not in clone3(), which glibc tries first. */
+    ALLOW(clone, 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
+    if (r == 0)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    ALLOW(prctl, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+    ALLOW(prctl, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS));
+
     for (size_t i = 0; fonts && r == 0 && i < ARRAY_LEN(allowed_fonts); i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_fonts[i], 0);
     if (fonts) {
         ALLOW(open, 1, SCMP_A1(SCMP_CMP_MASKED_EQ, WRITE_FLAGS, 0));
         ALLOW(openat, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, WRITE_FLAGS, 0));
     }
-    if (may_close) {
-        /* Threads, whose flags can be seen in clone() but not in clone3(). */
-        ALLOW(clone, 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
-        if (r == 0)
-            r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-        ALLOW(prctl, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-        /* The next filter can only take more away. */
-        ALLOW(prctl, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS));
+    if (may_close) { /* the next filter can only take more away */
         ALLOW(seccomp, 0);
         ALLOW(landlock_create_ruleset, 0);
         ALLOW(landlock_restrict_self, 0);

@@ -9,7 +9,7 @@
  *  - no new privileges, not dumpable, dies with its parent, the first to go when memory is short;
  *  - landlock, where the kernel has it: no file can be opened, except what SANDBOX_FONTS says;
  *  - seccomp: a list of allowed system calls; every other fails with EPERM. No open, socket,
- *    exec, fork, ptrace; no memory that is written and executed.
+ *    exec, fork, ptrace; no memory that is written and executed. Threads are allowed.
  *
  * Errors: INTERNAL, with a sentence that says which wall could not be built; then nothing may be
  * decoded.
@@ -27,8 +27,8 @@ struct sandbox_limits {
 
 enum sandbox {
     /*
-     * May start threads and open the system's fonts for reading: libraries that draw text find them
-     * when they meet it. Without landlock there are no fonts. May be followed by SANDBOX_CLOSED.
+     * May open the system's fonts for reading, because libraries that draw text look for them when
+     * they meet it. Without landlock there are no fonts. May be followed by SANDBOX_CLOSED.
      */
     SANDBOX_FONTS,
     SANDBOX_CLOSED,
