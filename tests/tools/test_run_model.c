@@ -7,42 +7,7 @@
  *     test_run_model LFM_RUN
  */
 
-#include <sys/wait.h>
-
-#include "tests/fixture.h"
-#include "tests/golden.h"
-
-static const char *lfm_run;
-static char out[] = "/tmp/test-run-model-XXXXXX";
-
-/* Run `lfm-run ARGUMENTS`; stdout and stderr (limited) come back. Returns the exit status. */
-static int run(char text[4096], char complaint[4096], const char *format, ...)
-{
-    char arguments[8192], command[16384];
-    va_list args;
-    FILE *pipe;
-    size_t n;
-    int status;
-
-    va_start(args, format);
-    vsnprintf(arguments, sizeof(arguments), format, args);
-    va_end(args);
-    snprintf(command, sizeof(command), "%s %s 2>%s.err", lfm_run, arguments, out);
-    pipe = popen(command, "r");
-    assert_non_null(pipe);
-    n = fread(text, 1, 4095, pipe);
-    text[n] = 0;
-    status = pclose(pipe);
-
-    snprintf(command, sizeof(command), "%s.err", out);
-    pipe = fopen(command, "r");
-    n = fread(complaint, 1, 4095, pipe);
-    complaint[n] = 0;
-    fclose(pipe);
-    unlink(command);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
+#include "tests/tools/program.h"
 
 /* "1,2,3" of a JSON array. */
 static void join_ids(struct json_object *ids, char list[4096])
@@ -79,11 +44,12 @@ static void test_logits_are_those_of_the_reference_for_any_chunk_and_cache(void 
     for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
         _cleanup_(freep) float *found = NULL;
 
-        if (run(text, complaint, "logits --model %s --ids %s %s --out %s",
-                golden_beside(path, golden_str(json, "gguf")), list, runs[i].options, out) != 0)
+        if (program_run(text, complaint, "logits --model %s --ids %s %s --out %s",
+                        golden_beside(path, golden_str(json, "gguf")), list, runs[i].options,
+                        program_out) != 0)
             fail_msg("%s: %s", runs[i].options, complaint);
         assert_string_equal(text, "");
-        found = golden_floats(out, n * n_vocab);
+        found = golden_floats(program_out, n * n_vocab);
         golden_close(runs[i].options, found, expected, n * n_vocab, runs[i].limit);
     }
     json_object_put(json);
@@ -103,10 +69,10 @@ static void test_embed_writes_rows_of_length_one(void **state)
 
     (void)state;
     join_ids(golden_get(item, "ids"), list);
-    if (run(text, complaint, "embed --model %s --ids %s --precise --out %s",
-            golden_beside(path, golden_str(json, "gguf")), list, out) != 0)
+    if (program_run(text, complaint, "embed --model %s --ids %s --precise --out %s",
+                    golden_beside(path, golden_str(json, "gguf")), list, program_out) != 0)
         fail_msg("%s", complaint);
-    found = golden_floats(out, n * dim);
+    found = golden_floats(program_out, n * dim);
     golden_close("embed", found, expected, n * dim, 2e-5);
     json_object_put(json);
 }
@@ -118,7 +84,8 @@ static void test_info_is_one_json_document(void **state)
 
     (void)state;
     assert_int_equal(
-        run(text, complaint, "info --model %s --ctx 100", data_path("tiny_moe_f32.gguf")), 0);
+        program_run(text, complaint, "info --model %s --ctx 100", data_path("tiny_moe_f32.gguf")),
+        0);
     json = json_tokener_parse(text);
     assert_non_null(json);
     assert_string_equal(golden_str(json, "architecture"), "lfm2moe");
@@ -150,37 +117,9 @@ static void test_wrong_arguments_are_refused_in_one_sentence(void **state)
         "tokenize --model \"$(printf 'no\\nfile\\033')\" </dev/null",
         "tokenize --model /$(printf '%%0600d' 1) </dev/null",
     };
-    char text[4096], complaint[4096];
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        const int status = run(text, complaint, wrong[i], data_path("tiny_dense_f32.gguf"));
-#pragma GCC diagnostic pop
-
-        if (status != 2)
-            fail_msg("%s: exit %d", wrong[i], status);
-        assert_string_equal(text, "");
-        assert_true(strlen(complaint) > 10);
-        assert_ptr_equal(strchr(complaint, '\n'), complaint + strlen(complaint) - 1);
-        assert_int_equal(complaint[strlen(complaint) - 2], '.');
-        assert_null(strchr(complaint, '\033'));
-    }
-}
-
-static int take_file(void **state)
-{
-    const int fd = mkstemp(out);
-
-    (void)state;
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_file(void **state)
-{
-    (void)state;
-    return unlink(out);
+    program_refuses(wrong, ARRAY_LEN(wrong), data_path("tiny_dense_f32.gguf"));
 }
 
 int main(int argc, char **argv)
@@ -196,6 +135,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: %s LFM_RUN\n", argv[0]);
         return 2;
     }
-    lfm_run = argv[1];
-    return cmocka_run_group_tests_name("run_model", tests, take_file, remove_file);
+    program = argv[1];
+    return cmocka_run_group_tests_name("run_model", tests, program_take_out, program_remove_out);
 }

@@ -312,7 +312,9 @@ static float *encode_in_groups(const char *path, bool precise, const struct imag
 
 static void test_neither_grouping_nor_threads_change_a_bit(void **state)
 {
-    static const char *const models[] = {"f32", "f16", "q8_0"};
+    const char *const models[] = {data_path("vision/mmproj-tiny_text_f32.gguf"),
+                                  data_path("vision/mmproj-tiny_text_q8_0.gguf"),
+                                  fixture_path("vision/models/mini-mmproj-ln-f16.gguf")};
     static const struct {
         unsigned n_threads;
         size_t n_group;
@@ -321,21 +323,17 @@ static void test_neither_grouping_nor_threads_change_a_bit(void **state)
     struct image image = drawn(500, 377);
 
     (void)state;
-    if (!fixture_path("vision/models/mini-mmproj-ln-f32.gguf"))
-        skip();
     settings.min_image_tokens = 16;
     settings.max_image_tokens = 30;
     settings.tile_size = 96;
     for (size_t m = 0; m < 2 * ARRAY_LEN(models); m++) {
-        char path[256];
+        const char *path = models[m / 2];
         _cleanup_(freep) float *expected = NULL;
         size_t n;
 
-        snprintf(path, sizeof(path), "vision/models/mini-mmproj-ln-%s.gguf", models[m / 2]);
-        for (size_t w = 0; w < ARRAY_LEN(ways); w++) {
-            _cleanup_(freep) float *found =
-                encode_in_groups(fixture_path(path), m % 2 == 1, &image, &settings,
-                                 ways[w].n_threads, ways[w].n_group, &n);
+        for (size_t w = 0; path && w < ARRAY_LEN(ways); w++) {
+            _cleanup_(freep) float *found = encode_in_groups(
+                path, m % 2 == 1, &image, &settings, ways[w].n_threads, ways[w].n_group, &n);
 
             if (expected)
                 golden_same(path, found, expected, n);
@@ -381,10 +379,8 @@ static void test_a_cancelled_encoding_stops_and_the_next_one_is_whole(void **sta
     size_t n;
 
     (void)state;
-    if (!fixture_path("vision/models/mini-mmproj-ln-f32.gguf"))
-        skip();
     pool = reference_pool(2);
-    vision = load(fixture_path("vision/models/mini-mmproj-ln-f32.gguf"), false, pool);
+    vision = load(data_path("vision/mmproj-tiny_text_f32.gguf"), false, pool);
     picture = reference_views(&image, &settings, pool);
     n = picture->plan.n_image_tokens * vision_info(vision)->shape.n_embd;
     first = malloc(n * sizeof(*first));
@@ -412,10 +408,8 @@ static void test_views_beyond_the_workspace_are_encoded_up_to_a_limit(void **sta
     size_t n;
 
     (void)state;
-    if (!fixture_path("vision/models/mini-mmproj-ln-f32.gguf"))
-        skip();
     pool = reference_pool(2);
-    vision = load(fixture_path("vision/models/mini-mmproj-ln-f32.gguf"), false, pool);
+    vision = load(data_path("vision/mmproj-tiny_text_f32.gguf"), false, pool);
     settings.tiling = false;
     settings.min_image_tokens = settings.max_image_tokens = 600;
     picture = reference_views(&image, &settings, pool);
