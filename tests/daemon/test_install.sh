@@ -4,8 +4,9 @@
 # usage: test_install.sh BUILD PREFIX
 #
 # What `meson install` puts down: units that systemd-analyze takes without a word, an activation
-# file whose Exec exists, the interfaces, the default model with its hash, and a daemon that does not
-# link libcurl.
+# file whose Exec exists, the interfaces, the default model with its hash, a daemon that does not link
+# libcurl, and lfm-ask with its entries where desktops and file managers look for them. And that
+# uninstalling leaves nothing of it.
 set -eu
 build=$1 prefix=$2
 folder=$(mktemp -d)
@@ -38,7 +39,29 @@ fi
 (cd "$root/share/lfmd/models" && sha256sum --quiet --check ./*.sha256) ||
     fail "The default model does not have the hash beside it."
 
-command -v systemd-analyze >/dev/null || { echo "systemd-analyze is not installed."; exit 77; }
+if [ -x "$build/clients/ask-window/lfm-ask" ]; then
+    for file in bin/lfm-ask share/applications/org.lfmd.Ask.desktop \
+        share/icons/hicolor/scalable/apps/org.lfmd.Ask.svg share/metainfo/org.lfmd.Ask.metainfo.xml \
+        share/nautilus-python/extensions/lfm-ask.py share/caja-python/extensions/lfm-ask.py \
+        share/nemo/actions/lfm-ask.nemo_action share/Thunar/sendto/lfm-ask.desktop \
+        share/kio/servicemenus/lfm-ask.desktop; do
+        [ -f "$root/$file" ] || fail "$file was not installed."
+    done
+    [ -x "$root/share/kio/servicemenus/lfm-ask.desktop" ] || fail "Dolphin will not trust its menu."
+fi
+
+# What `ninja uninstall` runs; ninja itself is at work around this test.
+uninstall() {
+    (cd "$build" && meson --internal uninstall) >"$folder/log" 2>&1 || fail "Uninstalling failed."
+    left=$(find "$root" ! -type d)
+    [ -z "$left" ] || fail "Uninstalling left $left."
+}
+
+command -v systemd-analyze >/dev/null || {
+    uninstall
+    echo "systemd-analyze is not installed."
+    exit 77
+}
 # The unit names the installed place; what is checked lies below the scratch folder.
 mkdir -p "$folder/run" "$folder/verify"
 sed "s|$prefix|$root|g" "$unit" >"$folder/verify/lfmd.service"
@@ -47,3 +70,5 @@ said=$(XDG_RUNTIME_DIR=$folder/run systemd-analyze --user --man=no verify \
 # Masked or absent units of this machine are not ours.
 said=$(printf '%s' "$said" | grep lfmd || :)
 [ -z "$said" ] || fail "systemd-analyze: $said"
+
+uninstall
