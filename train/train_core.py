@@ -55,6 +55,11 @@ def batches_of(vocabulary, mixture, seed, pool):
     while len(rows) < POOL:
         for _, messages, where in data.MIXTURES[mixture](rng):
             rows.append(tokens.encode(vocabulary, data.render(messages, where)))
+    return cut(rng, rows)
+
+
+def cut(rng, rows):
+    """Batches (ids, marks, companions) of rows (ids, learnt, companion or nothing)."""
     rows.sort(key=lambda row: len(row[0]))
     batches = []
     while rows:
@@ -63,10 +68,10 @@ def batches_of(vocabulary, mixture, seed, pool):
         del rows[-len(taken):]
         ids = torch.zeros(len(taken), longest, dtype=torch.long)
         marks = torch.zeros(len(taken), longest, dtype=torch.bool)
-        for i, (row, learnt) in enumerate(taken):
+        for i, (row, learnt, *_) in enumerate(taken):
             ids[i, :len(row)] = torch.tensor(row)
             marks[i, :len(row)] = torch.tensor(learnt)
-        batches.append((ids, marks))
+        batches.append((ids, marks, [row[2] for row in taken if row[2:]]))
     rng.shuffle(batches)
     return batches
 
@@ -188,7 +193,7 @@ class Run:
                 factor = self.factor()
                 if factor is None:
                     return
-                self.learn(*pool[state["batch"] + self.rank], factor)
+                self.learn(*pool[state["batch"] + self.rank][:2], factor)
                 state["batch"] += self.workers
                 state["cooled"] += 1 if self.args.cooldown else 0
                 if self.tick():
