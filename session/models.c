@@ -23,10 +23,12 @@
 #include "session/registry.h"
 #include "tensor/dtype.h"
 #include "tensor/gguf.h"
+#include "vision/vision.h"
 
 #define MODELS_MAX      1024 /* in the list */
 #define HELPER_LINE_MAX 4096
 #define SHA256_HEX      64
+#define VISION_MARK     "mmproj" /* in the names of vision files */
 
 /* A helper at work on a model. */
 struct job {
@@ -43,7 +45,8 @@ struct entry {
     struct model model;
     bool in_registry;
     struct registry_file registry;
-    char *id, *title, *path, *licence, *url;
+    char *id, *title, *path, *licence, *url, *vision_path;
+    uint32_t n_embd; /* of the installed file; 0: it does not say */
     char sha256[SHA256_HEX + 1];
     struct job *job;
 
@@ -93,6 +96,7 @@ static void entry_publish(struct entry *e)
     e->model.licence = e->licence;
     e->model.url = e->url;
     e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
+    e->model.vision_path = e->vision_path;
 }
 
 static struct entry *entry_new(const char *id)
@@ -116,6 +120,7 @@ static struct entry *entry_free(struct entry *e)
     free(e->path);
     free(e->licence);
     free(e->url);
+    free(e->vision_path);
     free(e);
     return NULL;
 }
@@ -269,7 +274,9 @@ static void probe(struct entry *e)
     _cleanup_(freep) char *architecture = NULL;
     struct error err = ERROR_INIT;
     struct gguf *gguf = gguf_open(e->path, &err);
+    char key[96];
 
+    e->n_embd = 0;
     if (!gguf) {
         e->model.error = err;
         log_warning("A model file cannot be used: %s", error_name(err.code));
@@ -292,6 +299,8 @@ static void probe(struct entry *e)
             read_text(gguf, "general.license.name", &e->licence);
         e->model.role = is_retrieval(gguf, architecture) ? MODEL_RETRIEVAL : MODEL_CHAT;
     }
+    snprintf(key, sizeof(key), "%.60s.embedding_length", architecture);
+    gguf_u32(gguf, key, &e->n_embd, NULL);
     read_sampling(gguf, &e->model.sampling);
     gguf_free(gguf);
 }
@@ -358,6 +367,11 @@ static bool is_model_file(const char *file)
            utf8_valid(file, length) && !is_later_part(file);
 }
 
+static bool is_vision_file(const char *file)
+{
+    return is_model_file(file) && strcasestr(file, VISION_MARK);
+}
+
 static void take_file(struct models *models, const char *directory, const char *file,
                       bool user_owned, unsigned rank)
 {
@@ -397,7 +411,92 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
 
 static int wanted_name(const struct dirent *entry)
 {
-    return is_model_file(entry->d_name);
+    return is_model_file(entry->d_name) && !is_vision_file(entry->d_name);
+}
+
+static int wanted_vision_name(const struct dirent *entry)
+{
+    return is_vision_file(entry->d_name);
+}
+
+static bool cut_quantisation(char *name)
+{
+    for (char *p = name; (p = strpbrk(p, "-_.")); p++)
+        if (is_quantisation(p + 1)) {
+            *p = '\0';
+            return true;
+        }
+    return false;
+}
+
+/* Without ".gguf", the mark of vision files and quantisations: what both files of a pair have. */
+static void plain_name(const char *file, char name[NAME_MAX + 1])
+{
+    char *mark, *end;
+
+    snprintf(name, NAME_MAX + 1, "%.*s", (int)(strlen(file) - strlen(".gguf")), file);
+    mark = strcasestr(name, VISION_MARK);
+    if (mark) {
+        end = mark + strlen(VISION_MARK);
+        if (*end)
+            end++;
+        else if (mark > name)
+            mark--;
+        memmove(mark, end, strlen(end) + 1);
+    }
+    while (cut_quantisation(name))
+        ;
+}
+
+/* The smallest vision file that belongs to the model and fits. */
+static void find_vision(struct entry *e, char *ret_path, struct error *err)
+{
+    char name[NAME_MAX + 1], vision_name[NAME_MAX + 1], path[PATH_MAX];
+    const char *file = strrchr(e->path, '/') + 1;
+    _cleanup_(freep) char *directory = strndup(e->path, (size_t)(file - e->path));
+    struct dirent **names = NULL;
+    size_t bytes = SIZE_MAX;
+    int n;
+
+    ret_path[0] = '\0';
+    plain_name(file, name);
+    n = directory ? scandir(directory, &names, wanted_vision_name, compare_names) : 0;
+    for (int i = 0; i < n; i++) {
+        struct vision_info info;
+
+        plain_name(names[i]->d_name, vision_name);
+        if (strcasecmp(name, vision_name) == 0 &&
+            snprintf(path, sizeof(path), "%s%s", directory, names[i]->d_name) < (int)sizeof(path) &&
+            vision_plan(path, false, &info, err) == 0) {
+            if (info.shape.n_embd != e->n_embd) {
+                error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                          "%.200s makes rows of %u values for a picture, but %.100s takes %u: it "
+                          "is the vision file of another model.",
+                          path, info.shape.n_embd, file, e->n_embd);
+            } else if (info.bytes < bytes) {
+                bytes = info.bytes;
+                strcpy(ret_path, path);
+            }
+        }
+        free(names[i]);
+    }
+    free(names);
+}
+
+static void pair(struct models *models, struct entry *e)
+{
+    struct error err = ERROR_INIT;
+    char path[PATH_MAX] = "";
+
+    if (e->path && e->model.error.code == ERROR_NONE && e->model.role == MODEL_CHAT)
+        find_vision(e, path, &err);
+    if (path[0])
+        err = (struct error)ERROR_INIT;
+    e->model.vision_error = err;
+    if (strcmp(e->vision_path ? e->vision_path : "", path) == 0)
+        return;
+    replace(&e->vision_path, path[0] ? path : NULL);
+    changed(models, e);
 }
 
 /* Installed files in the order of finding, then the registry in its own. */
@@ -487,6 +586,8 @@ int models_rescan(struct models *models, struct error *err)
         if (!e->found && e->path && !e->job)
             lose_file(models, &i);
     }
+    for (size_t i = 0; i < models->n; i++)
+        pair(models, models->entries[i]);
     qsort(models->entries, models->n, sizeof(models->entries[0]), compare_entries);
     mark_default(models);
     return 0;

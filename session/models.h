@@ -7,7 +7,8 @@
  *
  * A model's id is its registry name ("lfm2.5-1.2b-instruct"; another quantisation of it:
  * "lfm2.5-1.2b-instruct:q8_0") or its file's stem. Each file that can be fetched is in the list,
- * installed ones first. A download runs in the helper process lfmd-fetch, the only program here
+ * installed ones first. Vision files ("mmproj" in the name) are no models of their own: they belong
+ * to the model in the same folder whose name is theirs, quantisations apart. A download runs in the helper process lfmd-fetch, the only program here
  * that may use the network, and only when the user asks.
  *
  * Threads: bus thread.
@@ -43,6 +44,8 @@ struct model {
     bool is_default;         /* used when a session names none */
     bool user_owned;         /* installed in the user's own directory: may be removed */
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */
+    const char *vision_path; /* of the file that lets it see pictures; NULL: none that fits */
+    struct error vision_error; /* why the file of that name does not do; ERROR_NONE: there is none */
     enum download_state download;
     uint64_t download_bytes; /* never goes back */
     struct error download_error;

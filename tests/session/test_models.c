@@ -171,6 +171,14 @@ static int fresh_folders(void **state)
 
 /* --- tests ---------------------------------------------------------------------------------- */
 
+static void link_data(const char *file, const char *name)
+{
+    char source[512];
+
+    snprintf(source, sizeof(source), "%s/%s", LFMD_SOURCE_ROOT, file);
+    assert_int_equal(symlink(source, path_of(name)), 0);
+}
+
 static void test_every_registry_id_is_one_file_with_a_sane_recipe(void **state)
 {
     struct registry_file a, b;
@@ -647,6 +655,92 @@ static int tear_down(void **state)
     return system(command);
 }
 
+#define TINY_TEXT   "tests/data/vision/tiny_text_f32.gguf"
+#define TINY_VISION "tests/data/vision/mmproj-tiny_text_f32.gguf"
+
+static void test_a_vision_file_belongs_to_the_model_of_its_name(void **state)
+{
+    static const struct {
+        const char *text, *vision;
+    } pairs[] = {
+        {"own/a.gguf", "own/mmproj-a.gguf"},
+        {"own/b-F16.gguf", "own/mmproj-b-F16.gguf"},
+        {"own/LFM2-c-450M-Q4_K_M.gguf", "own/mmproj-lfm2-c-450m-q8_0.gguf"},
+        {"own/d.gguf", "own/d-mmproj.gguf"},
+        {"own/e-Q8_0.gguf", "own/e-mmproj-BF16.gguf"},
+        {"own/f_q8_0.gguf", "own/f_q8_0.mmproj.f32.gguf"},
+        {"system/g.gguf", "system/mmproj-g.gguf"},
+    };
+    struct models *models;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        link_data(TINY_TEXT, pairs[i].text);
+        link_data(TINY_VISION, pairs[i].vision);
+    }
+    link_data(TINY_TEXT, "own/a-extract.gguf");
+    link_data(TINY_TEXT, "own/h.gguf");
+    link_data(TINY_VISION, "system/mmproj-h.gguf"); /* another folder */
+    models = open_models(NULL);
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        const struct model *model = models_named(models, path_of(pairs[i].text), NULL);
+
+        assert_non_null(model);
+        assert_non_null(model->vision_path);
+        assert_string_equal(model->vision_path, path_of(pairs[i].vision));
+        assert_int_equal(model->vision_error.code, ERROR_NONE);
+        assert_null(models_named(models, path_of(pairs[i].vision), NULL));
+    }
+    assert_null(get(models, "a-extract")->vision_path);
+    assert_int_equal(get(models, "a-extract")->vision_error.code, ERROR_NONE);
+    assert_null(get(models, "h")->vision_path);
+    for (size_t i = 0; i < models_n(models); i++)
+        assert_null(strstr(models_at(models, i)->id, "mmproj"));
+    models_free(models);
+}
+
+static void test_of_several_vision_files_the_smallest_that_fits_is_taken(void **state)
+{
+    struct models *models;
+    const struct model *model;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/a-f32.gguf");
+    link_data("models/lfmd-core-q8_0.gguf", "own/core.gguf");
+    link_data(TINY_VISION, "own/mmproj-core.gguf"); /* 32 values, where the model has 192 */
+    write_text("own/mmproj-a-q4_0.gguf", "no model at all");
+    models = open_models(NULL);
+
+    model = get(models, "a-f32");
+    assert_null(model->vision_path);
+    assert_non_null(strstr(model->vision_error.text, "mmproj-a-q4_0.gguf"));
+
+    link_data(TINY_VISION, "own/mmproj-a-f32.gguf");
+    link_data("tests/data/vision/mmproj-tiny_text_q8_0.gguf", "own/mmproj-a-q8_0.gguf");
+    n_changed = 0;
+    models_rescan(models, NULL);
+    assert_string_equal(model->vision_path, path_of("own/mmproj-a-q8_0.gguf"));
+    assert_int_equal(model->vision_error.code, ERROR_NONE);
+    assert_int_equal(n_changed, 1);
+    models_rescan(models, NULL);
+    assert_int_equal(n_changed, 1);
+
+    unlink(path_of("own/mmproj-a-q8_0.gguf"));
+    models_rescan(models, NULL);
+    assert_string_equal(model->vision_path, path_of("own/mmproj-a-f32.gguf"));
+    unlink(path_of("own/mmproj-a-f32.gguf"));
+    models_rescan(models, NULL);
+    assert_null(model->vision_path);
+    assert_int_equal(n_changed, 3);
+
+    model = get(models, "core");
+    assert_null(model->vision_path);
+    assert_int_equal(model->vision_error.code, ERROR_UNSUPPORTED_FORMAT);
+    assert_non_null(strstr(model->vision_error.text, "32"));
+    assert_non_null(strstr(model->vision_error.text, "192"));
+    models_free(models);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,6 +755,9 @@ int main(void)
         cmocka_unit_test_setup(test_the_model_of_this_repository_is_a_greedy_chat_model,
                                fresh_folders),
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
+        cmocka_unit_test_setup(test_a_vision_file_belongs_to_the_model_of_its_name, fresh_folders),
+        cmocka_unit_test_setup(test_of_several_vision_files_the_smallest_that_fits_is_taken,
+                               fresh_folders),
         cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
         cmocka_unit_test_setup(test_a_rescan_reports_what_came_went_and_changed, fresh_folders),
         cmocka_unit_test_setup(test_the_hash_beside_a_file_is_read_with_it, fresh_folders),
