@@ -806,6 +806,40 @@ static void add(struct json_object *request, const char *key, const char *text)
         json_object_object_add(request, key, json_object_new_string(text));
 }
 
+static const struct model *first_seeing(const struct models *models)
+{
+    for (size_t i = 0; i < models->n; i++)
+        if (models->entries[i]->vision_path)
+            return &models->entries[i]->model;
+    return NULL;
+}
+
+const struct model *models_find_seeing(const struct models *models, const char *name,
+                                       struct error *err)
+{
+    const struct model *seeing = first_seeing(models);
+    const struct model *model = models_find(models, name, name || !seeing ? err : NULL);
+
+    if (!name && seeing && (!model || !model->vision_path))
+        model = seeing;
+    if (!model || model->vision_path)
+        return model;
+    if (model->vision_error.code != ERROR_NONE)
+        error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot see pictures. %s", model->id,
+                  model->vision_error.text);
+    else if (seeing)
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot see pictures, because it has no vision file (mmproj); the "
+                  "model %s can.",
+                  model->id, seeing->id);
+    else
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot see pictures, because it has no vision file (mmproj). "
+                  "\"lfmctl pull lfm2-vl-450m\" installs a model that can.",
+                  model->id);
+    return NULL;
+}
+
 int models_download(struct models *models, const char *id, struct error *err)
 {
     struct entry *e = find_id(models, id);

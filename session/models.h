@@ -86,6 +86,13 @@ const struct model *models_named(const struct models *models, const char *name, 
  * installs it. */
 const struct model *models_find(const struct models *models, const char *name, struct error *err);
 
+/*
+ * A model that sees pictures: the one of this name; NULL: the default if it does, else the first
+ * installed one that does. ERROR_INVALID_ARGUMENT, with what is missing, where it does not.
+ */
+const struct model *models_find_seeing(const struct models *models, const char *name,
+                                       struct error *err);
+
 /* Starts, or joins, a download: resumes a .part file, checks disk space first. */
 int models_download(struct models *models, const char *id, struct error *err);
 int models_download_cancel(struct models *models, const char *id, struct error *err);

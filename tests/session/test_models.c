@@ -741,6 +741,41 @@ static void test_of_several_vision_files_the_smallest_that_fits_is_taken(void **
     models_free(models);
 }
 
+static void test_a_picture_goes_to_a_model_that_sees(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct models *models;
+
+    (void)state;
+    link_data("models/lfmd-core-q8_0.gguf", "own/blind.gguf");
+    models = open_models("blind");
+    assert_null(models_find_seeing(models, NULL, &err));
+    assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "lfmctl pull"));
+
+    link_data(TINY_TEXT, "own/seeing.gguf");
+    link_data(TINY_VISION, "own/mmproj-seeing.gguf");
+    models_rescan(models, NULL);
+    assert_string_equal(models_find_seeing(models, NULL, NULL)->id, "seeing");
+    assert_string_equal(models_find_seeing(models, "seeing", NULL)->id, "seeing");
+    err = (struct error)ERROR_INIT;
+    assert_null(models_find_seeing(models, "blind", &err));
+    assert_non_null(strstr(err.text, "blind"));
+    assert_non_null(strstr(err.text, "seeing"));
+    err = (struct error)ERROR_INIT;
+    assert_null(models_find_seeing(models, "nobody", &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_FOUND);
+    models_free(models);
+
+    link_data(TINY_VISION, "own/mmproj-blind.gguf");
+    models = open_models("seeing");
+    err = (struct error)ERROR_INIT;
+    assert_string_equal(models_find_seeing(models, NULL, NULL)->id, "seeing");
+    assert_null(models_find_seeing(models, "blind", &err));
+    assert_non_null(strstr(err.text, "mmproj-blind.gguf"));
+    models_free(models);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -756,6 +791,7 @@ int main(void)
                                fresh_folders),
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
         cmocka_unit_test_setup(test_a_vision_file_belongs_to_the_model_of_its_name, fresh_folders),
+        cmocka_unit_test_setup(test_a_picture_goes_to_a_model_that_sees, fresh_folders),
         cmocka_unit_test_setup(test_of_several_vision_files_the_smallest_that_fits_is_taken,
                                fresh_folders),
         cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
