@@ -315,7 +315,8 @@ def seen(folder):
     pixels = {}
     for name, ((width, height), settings) in PICTURE_CASES.items():
         coarse = rng.integers(0, 256, (5, 7, 3), np.uint8)
-        image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        image = np.asarray(smooth)
         image = np.clip(image.astype(int) + rng.integers(-2, 3, image.shape), 0, 255)
         pixels[name] = image.astype(np.uint8)
         Image.fromarray(pixels[name]).save(folder / f"{name}.png", optimize=True)

@@ -7,6 +7,7 @@ words in free fonts, icons and flags of Debian's packages, and mixtures of words
   None      training
   "test"    scenes, words, icon sizes kept out of training by their checksum
   "font"    the same in typefaces, "theme" with icons of a theme that training never sees
+  "known"   test scenes with words that training prints as well
 
 A scene knows, besides its questions, what every 32 x 32 pixel token of its view shows: the centre
 of an object, the n-th letter of a word. That is the dense target of the encoder's first stage.
@@ -118,7 +119,7 @@ def icon_pictures(name, theme):
     for entry in ICONS[name]:
         for path in sorted(pathlib.Path("/usr/share/icons", theme).rglob(f"{entry}.*")):
             size = size_of(path)
-            if path.suffix not in (".png", ".svg") or "symbolic" in path.parts or "@2x" in str(path):
+            if path.suffix not in (".png", ".svg") or {"symbolic", "@2x"} & set(path.parts):
                 continue
             if path.suffix == ".png" and size < 32:
                 continue
@@ -140,12 +141,11 @@ def flag_picture(country):
 @functools.cache
 def widget_pictures(split):
     """[(description, picture)] of words on GTK widgets, rendered once."""
-    kept = split is not None
-    folder = WIDGETS / ("test" if kept else "train")
+    folder = WIDGETS / (split or "train")
     if not (folder / "list.json").exists():
-        rng = random.Random(f"widgets {kept}")
+        rng = random.Random(f"widgets {split}")
         wanted = []
-        for i in range(300 if kept else 1500):
+        for i in range(300 if split else 1500):
             word = printed(rng, split)
             wanted.append({"file": f"{i}.png", "kind": rng.choice(WIDGET_KINDS), "said": word,
                            "word": rng.choice([word.capitalize(), word.lower(), word]),
@@ -267,17 +267,18 @@ def sizes(rng, words_only=False):
     return max(64, round(side * aspect ** 0.5)), max(64, round(side / aspect ** 0.5))
 
 
-def printed(rng, split):
-    """A word that the split may print, in capitals."""
+def printed(rng, split, signs=0.5):
+    """A word that the split may print, in capitals; `signs` is the share of the words of SIGNS."""
+    if split == "known":
+        return rng.choice(SIGNS)
     kept = split is not None
     while True:
-        kind = rng.random()
-        if kind < 0.45:
-            word = words.invented(rng, kept, False, 1, 3).upper()
-        elif kind < 0.75:
-            word = "".join(rng.choice(SYMBOLS[:26]) for _ in range(rng.randint(2, 7)))
-        elif kind < 0.9:
+        if rng.random() < signs:
             word = rng.choice(words.NEVER if kept else SIGNS).upper()
+        elif (kind := rng.random()) < 0.5:
+            word = words.invented(rng, kept, False, 1, 3).upper()
+        elif kind < 0.85:
+            word = "".join(rng.choice(SYMBOLS[:26]) for _ in range(rng.randint(2, 7)))
         else:
             return str(rng.randint(10, 99999))
         if len(word) <= 8 and (word in SIGNS or (words.bucket(word.lower(), 10) == 0) == kept):
@@ -292,7 +293,7 @@ def write_word(rng, scene, pen, word, row, rgb, split, high=0.85, plain=False):
     cw, ch = scene.cell
     path = rng.choice([f for f in fonts_of(split) if not plain or pathlib.Path(f).stem in PLAIN])
     if word is None:
-        text = words.invented(rng, False, True, 2, 3) + " " + words.invented(rng, False, False, 1, 3)
+        text = f"{words.invented(rng, False, True, 2, 3)} {words.invented(rng, False)}"
         size = max(4, round(0.17 * ch))
     else:
         text = word if plain else rng.choice([word, word, word.lower(), word.capitalize()])
@@ -413,7 +414,7 @@ def word_scene(rng, split, size, full=False):
         tone = (0, 0, 0) if sum(rgb) > 380 else (255, 255, 255)
     for row in rows:
         for _ in range(40):
-            word = None if rng.random() < 0.06 else printed(rng, split)
+            word = None if rng.random() < 0.06 else printed(rng, split, 0.1 if full else 0.5)
             if word is not None and len(word) > scene.cols:
                 continue
             if write_word(rng, scene, pen, word, row, tone, split, 2.0 if count == 1 else 0.85,

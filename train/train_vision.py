@@ -190,7 +190,8 @@ class Muon(torch.optim.Optimizer):
                     square = x @ x.T
                     x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
                 p.mul_(1 - group["lr"] * group["decay"])
-                p.add_(x.T if wide else x, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+                scale = max(1, p.shape[0] / p.shape[1]) ** 0.5
+                p.add_(x.T if wide else x, alpha=-group["lr"] * scale)
 
 
 class Run:
@@ -217,7 +218,7 @@ class Run:
                     self.parts[name].load_state_dict(saved[name], strict=False)
         every = [p for part in self.parts.values() for p in part.parameters()]
         self.parameters = every
-        # Fresh matrices of the encoder learn faster by Muon; at the low rate of `joint` all is fitted.
+        # Fresh matrices of the encoder learn much faster by Muon; `joint` only adapts them.
         muon = [p for n, p in self.parts["encoder"].named_parameters() if p.dim() == 2
                 and n.startswith(("blocks", "mm"))] if args.stage == "encode" else []
         chosen = {id(p) for p in muon}
@@ -230,7 +231,7 @@ class Run:
             self.optimisers.append(Muon(muon, MUON_RATE))
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
         self.state = {"stage": args.stage, "step": 0, "cpu": 0.0, "begun": time.time(),
-                      "pictures": 0, "tokens": 0, "losses": {}}
+                      "pictures": 0, "tokens": 0, "targets": 0, "losses": {}}
         last = self.dir / "last.pt"
         if last.exists():
             saved = torch.load(last, weights_only=False)
@@ -293,6 +294,7 @@ class Run:
         wanted = marks[:, 1:]
         logits = model.logits(model.states(x[:, :-1])[wanted])
         self.state["tokens"] += ids.numel()
+        self.state["targets"] += int(wanted.sum())
         return F.cross_entropy(logits, ids[:, 1:][wanted])
 
     def dialogue(self, rng):
