@@ -164,6 +164,14 @@ static void drop_sequence(struct session *session)
     LIST_REMOVE(session, sequence_link);
 }
 
+static void forget_vision(struct loaded_model *model)
+{
+    if (!model->vision)
+        return;
+    rows_cache_done(&model->rows);
+    model->vision = vision_free(model->vision);
+}
+
 static void unload(struct engine *engine, struct loaded_model *model, bool answers_job)
 {
     const struct model_memory memory = {0};
@@ -176,6 +184,7 @@ static void unload(struct engine *engine, struct loaded_model *model, bool answe
     }
     TAILQ_REMOVE(&engine->loaded, model, link);
     prefix_cache_free(model->cache);
+    forget_vision(model);
     lm_free(model->lm);
     log_write(LOG_INFO, &(struct log_fields){.model = model->id}, "The model %s is unloaded.",
               model->id);
@@ -194,7 +203,8 @@ static uint64_t room_left(const struct engine *engine)
     uint64_t planned = 0, untouched = 0, left = memory_available();
 
     TAILQ_FOREACH(model, &engine->loaded, link)
-    planned += model->memory_bytes + engine->now.prefix_cache_bytes;
+    planned += model->memory_bytes + engine->now.prefix_cache_bytes +
+               (model->vision ? engine->now.image_cache_bytes : 0);
     LIST_FOREACH(session, &engine->with_sequence, sequence_link)
     {
         const size_t n_context = sequence_n_context(session->sequence);
@@ -360,6 +370,46 @@ int engine_use_model(struct engine *engine, struct turn *turn, struct error *err
     return 0;
 }
 
+int engine_use_vision(struct engine *engine, struct turn *turn, struct error *err)
+{
+    struct loaded_model *model = turn->model;
+    const size_t n_embd = model->lm->model->hparams.n_embd;
+    struct vision_info info;
+    int64_t start;
+    int result;
+
+    if (model->vision)
+        return 0;
+    result = vision_plan(turn->vision_path, false, &info, err);
+    if (result < 0)
+        return result;
+    if (info.shape.n_embd != n_embd)
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                         "%s makes rows of %u values, but those of the model %s have %zu.",
+                         turn->vision_path, info.shape.n_embd, model->id, n_embd);
+    result = make_room(engine, (uint64_t)info.bytes + engine->now.image_cache_bytes, turn,
+                       "The vision file of", model->id, err);
+    if (result < 0)
+        return result;
+    start = clock_usec();
+    atomic_store(&engine->loading_usec, start);
+    model->vision = vision_load(turn->vision_path, false, engine->pool, err);
+    if (model->vision)
+        result = look_calibrate(model, engine->pool, err);
+    atomic_store(&engine->loading_usec, 0);
+    if (!model->vision)
+        return error_errno(err->code);
+    rows_cache_init(&model->rows, engine->now.image_cache_bytes);
+    if (result < 0) {
+        forget_vision(model);
+        return result;
+    }
+    model->memory_bytes += info.bytes;
+    turn->load_usec += clock_usec() - start;
+    tell_loaded(engine, model, false);
+    return 0;
+}
+
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err)
 {
     struct session *session = turn->session;
@@ -436,7 +486,7 @@ static bool is_first_of_session(const struct engine *engine, const struct turn *
 
 static bool is_runnable(const struct engine *engine, struct turn *turn)
 {
-    return !turn->waiting_for_memory && !atomic_load(&turn->hold) &&
+    return !turn->waiting_for_memory && !atomic_load(&turn->hold) && !look_is_waiting(turn) &&
            is_first_of_session(engine, turn);
 }
 
@@ -543,6 +593,15 @@ static void load_job_free(struct load_job *job)
     free(job);
 }
 
+static void limit_rows(struct engine *engine)
+{
+    struct loaded_model *model;
+
+    TAILQ_FOREACH(model, &engine->loaded, link)
+    if (model->vision)
+        rows_cache_limit(&model->rows, engine->now.image_cache_bytes);
+}
+
 static void take_jobs(struct engine *engine)
 {
     struct queue_node *node;
@@ -569,6 +628,10 @@ static void take_jobs(struct engine *engine)
         case JOB_CONFIGURE:
             engine->now = ((struct configure_job *)job)->config;
             free(job);
+            limit_rows(engine);
+            break;
+        case JOB_QUERY:
+            TAILQ_INSERT_TAIL(&engine->queries, (struct image_query *)job, link);
             break;
         case JOB_WAKE:
             atomic_store(&engine->wake_queued, false);
@@ -577,6 +640,19 @@ static void take_jobs(struct engine *engine)
             engine->stopping = true;
             break;
         }
+    }
+}
+
+static void answer_queries(struct engine *engine)
+{
+    struct image_query *query, *next;
+
+    for (query = TAILQ_FIRST(&engine->queries); query; query = next) {
+        next = TAILQ_NEXT(query, link);
+        if (photo_state(query->photo) == PHOTO_DECODING)
+            continue;
+        TAILQ_REMOVE(&engine->queries, query, link);
+        image_query_answer(query);
     }
 }
 
@@ -592,6 +668,7 @@ static void *engine_main(void *userdata)
 
         atomic_store(&engine->progress_usec, clock_usec());
         take_jobs(engine);
+        answer_queries(engine);
         next_expiry = expire(engine);
         turn = choose_turn(engine, &shared);
         if (turn) {
@@ -607,6 +684,13 @@ static void *engine_main(void *userdata)
         }
     }
     assert(TAILQ_EMPTY(&engine->turns));
+    while (!TAILQ_EMPTY(&engine->queries)) {
+        struct image_query *query = TAILQ_FIRST(&engine->queries);
+
+        TAILQ_REMOVE(&engine->queries, query, link);
+        error_set(&query->error, ERROR_CANCELLED, "The program ends.");
+        queue_push(&engine->events, &query->event->node);
+    }
     while (!TAILQ_EMPTY(&engine->loaded))
         unload(engine, TAILQ_FIRST(&engine->loaded), false);
     pool_free(engine->pool);
@@ -624,6 +708,29 @@ void engine_wake(struct engine *engine)
 {
     if (!atomic_exchange(&engine->wake_queued, true))
         engine_push(engine, &engine->wake_job);
+}
+
+/* On the photos' thread. */
+static void photo_changed(void *userdata)
+{
+    engine_wake(userdata);
+}
+
+static struct photos *start_photos(struct engine *engine, struct error *err)
+{
+    struct photos_config config = {
+        .program = engine->config.decoder_program,
+        .limits = decode_limits_default,
+        .store = engine->store,
+        .done = photo_changed,
+        .userdata = engine,
+    };
+
+    if (engine->config.image_bytes_max)
+        config.limits.bytes_max = engine->config.image_bytes_max;
+    if (engine->config.image_pixels_max)
+        config.limits.pixels_max = engine->config.image_pixels_max;
+    return photos_new(&config, err);
 }
 
 struct engine *engine_new(const struct engine_config *config, struct models *models,
@@ -648,6 +755,7 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
     LIST_INIT(&engine->with_sequence);
     TAILQ_INIT(&engine->loaded);
     TAILQ_INIT(&engine->turns);
+    TAILQ_INIT(&engine->queries);
     atomic_store(&engine->progress_usec, clock_usec());
     if (config->state_directory && !(engine->store = store_new(config->state_directory, err)))
         goto no_store;
@@ -655,6 +763,8 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
         goto no_jobs;
     if (queue_init(&engine->events, err) < 0)
         goto no_events;
+    if (!(engine->photos = start_photos(engine, err)))
+        goto no_photos;
 
     /* Signals are the bus thread's. */
     sigfillset(&all);
@@ -665,6 +775,8 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
         return engine;
 
     error_set(err, ERROR_INTERNAL, "Cannot start the engine thread: %s.", strerror(result));
+    photos_free(engine->photos);
+no_photos:
     queue_done(&engine->events);
 no_events:
     queue_done(&engine->jobs);
@@ -728,6 +840,10 @@ static bool dispatch_one(struct engine *engine)
         take_memory(engine, event);
         event_free(event);
         break;
+    case EVENT_QUERY:
+        image_query_deliver(event->query);
+        event_free(event);
+        break;
     }
     return true;
 }
@@ -749,6 +865,7 @@ struct engine *engine_free(struct engine *engine)
     engine->sink = NULL;
     engine_push(engine, &engine->stop_job);
     pthread_join(engine->thread, NULL);
+    photos_free(engine->photos);
     while (dispatch_one(engine))
         ;
     while ((entry = LIST_FIRST(&engine->memory))) {
@@ -781,6 +898,9 @@ void engine_reconfigure(struct engine *engine, const struct engine_config *confi
     next.n_threads = engine->config.n_threads;
     next.kv = engine->config.kv;
     next.state_directory = engine->config.state_directory;
+    next.decoder_program = engine->config.decoder_program;
+    next.image_bytes_max = engine->config.image_bytes_max;
+    next.image_pixels_max = engine->config.image_pixels_max;
     engine->config = next;
     *job = (struct configure_job){.job.type = JOB_CONFIGURE, .config = next};
     engine_push(engine, &job->job);
@@ -844,7 +964,7 @@ bool engine_idle(const struct engine *engine)
     const struct memory_entry *entry;
     const struct session *session;
 
-    if (engine->n_closing > 0)
+    if (engine->n_closing > 0 || engine->n_queries > 0)
         return false;
     LIST_FOREACH(entry, &engine->memory, link)
     if (entry->memory.loaded || entry->memory.loading || entry->n_jobs > 0)

@@ -13,6 +13,9 @@
  * a load needs is computed first from the file's header; what does not fit is refused with the
  * figures (ERROR_NO_MEMORY), after unloading idle models did not help.
  *
+ * Pictures are decoded by a thread of their own, in a child process (photo.h); a turn waits for
+ * them without holding the engine.
+ *
  * Threads: all functions here on the bus thread.
  */
 
@@ -34,6 +37,11 @@ struct engine_config {
     enum kv_type kv;
     size_t prefix_cache_bytes;   /* shared system prompts and tool lists */
     const char *state_directory; /* kept sessions live in sessions.db there; NULL: keep none */
+    /* pictures */
+    const char *decoder_program; /* lfmd-image; NULL: where image_decoder_path() finds it */
+    size_t image_cache_bytes;    /* rows of encoded pictures, for each model */
+    uint32_t max_encode_ms;      /* of a picture at detail "auto"; 0: no limit */
+    uint64_t image_bytes_max, image_pixels_max; /* of one picture; 0: the decoder's defaults */
 };
 
 struct model_memory {
@@ -57,8 +65,8 @@ struct engine *engine_free(struct engine *engine);
 int engine_fd(const struct engine *engine); /* readable: call engine_dispatch() */
 void engine_dispatch(struct engine *engine);
 
-/* Settings that may change while running (config reload); n_threads, kv and state_directory are
- * those of engine_new(). A smaller memory limit is kept from the next load on. */
+/* Settings that may change while running (config reload); n_threads, kv, state_directory,
+ * decoder_program and the limits of a picture are those of engine_new(). A smaller memory limit is kept from the next load on. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 
 struct model_memory engine_model_memory(const struct engine *engine, const char *model_id);

@@ -15,10 +15,14 @@
 #include <sys/queue.h>
 
 #include "base/queue.h"
+#include "session/image_query.h"
+#include "session/photo.h"
 #include "session/prompt.h"
+#include "session/rows_cache.h"
 #include "session/session.h"
 #include "session/store.h"
 #include "text/reply.h"
+#include "vision/vision.h"
 
 enum job_type {
     JOB_ASK,
@@ -26,7 +30,8 @@ enum job_type {
     JOB_LOAD,
     JOB_UNLOAD,
     JOB_CONFIGURE,
-    JOB_WAKE, /* a flag of a turn has changed */
+    JOB_QUERY,
+    JOB_WAKE, /* a flag of a turn, or the state of a picture, has changed */
     JOB_STOP,
 };
 
@@ -40,7 +45,7 @@ struct close_job {
     struct session *session;
 };
 
-enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL };
+enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL, EVENT_QUERY };
 
 struct event {
     struct queue_node node;
@@ -58,6 +63,8 @@ struct event {
     /* EVENT_MODEL */
     struct model_memory memory;
     bool answers_job; /* the end of a load or unload job */
+
+    struct image_query *query; /* EVENT_QUERY */
 
     size_t length;
     char text[]; /* EVENT_TURN: the line; EVENT_MODEL: the id */
@@ -83,9 +90,32 @@ struct loaded_model {
     int64_t used_usec;     /* monotonic; the last use */
     int64_t told_expires;  /* in the last event */
     double usec_per_token; /* of prefill, as measured; 0: not yet */
+    /* with the first picture */
+    struct vision *vision; /* NULL: not loaded */
+    struct rows_cache rows;
+    double flops_per_usec; /* of the encoder, as measured */
 };
 
-enum turn_phase { PHASE_NEW, PHASE_PREFILL, PHASE_DECODE };
+enum turn_phase { PHASE_NEW, PHASE_LOOK, PHASE_PREFILL, PHASE_DECODE };
+
+/* A picture of the prompt, in a turn. */
+struct look_item {
+    struct photo *photo;       /* held by the session or the turn */
+    bool is_new;               /* of this turn: its plan may still change */
+    struct picture_rows *rows; /* in use; NULL: not needed, the sequence has it */
+    bool cached;               /* the rows were there */
+    bool told;
+    int64_t usec; /* of encoding */
+    double predicted_usec;
+};
+
+struct look {
+    struct look_item *items; /* [n], in the order of the conversation */
+    size_t n, first;         /* those before `first` are in turns that were dropped */
+    struct picture *picture; /* that is being encoded, or NULL */
+    size_t n_fed;            /* image ids of the prompt that are in the sequence */
+    bool changed;            /* a plan, so that the prompt has to be built again */
+};
 
 struct turn {
     struct job job; /* JOB_ASK */
@@ -99,8 +129,10 @@ struct turn {
     bool started;
 
     /* set by session_ask(), then engine thread */
-    char *model_id, *model_path;
-    char *text;                  /* of the user message, or NULL */
+    char *model_id, *model_path, *vision_path; /* vision_path: NULL: it cannot see */
+    struct json_object *asked; /* content of the user message (text/chat.h), or NULL */
+    struct photo **photos;       /* [n_photos]: its pictures, in order; held */
+    size_t n_photos;
     struct json_object *results; /* {id: text}, or NULL */
     struct json_object *format;  /* schema, or NULL for any JSON when has_format */
     bool has_format, constrain_tools, require_tool, keep_thinking;
@@ -117,7 +149,9 @@ struct turn {
     bool waiting_for_memory;      /* until another turn has ended */
     struct loaded_model *model;   /* NULL: not in use yet */
     struct json_object *question; /* messages of this turn */
+    struct look look;
     struct prompt prompt;
+    const float **image_rows; /* [rows of a slice] */
     size_t n_cached, n_fed;
     struct constraint *constraint;
     struct generation *generation;
@@ -135,21 +169,43 @@ struct turn {
     /* when the work began, prefill began and ended, the first token came, progress was told */
     int64_t started_usec, prefill_usec, decode_usec, first_usec, progress_usec;
     int64_t load_usec;         /* how long its model took */
+    int64_t look_usec;         /* how long its pictures took */
     struct event *last;        /* DONE or ERROR, sent when the engine has let go of the turn */
     struct event *last_resort; /* carries an ERROR when there is no memory to make another */
 };
 
 TAILQ_HEAD(turn_list, turn);
 
+/* Goes down as a job; the engine thread answers it when its photo is decoded. */
+struct image_query {
+    struct job job; /* JOB_QUERY */
+    struct engine *engine;
+    struct photo *photo;
+    char *model_id, *vision_path;
+
+    /* bus thread */
+    void (*done)(void *userdata, const struct image_query_result *result,
+                 const struct error *error); /* NULL: cancelled */
+    void *userdata;
+
+    /* engine thread, then bus thread */
+    TAILQ_ENTRY(image_query) link;
+    struct event *event;
+    struct image_query_result result;
+    struct error error;
+};
+
 struct session {
     struct engine *engine;
-    /* immutable */
+    /* immutable, model_id from the first turn on */
     char id[STORE_ID_LENGTH + 1];
     char *model_id;
-    char *system, *tools_text, *sampling; /* or NULL */
+    bool any_model; /* none was named */
+    char *system, *tools_text, *sampling, *image_text; /* or NULL */
     size_t n_context;                     /* wanted */
     bool background, keep;
     int64_t keep_alive_sec;
+    struct image_settings image;
     int64_t created_usec;
     const struct session_sink *sink;
     void *userdata;
@@ -171,6 +227,8 @@ struct session {
     struct turn *active;          /* NULL, or the one whose work has begun */
     struct json_object *tools;    /* array, or NULL */
     struct json_object *messages; /* array */
+    struct photo **photos;        /* [n_photos]: of the messages, in order; held */
+    size_t n_photos;
     uint32_t n_dropped;
     struct loaded_model *model; /* of the sequence */
     struct sequence *sequence;  /* NULL: not in memory */
@@ -195,6 +253,7 @@ struct engine {
     const struct engine_sink *sink;
     void *userdata;
     struct store *store; /* NULL: nothing is kept */
+    struct photos *photos;
 
     struct queue jobs, events;
     pthread_t thread;
@@ -203,6 +262,7 @@ struct engine {
     struct engine_config config;
     struct session_list sessions;
     size_t n_sessions; /* open */
+    size_t n_queries;
     size_t n_closing;
     LIST_HEAD(, memory_entry) memory;
     struct job stop_job;
@@ -218,6 +278,7 @@ struct engine {
     struct engine_config now; /* the settings in force */
     struct pool *pool;        /* made with the first model */
     TAILQ_HEAD(, loaded_model) loaded;
+    TAILQ_HEAD(, image_query) queries;
     struct turn_list turns; /* all that came down and are not finished; first is served next */
     struct session_list with_sequence;
     bool stopping;
@@ -242,8 +303,38 @@ void engine_wake(struct engine *engine);
  * else a sentence.
  */
 int engine_use_model(struct engine *engine, struct turn *turn, struct error *err);
+/* The vision file of the turn's model, in memory. Returns as above. */
+int engine_use_vision(struct engine *engine, struct turn *turn, struct error *err);
 /* The sequence of the turn's session on its model. Returns as above. */
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err);
+
+/* --- look.c, for turn.c and engine.c (engine thread) ----------------------------------------- */
+
+/* What a picture may take, in microseconds, with some caution; 0: no limit. */
+double look_time(const struct engine *engine, const struct image_settings *settings);
+
+/* Time a new encoder with a small picture. */
+int look_calibrate(struct loaded_model *model, struct pool *pool, struct error *err);
+
+/* Whether pixels are under way that the turn needs. */
+bool look_is_waiting(const struct turn *turn);
+/* Check the turn's pictures, load the eye, choose plans. Returns as engine_use_model(). */
+int look_begin(struct turn *turn, struct error *err);
+/* How the pictures stand in the prompt: [turn->look.n], or NULL. */
+struct picture_layout *look_layouts(const struct turn *turn, struct error *err);
+void look_layouts_free(struct picture_layout *layouts, size_t n);
+/* The first n_cached ids of turn->prompt are in the sequence: which rows are needed? */
+int look_need(struct turn *turn, size_t n_cached, struct error *err);
+
+enum { LOOK_GOING, LOOK_WAIT, LOOK_DONE };
+
+/* Encode some views. *ret_item: the picture that was worked on, or NULL. */
+int look_work(struct turn *turn, struct look_item **ret_item, struct error *err);
+/* Pointers to the rows of the next n_images image ids, in order. */
+void look_rows(struct turn *turn, size_t n_images, const float **pointers);
+/* How long encoding what is left of it will take, as far as is known. */
+double look_usec_left(const struct turn *turn, const struct look_item *item);
+void look_release(struct turn *turn);
 
 /* --- turn.c, for engine.c (engine thread) ---------------------------------------------------- */
 
@@ -251,6 +342,20 @@ int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *
 bool turn_work(struct turn *turn, int64_t usec);
 /* Give back what the engine thread holds for it. */
 void turn_release(struct turn *turn);
+
+/* --- image_query.c, for engine.c ------------------------------------------------------------- */
+
+/* Engine thread, when its picture is decoded, or cannot be. Sends it up. */
+void image_query_answer(struct image_query *query);
+/* Bus thread. Calls back and frees it. */
+void image_query_deliver(struct image_query *query);
+
+/* --- session.c, for image_query.c (bus thread) ----------------------------------------------- */
+
+/* A model for a conversation by its name; NULL: the default, or for a question with pictures the
+ * first that sees when the default does not. */
+const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
+                                       struct error *err);
 
 /* --- session.c, for engine.c (bus thread) ---------------------------------------------------- */
 

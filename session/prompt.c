@@ -19,12 +19,13 @@ static bool has_role(struct json_object *message, const char *role)
     return text && strcmp(text, role) == 0;
 }
 
-static struct json_object *message_new(const char *role, const char *content)
+/* Takes the content. */
+static struct json_object *message_new(const char *role, struct json_object *content)
 {
     struct json_object *message = json_object_new_object();
+    const bool ok = json_set(message, "role", json_object_new_string(role));
 
-    if (json_set(message, "role", json_object_new_string(role)) &&
-        json_set(message, "content", json_object_new_string(content)))
+    if (json_set(message, "content", content) && ok)
         return message;
     json_object_put(message);
     return NULL;
@@ -60,7 +61,7 @@ static int add_results(struct json_object *messages, struct json_object *history
         if (!text)
             continue;
         n_found++;
-        message = message_new("tool", text);
+        message = message_new("tool", json_object_new_string(text));
         if (!json_append(messages, message) ||
             !json_set(message, "tool_call_id", json_object_new_string(id)))
             return no_memory(err);
@@ -88,13 +89,13 @@ static int add_results(struct json_object *messages, struct json_object *history
 }
 
 struct json_object *prompt_question(struct json_object *history, struct json_object *results,
-                                    const char *text, struct error *err)
+                                    struct json_object *content, struct error *err)
 {
     _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
 
     if (results && add_results(messages, history, results, err) < 0)
         return NULL;
-    if (text && !json_append(messages, message_new("user", text))) {
+    if (content && !json_append(messages, message_new("user", json_object_get(content)))) {
         no_memory(err);
         return NULL;
     }
@@ -117,15 +118,66 @@ static size_t turn_start(struct json_object *messages, uint32_t turn)
     return n;
 }
 
+size_t prompt_images(struct json_object *message)
+{
+    struct json_object *content;
+    size_t n = 0;
+
+    if (!json_object_object_get_ex(message, "content", &content) ||
+        !json_object_is_type(content, json_type_array))
+        return 0;
+    for (size_t i = 0; i < json_object_array_length(content); i++) {
+        const char *type = json_member_text(json_object_array_get_idx(content, i), "type");
+
+        n += type && strcmp(type, "image") == 0;
+    }
+    return n;
+}
+
+/* Spans of a prompt as ids, with n_images pictures in them. */
+static int encode_spans(const struct lm *lm, const struct text_span *spans, size_t n_spans,
+                        const struct picture_layout *pictures, size_t n_images,
+                        struct token_list *ids, struct error *err)
+{
+    _cleanup_(token_list_done) struct token_list plain = {0};
+    _cleanup_(freep) struct image_layout *layouts = NULL;
+    struct image_markers markers;
+    int r;
+
+    if (n_images == 0)
+        return tokenizer_encode(lm->tokenizer, spans, n_spans, ids, err);
+    layouts = calloc(n_images, sizeof(*layouts));
+    if (!layouts)
+        return no_memory(err);
+    for (size_t i = 0; i < n_images; i++)
+        layouts[i] = pictures[i].layout;
+    r = image_markers_find(lm->tokenizer, &markers, err);
+    if (r == 0)
+        r = tokenizer_encode(lm->tokenizer, spans, n_spans, &plain, err);
+    return r < 0 ? r
+                 : images_expand(&markers, plain.ids, plain.n, layouts, n_images, ids, err);
+}
+
+/* Up to the marker after the last image id. */
+static size_t ids_to_images(const struct token_list *ids)
+{
+    size_t n = ids->n;
+
+    while (n > 0 && !is_image_id(ids->ids[n - 1]))
+        n--;
+    return n > 0 ? n + 1 : 0;
+}
+
 /*
  * The system turn and messages [first, n) as ids; ret_ends[i - first] is the number of ids up to the
  * end of message i. A prompt is cut into tokens at the ends of its messages (chat.h).
  */
 static int encode(const struct lm *lm, const struct prompt_request *request, size_t first,
-                  struct token_list *ids, size_t *ret_n_system, size_t *ret_ends, struct error *err)
+                  struct prompt *prompt, size_t *ret_ends, struct error *err)
 {
     _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
-    const size_t n = json_object_array_length(request->messages);
+    struct token_list *ids = &prompt->ids;
+    const size_t n_messages = json_object_array_length(request->messages);
     const bool has_system = request->system && request->system[0];
     struct chat_request chat = {
         .messages = messages,
@@ -135,12 +187,12 @@ static int encode(const struct lm *lm, const struct prompt_request *request, siz
         .no_thinking = request->no_thinking,
     };
     struct chat_prompt rendered;
-    size_t n_spans = 0;
+    size_t n_spans = 0, n_images = 0;
     int result;
 
-    if (has_system && !json_append(messages, message_new("system", request->system)))
+    if (has_system && !json_append(messages, message_new("system", json_object_new_string(request->system))))
         return no_memory(err);
-    for (size_t i = first; i < n; i++)
+    for (size_t i = first; i < n_messages; i++)
         if (!json_append(messages,
                          json_object_get(json_object_array_get_idx(request->messages, i))))
             return no_memory(err);
@@ -149,17 +201,27 @@ static int encode(const struct lm *lm, const struct prompt_request *request, siz
         return result;
 
     ids->n = 0;
+    for (size_t i = 0; i < first; i++)
+        n_images += prompt_images(json_object_array_get_idx(request->messages, i));
+    prompt->n_images_dropped = n_images;
     for (size_t i = 0; i <= rendered.n_boundaries && result == 0; i++) {
         /* The rest after the last boundary is the beginning of the answer. */
         const size_t end = i < rendered.n_boundaries ? rendered.boundaries[i] : rendered.n_spans;
+        const size_t n = i > 0 && first + i <= n_messages
+                             ? prompt_images(json_object_array_get_idx(request->messages,
+                                                                       first + i - 1))
+                             : 0;
 
-        result = tokenizer_encode(lm->tokenizer, rendered.spans + n_spans, end - n_spans, ids, err);
+        result = encode_spans(lm, rendered.spans + n_spans, end - n_spans,
+                              request->layouts ? request->layouts + n_images : NULL, n, ids, err);
         n_spans = end;
+        n_images += n;
         if (i == 0)
-            *ret_n_system = ids->n;
-        else if (i <= n - first)
+            prompt->n_system = ids->n;
+        else if (i <= n_messages - first)
             ret_ends[i - 1] = ids->n;
     }
+    prompt->n_to_images = ids_to_images(ids);
     chat_prompt_done(&rendered);
     return result;
 }
@@ -196,7 +258,7 @@ int prompt_build(const struct lm *lm, const struct prompt_request *request, stru
     while (result == 0) {
         const size_t first = turn_start(request->messages, prompt.n_dropped);
 
-        result = encode(lm, request, first, &prompt.ids, &prompt.n_system, ends, err);
+        result = encode(lm, request, first, &prompt, ends, err);
         if (result < 0 || prompt.ids.n + request->n_reserve <= request->n_context)
             break;
         if (turn_start(request->messages, prompt.n_dropped + 1) < n) {

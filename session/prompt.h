@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "session/layout.h"
 #include "text/lm.h"
 
 struct prompt_request {
@@ -33,12 +34,16 @@ struct prompt_request {
     size_t n_reserve; /* tokens that the answer should have room for */
     bool keep_thinking;
     bool no_thinking; /* in the reply (chat.h) */
+    /* One for each image part of the messages, in order; NULL: there are none. */
+    const struct picture_layout *layouts;
 };
 
 struct prompt {
     struct token_list ids;
     size_t n_system;    /* ids of the system turn */
     uint32_t n_dropped; /* turns that are not in it */
+    size_t n_images_dropped; /* pictures of these turns */
+    size_t n_to_images;      /* ids up to the end of the last picture; 0: there is none */
 };
 
 /* ERROR_CONTEXT_FULL with the figures when the last turn alone does not fit. */
@@ -51,8 +56,11 @@ void prompt_done(struct prompt *prompt);
  * last message of the history, then a user message.
  *
  * results: object {id: text}, or NULL; an id that the last reply did not call is an error
- * text:    or NULL
+ * content: text or parts (text/chat.h), or NULL
  * Returns an array, or NULL.
  */
 struct json_object *prompt_question(struct json_object *history, struct json_object *results,
-                                    const char *text, struct error *err);
+                                    struct json_object *content, struct error *err);
+
+/* Image parts of a message. */
+size_t prompt_images(struct json_object *message);

@@ -8,12 +8,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -171,7 +173,11 @@ static struct turn *turn_free(struct turn *turn)
         return NULL;
     free(turn->model_id);
     free(turn->model_path);
-    free(turn->text);
+    free(turn->vision_path);
+    json_object_put(turn->asked);
+    for (size_t i = 0; i < turn->n_photos; i++)
+        photo_unref(turn->photos[i]);
+    free(turn->photos);
     json_object_put(turn->results);
     json_object_put(turn->format);
     for (char **stop = turn->stop; stop && *stop; stop++)
@@ -198,7 +204,11 @@ void session_free(struct session *session)
     free(session->system);
     free(session->tools_text);
     free(session->sampling);
+    free(session->image_text);
     free(session->title);
+    for (size_t i = 0; i < session->n_photos; i++)
+        photo_unref(session->photos[i]);
+    free(session->photos);
     free(session);
 }
 
@@ -235,6 +245,7 @@ static int check_options(const struct engine *engine, const struct session_optio
     if (check_text(options->system, "The system prompt", err) < 0 ||
         check_text(options->tools, "The tool list", err) < 0 ||
         check_text(options->sampling, "The sampling option", err) < 0 ||
+        check_text(options->image, "The image option", err) < 0 ||
         check_text(options->title, "The title", err) < 0)
         return -EINVAL;
     if (options->n_context > 0 && options->n_context < SESSION_CONTEXT_MIN)
@@ -247,16 +258,30 @@ static int check_options(const struct engine *engine, const struct session_optio
     return 0;
 }
 
-static const struct model *find_chat_model(const struct engine *engine, const char *id,
-                                           struct error *err)
+static const struct model *first_that_sees(const struct engine *engine)
 {
-    const struct model *model = models_find(engine->models, id, err);
+    for (size_t i = 0; i < models_n(engine->models); i++) {
+        const struct model *model = models_at(engine->models, i);
+
+        if (model->path && model->vision_path && model->role == MODEL_CHAT &&
+            model->error.code == ERROR_NONE)
+            return model;
+    }
+    return NULL;
+}
+
+const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
+                                       struct error *err)
+{
+    const struct model *model = models_find(engine->models, name, err);
 
     if (model && model->role != MODEL_CHAT) {
         error_set(err, ERROR_INVALID_ARGUMENT,
                   "The model %s is for retrieval; it cannot hold a conversation.", model->id);
         return NULL;
     }
+    if (model && !name && sees && !model->vision_path && first_that_sees(engine))
+        return first_that_sees(engine);
     return model;
 }
 
@@ -273,7 +298,7 @@ struct session *session_new(struct engine *engine, const struct session_options 
 
     err = err ? err : &own;
     if (check_options(engine, options, err) < 0 ||
-        !(model = find_chat_model(engine, options->model, err)))
+        !(model = session_find_model(engine, options->model, false, err)))
         return NULL;
     sampling = model->sampling;
     if (apply_sampling(options->sampling, &sampling, &has_seed, err) < 0)
@@ -289,16 +314,20 @@ struct session *session_new(struct engine *engine, const struct session_options 
     session->n_context = options->n_context ? options->n_context : engine->config.n_context;
     session->context_limit = session->n_context;
     session->background = options->background;
+    session->any_model = !options->model;
     session->keep = options->keep;
     session->keep_alive_sec = options->keep_alive_sec;
     if (options->tools)
         result = read_tools(options->tools, &session->tools, err);
     if (result == 0)
+        result = image_settings_read(options->image, &session->image, err);
+    if (result == 0)
         result = make_id(session->id, err);
     if (result == 0 &&
         (!copy(model->id, &session->model_id) || !copy(options->system, &session->system) ||
          !copy(session->tools ? options->tools : NULL, &session->tools_text) ||
-         !copy(options->sampling, &session->sampling) || !copy(options->title, &session->title)))
+         !copy(options->sampling, &session->sampling) ||
+         !copy(options->image, &session->image_text) || !copy(options->title, &session->title)))
         result = no_memory(err);
     if (result < 0) {
         session_free(session);
@@ -331,6 +360,45 @@ static int add_history(struct session *session, const char *array)
     return buffer_add(&session->history, array + 1, length - 2);
 }
 
+/* The pictures that the messages speak of. */
+static int restore_photos(struct session *session, struct error *err)
+{
+    const size_t n = json_object_array_length(session->messages);
+    size_t n_photos = 0;
+
+    for (size_t i = 0; i < n; i++)
+        n_photos += prompt_images(json_object_array_get_idx(session->messages, i));
+    if (n_photos > SESSION_IMAGES_MAX)
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                         "The kept session has %zu pictures; at most %d are allowed.", n_photos,
+                         SESSION_IMAGES_MAX);
+    session->photos = calloc(n_photos + 1, sizeof(*session->photos));
+    if (!session->photos)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *message = json_object_array_get_idx(session->messages, i);
+        struct json_object *content;
+        const size_t n_images = prompt_images(message);
+
+        if (n_images == 0)
+            continue;
+        json_object_object_get_ex(message, "content", &content);
+        for (size_t k = 0; k < json_object_array_length(content); k++) {
+            struct json_object *part = json_object_array_get_idx(content, k);
+            const char *type = json_member_text(part, "type");
+            struct photo *photo;
+
+            if (!type || strcmp(type, "image") != 0)
+                continue;
+            photo = photo_restore(part, err);
+            if (!photo)
+                return -EINVAL;
+            session->photos[session->n_photos++] = photo;
+        }
+    }
+    return 0;
+}
+
 static int restore(struct session *session, struct kept_session *kept, struct error *err)
 {
     _cleanup_(freep) char *messages = json_write(kept->messages);
@@ -340,6 +408,7 @@ static int restore(struct session *session, struct kept_session *kept, struct er
     session->system = TAKE_PTR(kept->system);
     session->tools_text = TAKE_PTR(kept->tools);
     session->sampling = TAKE_PTR(kept->sampling);
+    session->image_text = TAKE_PTR(kept->image);
     session->title = TAKE_PTR(kept->title);
     session->n_context = session->context_limit = kept->n_context;
     session->background = kept->background;
@@ -353,6 +422,9 @@ static int restore(struct session *session, struct kept_session *kept, struct er
     session->messages = TAKE_PTR(kept->messages);
     if (!messages || add_history(session, messages) < 0)
         return no_memory(err);
+    if (restore_photos(session, err) < 0 ||
+        image_settings_read(session->image_text, &session->image, err) < 0)
+        return -EINVAL;
     return session->tools_text ? read_tools(session->tools_text, &session->tools, err) : 0;
 }
 
@@ -510,60 +582,128 @@ static char *make_title(const char *question)
     return title;
 }
 
+/* A part of the question as it stands in the history. */
+static struct json_object *part_new(const char *type, const char *text)
+{
+    struct json_object *part = json_object_new_object();
+
+    if (json_set(part, "type", json_object_new_string(type)) &&
+        (!text || json_set(part, "text", json_object_new_string(text))))
+        return part;
+    json_object_put(part);
+    return NULL;
+}
+
+/* Texts that follow each other are lines of one. */
+static int add_text(struct turn *turn, const char *text, struct error *err)
+{
+    const size_t n = json_object_array_length(turn->asked);
+    struct json_object *last = n > 0 ? json_object_array_get_idx(turn->asked, n - 1) : NULL;
+    const char *before = last ? json_member_text(last, "text") : NULL;
+    _cleanup_(freep) char *joined = NULL;
+
+    if (!before)
+        return json_append(turn->asked, part_new("text", text)) ? 0 : no_memory(err);
+    if (asprintf(&joined, "%s\n%s", before, text) < 0 ||
+        !json_set(last, "text", json_object_new_string(joined)))
+        return no_memory(err);
+    return 0;
+}
+
+static int add_result(struct turn *turn, const struct ask_part *part, struct error *err)
+{
+    if (!part->id || !part->id[0] ||
+        (turn->results && json_object_object_get_ex(turn->results, part->id, NULL)))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "Each tool result takes the id of a call, and each id one result.");
+    if (!turn->results)
+        turn->results = json_object_new_object();
+    if (!json_set(turn->results, part->id, json_object_new_string(part->text)))
+        return no_memory(err);
+    if (json_object_object_length(turn->results) > RESULTS_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There are more than %d tool results.",
+                         RESULTS_MAX);
+    return 0;
+}
+
+static int add_image(struct turn *turn, const struct ask_part *part, struct error *err)
+{
+    struct image_settings settings;
+    struct photo *photo;
+    int fd;
+
+    if (check_text(part->image, "The settings of a picture", err) < 0 ||
+        image_settings_read(part->image, &settings, err) < 0)
+        return -EINVAL;
+    settings = image_settings_over(&turn->session->image, &settings);
+    if (image_settings_check(&settings, err) < 0)
+        return -EINVAL;
+    fd = fcntl(part->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The descriptor of a picture cannot be used: %s.", strerror(errno));
+    photo = photo_new(fd, &settings);
+    if (!photo) {
+        close(fd);
+        return no_memory(err);
+    }
+    turn->photos[turn->n_photos++] = photo;
+    return json_append(turn->asked, part_new("image", NULL)) ? 0 : no_memory(err);
+}
+
+/* A question without pictures is a text; one without anything is none. */
+static int settle_content(struct turn *turn, struct error *err)
+{
+    const size_t n = json_object_array_length(turn->asked);
+    struct json_object *text = NULL;
+
+    if (turn->n_photos > 0)
+        return 0;
+    if (n > 0 && json_object_object_get_ex(json_object_array_get_idx(turn->asked, 0), "text",
+                                           &text))
+        json_object_get(text);
+    json_object_put(turn->asked);
+    turn->asked = text;
+    if (!text && !turn->results)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "The question is empty.");
+    return 0;
+}
+
 static int take_parts(struct turn *turn, const struct ask_part *parts, size_t n_parts,
                       struct error *err)
 {
-    struct buffer text = {0};
-    size_t n_bytes = 0;
+    size_t n_bytes = 0, n_images = 0;
+    int result = 0;
 
-    for (size_t i = 0; i < n_parts; i++) {
+    for (size_t i = 0; i < n_parts; i++)
+        n_images += parts[i].type == ASK_IMAGE;
+    if (n_images > SESSION_IMAGES_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The question has %zu pictures; at most %d are allowed.", n_images,
+                         SESSION_IMAGES_MAX);
+    turn->asked = json_object_new_array();
+    turn->photos = calloc(n_images + 1, sizeof(*turn->photos));
+    if (!turn->asked || !turn->photos)
+        return no_memory(err);
+    for (size_t i = 0; i < n_parts && result == 0; i++) {
         const struct ask_part *part = &parts[i];
 
         if (check_text(part->text, "A part of the question", err) < 0 ||
             check_text(part->id, "The id of a tool result", err) < 0)
-            goto refuse;
-        n_bytes += strlen(part->text);
-        if (n_bytes > SESSION_TEXT_MAX) {
-            error_set(err, ERROR_INVALID_ARGUMENT,
-                      "The question has more than %zu bytes, which is the limit.",
-                      SESSION_TEXT_MAX);
-            goto refuse;
-        }
-        if (part->type == ASK_TEXT) {
-            if ((text.length > 0 && buffer_add(&text, "\n", 1) < 0) ||
-                buffer_add(&text, part->text, strlen(part->text)) < 0) {
-                no_memory(err);
-                goto refuse;
-            }
-            continue;
-        }
-        if (!part->id || !part->id[0] ||
-            (turn->results && json_object_object_get_ex(turn->results, part->id, NULL))) {
-            error_set(err, ERROR_INVALID_ARGUMENT,
-                      "Each tool result takes the id of a call, and each id one result.");
-            goto refuse;
-        }
-        if (!turn->results)
-            turn->results = json_object_new_object();
-        if (!json_set(turn->results, part->id, json_object_new_string(part->text)) ||
-            json_object_object_length(turn->results) > RESULTS_MAX) {
-            error_set(err, ERROR_INVALID_ARGUMENT, "There are more than %d tool results.",
-                      RESULTS_MAX);
-            goto refuse;
-        }
+            return -EINVAL;
+        n_bytes += part->text ? strlen(part->text) : 0;
+        if (n_bytes > SESSION_TEXT_MAX)
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "The question has more than %zu bytes, which is the limit.",
+                             SESSION_TEXT_MAX);
+        if (part->type == ASK_IMAGE)
+            result = add_image(turn, part, err);
+        else if (part->type == ASK_TOOL_RESULT)
+            result = add_result(turn, part, err);
+        else if (part->text[0])
+            result = add_text(turn, part->text, err);
     }
-    if (text.length == 0 && !turn->results) {
-        error_set(err, ERROR_INVALID_ARGUMENT, "The question is empty.");
-        goto refuse;
-    }
-    if (text.length > 0)
-        turn->text = TAKE_PTR(text.text);
-    buffer_done(&text);
-    return 0;
-
-refuse:
-    buffer_done(&text);
-    return err && err->code == ERROR_NO_MEMORY ? -ENOMEM : -EINVAL;
+    return result < 0 ? result : settle_content(turn, err);
 }
 
 static int take_stops(struct turn *turn, const char *const *stop, struct error *err)
@@ -635,6 +775,61 @@ static int take_sampling(struct turn *turn, const struct model *model, const cha
     return result;
 }
 
+/* Its first words, or NULL. */
+static const char *question_text(const struct turn *turn)
+{
+    const bool parts = json_object_is_type(turn->asked, json_type_array);
+
+    for (size_t i = 0; parts && i < json_object_array_length(turn->asked); i++) {
+        const char *text = json_member_text(json_object_array_get_idx(turn->asked, i), "text");
+
+        if (text)
+            return text;
+    }
+    return parts || !turn->asked ? NULL : json_object_get_string(turn->asked);
+}
+
+static int refuse_picture(const struct engine *engine, const struct model *model, struct error *err)
+{
+    const struct model *other = first_that_sees(engine);
+
+    if (model->vision_error.code != ERROR_NONE)
+        return error_set(err, model->vision_error.code, "%s", model->vision_error.text);
+    if (other)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The model %s cannot see pictures; the model %s can.", model->id,
+                         other->id);
+    return error_set(err, ERROR_INVALID_ARGUMENT,
+                     "The model %s cannot see pictures. `lfmctl pull lfm2.5-vl-450m` fetches one "
+                     "that can.",
+                     model->id);
+}
+
+/* Who names no model and begins with a picture gets one that sees. */
+static const struct model *choose_model(struct session *session, const struct ask_part *parts,
+                                        size_t n_parts, struct error *err)
+{
+    const struct model *model;
+    bool sees = false;
+    char *id;
+
+    for (size_t i = 0; i < n_parts; i++)
+        sees = sees || parts[i].type == ASK_IMAGE;
+    if (!sees || !session->any_model || session->last_turn > 0)
+        return session_find_model(session->engine, session->model_id, false, err);
+    model = session_find_model(session->engine, NULL, true, err);
+    if (model && strcmp(model->id, session->model_id) != 0) {
+        id = strdup(model->id);
+        if (!id) {
+            no_memory(err);
+            return NULL;
+        }
+        free(session->model_id);
+        session->model_id = id;
+    }
+    return model;
+}
+
 int session_ask(struct session *session, const struct ask_part *parts, size_t n_parts,
                 const struct ask_options *options, uint32_t *ret_turn, struct error *err)
 {
@@ -650,7 +845,7 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     if (session->n_open >= SESSION_QUEUED_MAX)
         return error_set(err, ERROR_BUSY, "%d questions are waiting in this session already.",
                          SESSION_QUEUED_MAX);
-    model = find_chat_model(engine, session->model_id, err);
+    model = choose_model(session, parts, n_parts, err);
     if (!model)
         return error_errno(err->code);
     turn = calloc(1, sizeof(*turn));
@@ -668,9 +863,11 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
         result = take_options(turn, options, err);
     if (result == 0)
         result = take_sampling(turn, model, options->sampling, err);
-    if (result == 0 && !session->title && turn->text)
-        session->title = make_title(turn->text);
-    if (result == 0 && (!turn->last_resort || !copy(model->id, &turn->model_id) ||
+    if (result == 0 && turn->n_photos > 0 && !model->vision_path)
+        result = refuse_picture(engine, model, err);
+    if (result == 0 && !session->title && question_text(turn))
+        session->title = make_title(question_text(turn));
+    if (result == 0 && (!turn->last_resort || !copy(model->vision_path, &turn->vision_path) || !copy(model->id, &turn->model_id) ||
                         !copy(model->path, &turn->model_path) ||
                         (!session->title && !(session->title = strdup("")))))
         result = no_memory(err);
@@ -678,6 +875,8 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
         turn_free(turn);
         return result;
     }
+    for (size_t i = 0; i < turn->n_photos; i++)
+        photos_decode(engine->photos, turn->photos[i]);
     session->last_turn = turn->number;
     session->n_open++;
     TAILQ_INSERT_TAIL(&session->open_turns, turn, open_link);

@@ -5,24 +5,34 @@
  * A conversation: model, system prompt, tools, history; turns that stream.
  *
  * session_ask() queues a turn and returns its number. Its events arrive through the sink, on the
- * bus thread, in this order: START, PROGRESS..., THINKING/TEXT/TOOL_CALL..., then exactly one of
+ * bus thread, in this order: START, PROGRESS/IMAGE..., THINKING/TEXT/TOOL_CALL..., then exactly one of
  * DONE or ERROR. Each event is one line of JSON, which is also what goes to the client. A turn that
  * is cancelled or refused before its work began has DONE or ERROR only.
  *
  *   {"event":"start","turn":1,"model":"..."}
- *   {"event":"progress","turn":1,"done":512,"total":2048}
+ *   {"event":"progress","turn":1,"stage":"image","image":1,"images":2,"done":3,"total":9,"left_ms":900}
+ *   {"event":"image","turn":1,"image":1,"width":..,"height":..,"cols":..,"rows":..,"views":..,
+ *    "tokens":..,"predicted_ms":..,"encode_ms":..,"detail":"auto","shortened":false,"cached":false,
+ *    "sha256":"..."}
+ *   {"event":"progress","turn":1,"stage":"prompt","done":512,"total":2048}
  *   {"event":"thinking","turn":1,"text":"..."}      {"event":"text","turn":1,"text":"..."}
  *   {"event":"tool_call","turn":1,"id":"call_1_0","name":"set_timer","arguments":{"minutes":10}}
  *   {"event":"done","turn":1,"reason":"stop","dropped_turns":0,"usage":{...}}
  *   {"event":"error","turn":1,"name":"ContextFull","message":"..."}
  *
  * done.reason: stop | length | tool_calls | cancelled. usage: prompt_tokens, cached_tokens,
- * completion_tokens, load_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
+ * completion_tokens, image_tokens, load_usec, image_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
  *
  * A reply with tool calls ends with reason tool_calls; the client answers with tool_result parts in
  * the next ask. A result for a call that the last reply does not have is an error. A call that
  * cannot be parsed (cut off by max_tokens, or free text where calls are not constrained) comes as
  * TEXT, as the model wrote it: nothing that was generated is hidden, and nothing is guessed.
+ *
+ * Pictures stand in the order of the parts. A picture is decoded in a child process, cut into views
+ * (image_plan.h) and encoded; one that was encoded before is not again. `image` counts the pictures
+ * of the question from 1; 0 is one of an earlier question that has to be encoded once more. IMAGE
+ * says what was chosen, `shortened` that the time did not allow for more. A picture that cannot be
+ * decoded ends the turn with an ERROR, and nothing else.
  *
  * When the context is full, the oldest turns (a question and everything up to the next question) go
  * whole, never the system prompt. `dropped_turns` is the number of turns that the model does not see
@@ -46,6 +56,8 @@
 #define SESSION_TEXT_MAX    ((size_t)4 << 20) /* bytes of one ask, of a system prompt, of tools */
 #define SESSION_STOPS_MAX   16                /* stop strings of one ask */
 #define SESSION_CONTEXT_MIN 64                /* tokens */
+#define SESSION_IMAGES_MAX  64                /* pictures of a conversation */
+#define SESSION_IMAGE_BYTES_MAX ((uint64_t)256 << 20) /* of their files */
 
 enum session_state { SESSION_IDLE, SESSION_QUEUED, SESSION_THINKING };
 
@@ -57,6 +69,7 @@ enum turn_event_type {
     TURN_TOOL_CALL,
     TURN_DONE,
     TURN_ERROR,
+    TURN_IMAGE,
 };
 
 struct turn_event {
@@ -81,14 +94,17 @@ struct session_options {
     bool background;        /* yields to interactive sessions */
     bool keep;              /* survive the client and restarts */
     int64_t keep_alive_sec; /* INT64_MIN: the engine's default */
+    const char *image;      /* JSON object of settings for its pictures (image_plan.h), or NULL */
     const char *sampling;   /* JSON object of overrides, or NULL: temperature, top_k, top_p, min_p,
                                repetition_penalty, presence_penalty, seed */
 };
 
 struct ask_part {
-    enum { ASK_TEXT, ASK_TOOL_RESULT } type;
-    const char *id;   /* ASK_TOOL_RESULT: of the call */
-    const char *text; /* UTF-8 */
+    enum { ASK_TEXT, ASK_TOOL_RESULT, ASK_IMAGE } type;
+    const char *id;    /* ASK_TOOL_RESULT: of the call */
+    const char *text;  /* UTF-8; ASK_IMAGE: NULL */
+    int fd;            /* ASK_IMAGE: borrowed; a file or memfd (vision/decoder.h) */
+    const char *image; /* ASK_IMAGE: JSON object of settings over the session's, or NULL */
 };
 
 struct ask_options {

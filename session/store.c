@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@
 #include "base/log.h"
 #include "session/json.h"
 
-#define STORE_VERSION      1
+#define STORE_VERSION      2
 #define STORE_TIMEOUT_MSEC 5000 /* for another process that holds the file */
 
 struct store {
@@ -55,19 +56,30 @@ static const char *const migrations[STORE_VERSION] = {
     "  created INTEGER NOT NULL,"
     "  PRIMARY KEY (session, turn)"
     ") STRICT;",
+    "ALTER TABLE sessions ADD COLUMN image TEXT;"
+    "CREATE TABLE images ("
+    "  session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,"
+    "  id TEXT NOT NULL,"
+    "  bytes BLOB NOT NULL,"
+    "  PRIMARY KEY (session, id)"
+    ") STRICT;"
+    "CREATE INDEX images_by_id ON images (id);",
 };
 
 static const char put_session_sql[] =
     "INSERT INTO sessions (id, title, model, system, tools, sampling, context, background,"
-    " keep_alive, dropped, tokens, created, used)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+    " keep_alive, dropped, tokens, created, used, image)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
     " ON CONFLICT (id) DO UPDATE SET dropped = ?10, tokens = ?11, used = ?13";
 static const char put_turn_sql[] =
     "INSERT INTO turns (session, turn, reason, usage, messages, created)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+static const char put_image_sql[] =
+    "INSERT OR IGNORE INTO images (session, id, bytes) VALUES (?1, ?2, ?3)";
+static const char get_image_sql[] = "SELECT bytes FROM images WHERE id = ?1 LIMIT 1";
 static const char get_session_sql[] =
     "SELECT title, model, system, tools, sampling, context, background, keep_alive, dropped,"
-    " tokens, created, (SELECT coalesce(max(turn), 0) FROM turns WHERE session = id)"
+    " tokens, created, (SELECT coalesce(max(turn), 0) FROM turns WHERE session = id), image"
     " FROM sessions WHERE id = ?1";
 static const char get_turns_sql[] = "SELECT messages FROM turns WHERE session = ?1 ORDER BY turn";
 static const char list_sql[] =
@@ -134,6 +146,7 @@ void kept_session_done(struct kept_session *kept)
     free(kept->system);
     free(kept->tools);
     free(kept->sampling);
+    free(kept->image);
     json_object_put(kept->messages);
     *kept = (struct kept_session){0};
 }
@@ -259,8 +272,9 @@ static int check_intact(struct store *store, struct error *err)
 /* Do the tables have the shape that the statements expect? */
 static int check_tables(struct store *store, struct error *err)
 {
-    static const char *const statements[] = {put_session_sql, put_turn_sql, get_session_sql,
-                                             get_turns_sql,   list_sql,     forget_sql};
+    static const char *const statements[] = {put_session_sql, put_turn_sql,    put_image_sql,
+                                             get_session_sql, get_turns_sql,   get_image_sql,
+                                             list_sql,        forget_sql};
 
     for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
         _cleanup_(finalizep) sqlite3_stmt *statement = NULL;
@@ -401,7 +415,7 @@ static int ensure_open(struct store *store, bool create, struct error *err)
 /* --- statements ------------------------------------------------------------------------------ */
 
 /*
- * Bind by format: s text or NULL, i int64_t; then run up to the first row.
+ * Bind by format: s text or NULL, i int64_t, b bytes and their size_t; then run up to the first row.
  *
  * Texts must live until the statement is finalised. Returns SQLITE_ROW, SQLITE_DONE or an error.
  */
@@ -414,11 +428,31 @@ static int run(struct store *store, sqlite3_stmt **ret, const char *sql, const c
     for (int i = 1; result == SQLITE_OK && format[i - 1]; i++) {
         if (format[i - 1] == 's')
             result = sqlite3_bind_text(*ret, i, va_arg(args, const char *), -1, SQLITE_STATIC);
-        else
+        else if (format[i - 1] == 'b') {
+            const void *bytes = va_arg(args, const void *);
+
+            result = sqlite3_bind_blob64(*ret, i, bytes, va_arg(args, size_t), SQLITE_STATIC);
+        } else
             result = sqlite3_bind_int64(*ret, i, va_arg(args, int64_t));
     }
     va_end(args);
     return result == SQLITE_OK ? sqlite3_step(*ret) : result;
+}
+
+static int write_image(struct store *store, const struct kept_session *session,
+                       const struct kept_image *image, struct error *err)
+{
+    sqlite3_stmt *put_image = NULL;
+    void *bytes = mmap(NULL, image->n_bytes, PROT_READ, MAP_SHARED, image->fd, 0);
+    int result;
+
+    if (bytes == MAP_FAILED)
+        return error_set(err, ERROR_NO_MEMORY, "A picture cannot be saved: %s.", strerror(errno));
+    result = run(store, &put_image, put_image_sql, "ssb", session->id, image->id, bytes,
+                 image->n_bytes);
+    sqlite3_finalize(put_image);
+    munmap(bytes, image->n_bytes);
+    return result == SQLITE_DONE ? 0 : store_fail(store, "save a picture in", err);
 }
 
 /* Inside a transaction. */
@@ -428,16 +462,19 @@ static int write_rows(struct store *store, const struct kept_session *session,
     _cleanup_(finalizep) sqlite3_stmt *put_session = NULL;
     _cleanup_(finalizep) sqlite3_stmt *put_turn = NULL;
     const int64_t now = now_usec();
+    int result = 0;
 
-    if (run(store, &put_session, put_session_sql, "ssssssiiiiiii", session->id, session->title,
+    if (run(store, &put_session, put_session_sql, "ssssssiiiiiiis", session->id, session->title,
             session->model, session->system, session->tools, session->sampling,
             (int64_t)session->n_context, (int64_t)session->background, session->keep_alive_sec,
             (int64_t)session->n_dropped, (int64_t)session->n_tokens, session->created_usec,
-            now) != SQLITE_DONE ||
+            now, session->image) != SQLITE_DONE ||
         run(store, &put_turn, put_turn_sql, "sisssi", session->id, (int64_t)turn->number,
             turn->reason, turn->usage, turn->messages, now) != SQLITE_DONE)
         return store_fail(store, "save the turn in", err);
-    return 0;
+    for (size_t i = 0; i < turn->n_images && result == 0; i++)
+        result = write_image(store, session, &turn->images[i], err);
+    return result;
 }
 
 int store_put(struct store *store, const struct kept_session *session, const struct kept_turn *turn,
@@ -491,7 +528,7 @@ static int read_session(struct store *store, const char *id, struct kept_session
     memcpy(kept->id, id, STORE_ID_LENGTH);
     if (!take_text(row, 0, &kept->title) || !take_text(row, 1, &kept->model) ||
         !take_text(row, 2, &kept->system) || !take_text(row, 3, &kept->tools) ||
-        !take_text(row, 4, &kept->sampling))
+        !take_text(row, 4, &kept->sampling) || !take_text(row, 12, &kept->image))
         return error_set(err, ERROR_NO_MEMORY, "There is not enough memory to open the session.");
     kept->n_context = (size_t)MAX(sqlite3_column_int64(row, 5), 0);
     kept->background = sqlite3_column_int64(row, 6) != 0;
@@ -548,6 +585,52 @@ int store_get(struct store *store, const char *id, struct kept_session *ret, str
     }
     *ret = kept;
     return 0;
+}
+
+/* A copy in memory that nobody can change, as vision/decoder.h makes them. */
+static int copy_out(const void *bytes, size_t n_bytes, int *ret_fd, struct error *err)
+{
+    const int fd = memfd_create("lfmd-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    size_t done = 0;
+
+    while (fd >= 0 && done < n_bytes) {
+        const ssize_t n = write(fd, (const char *)bytes + done, n_bytes - done);
+
+        if (n <= 0)
+            break;
+        done += (size_t)n;
+    }
+    if (fd >= 0 && done == n_bytes &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a kept picture: %s.",
+              strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -ENOMEM;
+}
+
+int store_get_image(struct store *store, const char *id, int *ret_fd, size_t *ret_n_bytes,
+                    struct error *err)
+{
+    _cleanup_(unlockp) pthread_mutex_t *lock = &store->lock;
+    _cleanup_(finalizep) sqlite3_stmt *row = NULL;
+    int result;
+
+    pthread_mutex_lock(lock);
+    result = ensure_open(store, false, err);
+    if (result < 0)
+        return result;
+    result = result == 0 ? SQLITE_DONE : run(store, &row, get_image_sql, "s", id);
+    if (result == SQLITE_DONE)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "A picture of this conversation is not kept any more.");
+    if (result != SQLITE_ROW)
+        return store_fail(store, "read a picture in", err);
+    *ret_n_bytes = (size_t)sqlite3_column_bytes(row, 0);
+    return copy_out(sqlite3_column_blob(row, 0), *ret_n_bytes, ret_fd, err);
 }
 
 int store_forget(struct store *store, const char *id, struct error *err)

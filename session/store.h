@@ -5,6 +5,7 @@
  * Kept sessions on disk: one SQLite database in the state directory.
  *
  *     sessions(id, title, model, ...)  1 -- n  turns(session, turn, reason, messages, ...)
+ *                                      1 -- n  images(session, id, bytes)
  *
  * A turn is written with its question and its session's row in one transaction, in WAL mode with
  * synchronous=FULL: when store_put() returns 0 it is on disk. The file is opened at the first need
@@ -35,7 +36,7 @@ struct kept_session {
     char id[STORE_ID_LENGTH + 1];
     char *title;
     char *model;
-    char *system, *tools, *sampling; /* as in struct session_options; may be NULL */
+    char *system, *tools, *sampling, *image; /* as in struct session_options; may be NULL */
     size_t n_context;
     bool background;
     int64_t keep_alive_sec;
@@ -48,11 +49,20 @@ struct kept_session {
 
 void kept_session_done(struct kept_session *kept);
 
+/* The bytes of a picture, named by their SHA-256 in hex digits. */
+struct kept_image {
+    const char *id;
+    int fd; /* of a sealed memfd */
+    size_t n_bytes;
+};
+
 struct kept_turn {
     uint32_t number;
     const char *reason;
     const char *usage;    /* JSON object */
     const char *messages; /* JSON array: question, tool results, reply */
+    const struct kept_image *images; /* [n_images]: of the question */
+    size_t n_images;
 };
 
 /*
@@ -63,6 +73,10 @@ struct kept_turn {
  */
 int store_put(struct store *store, const struct kept_session *session, const struct kept_turn *turn,
               const atomic_bool *closed, struct error *err);
+
+/* A picture of any session, as a sealed memfd. ERROR_INVALID_ARGUMENT when there is none. */
+int store_get_image(struct store *store, const char *id, int *ret_fd, size_t *ret_n_bytes,
+                    struct error *err);
 
 /* ERROR_INVALID_ARGUMENT for an unknown id. */
 int store_get(struct store *store, const char *id, struct kept_session *ret, struct error *err);

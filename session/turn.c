@@ -29,7 +29,7 @@
 static const char *const event_names[] = {
     [TURN_START] = "start", [TURN_PROGRESS] = "progress",   [TURN_THINKING] = "thinking",
     [TURN_TEXT] = "text",   [TURN_TOOL_CALL] = "tool_call", [TURN_DONE] = "done",
-    [TURN_ERROR] = "error",
+    [TURN_ERROR] = "error", [TURN_IMAGE] = "image",
 };
 
 /* {"event": ..., "turn": ...}, to be filled and sent. */
@@ -80,10 +80,78 @@ static void send_start(struct turn *turn)
 static void send_progress(struct turn *turn)
 {
     struct json_object *line = line_new(turn, TURN_PROGRESS);
-    const bool ok = json_set(line, "done", json_object_new_int64((int64_t)turn->n_fed)) &&
+    const bool ok = json_set(line, "stage", json_object_new_string("prompt")) &&
+                    json_set(line, "done", json_object_new_int64((int64_t)turn->n_fed)) &&
                     json_set(line, "total", json_object_new_int64((int64_t)turn->prompt.ids.n));
 
     send_event(turn, make_event(turn, TURN_PROGRESS, line, ok));
+}
+
+/* A number in a line. */
+struct number {
+    const char *key;
+    int64_t value;
+};
+
+static bool set_numbers(struct json_object *line, const struct number *numbers, size_t n)
+{
+    bool ok = true;
+
+    for (size_t i = 0; i < n; i++)
+        ok = json_set(line, numbers[i].key, json_object_new_int64(numbers[i].value)) && ok;
+    return ok;
+}
+
+/* Which picture of the question it is, from 1; 0: one of an earlier question. */
+static int64_t image_number(const struct turn *turn, const struct look_item *item)
+{
+    const size_t i = (size_t)(item - turn->look.items), n_before = turn->look.n - turn->n_photos;
+
+    return i < n_before ? 0 : (int64_t)(i - n_before + 1);
+}
+
+static void send_looked(struct turn *turn, const struct look_item *item)
+{
+    const struct number numbers[] = {
+        {"image", image_number(turn, item)},
+        {"images", (int64_t)turn->n_photos},
+        {"done", (int64_t)item->rows->n_done},
+        {"total", (int64_t)item->rows->n_views},
+        {"left_ms", (int64_t)(look_usec_left(turn, item) / 1000)},
+    };
+    struct json_object *line = line_new(turn, TURN_PROGRESS);
+    bool ok = json_set(line, "stage", json_object_new_string("image"));
+
+    ok = set_numbers(line, numbers, ARRAY_LEN(numbers)) && ok;
+    send_event(turn, make_event(turn, TURN_PROGRESS, line, ok));
+}
+
+/* What was seen of a picture, once that is settled. */
+static void send_image(struct turn *turn, const struct look_item *item)
+{
+    const struct photo *photo = item->photo;
+    const struct tile_plan *plan = &photo->plan;
+    const struct number numbers[] = {
+        {"image", image_number(turn, item)},
+        {"width", plan->width},
+        {"height", plan->height},
+        {"cols", plan->cols},
+        {"rows", plan->rows},
+        {"views", (int64_t)plan->n_views},
+        {"tokens", (int64_t)plan->n_image_tokens},
+        {"predicted_ms", (int64_t)(item->predicted_usec / 1000)},
+        {"encode_ms", item->usec / 1000},
+    };
+    struct json_object *line = line_new(turn, TURN_IMAGE);
+    bool ok = set_numbers(line, numbers, ARRAY_LEN(numbers));
+
+    ok = json_set(line, "detail",
+                  json_object_new_string(image_detail_name(photo->settings.detail))) &&
+         ok;
+    ok = json_set(line, "shortened", json_object_new_boolean(photo->shortened)) && ok;
+    ok = json_set(line, "cached", json_object_new_boolean(item->usec == 0)) && ok;
+    ok = json_set(line, "sha256", json_object_new_string(photo->id)) && ok;
+    send_event(turn, make_event(turn, TURN_IMAGE, line, ok));
 }
 
 static void send_text(struct turn *turn, enum turn_event_type type, const char *text, size_t length)
@@ -299,29 +367,35 @@ static struct json_object *assistant_message(const struct turn *turn)
     return NULL;
 }
 
+static int64_t image_tokens(const struct turn *turn)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < turn->prompt.ids.n; i++)
+        n += is_image_id(turn->prompt.ids.ids[i]);
+    return n;
+}
+
 static struct json_object *usage_of(const struct turn *turn, int64_t now)
 {
     const int64_t decode_usec = turn->decode_usec ? now - turn->decode_usec : 0;
     const int64_t prompt_end = turn->decode_usec ? turn->decode_usec : now;
-    const struct {
-        const char *name;
-        int64_t value;
-    } rows[] = {
+    const int64_t n_image_tokens = image_tokens(turn);
+    const struct number numbers[] = {
         {"prompt_tokens", (int64_t)turn->prompt.ids.n},
         {"cached_tokens", (int64_t)turn->n_cached},
         {"completion_tokens", (int64_t)turn->n_completion},
+        {"image_tokens", n_image_tokens},
         {"load_usec", turn->load_usec},
+        {"image_usec", turn->look_usec},
         {"queue_usec", (turn->started_usec ? turn->started_usec : now) - turn->asked_usec},
         {"prompt_usec", turn->prefill_usec ? prompt_end - turn->prefill_usec : 0},
         {"completion_usec", decode_usec},
         {"first_token_usec", turn->first_usec ? turn->first_usec - turn->asked_usec : 0},
     };
     struct json_object *usage = json_object_new_object();
-    bool ok = usage != NULL;
 
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-        ok = json_set(usage, rows[i].name, json_object_new_int64(rows[i].value)) && ok;
-    if (ok)
+    if (usage && set_numbers(usage, numbers, ARRAY_LEN(numbers)))
         return usage;
     json_object_put(usage);
     return NULL;
@@ -337,12 +411,14 @@ static int save(const struct turn *turn, const char *reason, const char *usage,
                 const char *messages, struct error *err)
 {
     const struct session *session = turn->session;
+    struct kept_image images[SESSION_IMAGES_MAX];
     struct kept_session kept = {
         .title = session->title,
         .model = session->model_id,
         .system = session->system,
         .tools = session->tools_text,
         .sampling = session->sampling,
+        .image = session->image_text,
         .n_context = session->n_context,
         .background = session->background,
         .keep_alive_sec = session->keep_alive_sec,
@@ -355,10 +431,46 @@ static int save(const struct turn *turn, const char *reason, const char *usage,
         .reason = reason,
         .usage = usage,
         .messages = messages,
+        .images = images,
+        .n_images = turn->n_photos,
     };
 
     memcpy(kept.id, session->id, sizeof(kept.id));
+    for (size_t i = 0; i < turn->n_photos; i++)
+        images[i] = (struct kept_image){
+            .id = turn->photos[i]->id,
+            .fd = turn->photos[i]->fd,
+            .n_bytes = turn->photos[i]->n_bytes,
+        };
     return store_put(session->engine->store, &kept, &row, &session->closed, err);
+}
+
+/* Ids and plans of the pictures into the parts of the question that stand for them. */
+static bool describe_photos(const struct turn *turn)
+{
+    const size_t n_parts = turn->n_photos > 0 ? json_object_array_length(turn->asked) : 0;
+    size_t n = 0;
+    bool ok = true;
+
+    for (size_t i = 0; i < n_parts; i++) {
+        struct json_object *part = json_object_array_get_idx(turn->asked, i);
+        const char *type = json_member_text(part, "type");
+
+        if (type && strcmp(type, "image") == 0)
+            ok = photo_describe(turn->photos[n++], part) && ok;
+    }
+    return ok;
+}
+
+static bool make_room_for_photos(struct turn *turn)
+{
+    struct session *session = turn->session;
+    struct photo **photos = reallocarray(session->photos, session->n_photos + turn->n_photos + 1,
+                                         sizeof(*photos));
+
+    if (photos)
+        session->photos = photos;
+    return photos != NULL;
 }
 
 /* Add the turn to the history, and make the event that says so. */
@@ -375,8 +487,8 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
     bool ok;
 
     if (!leaves_nothing) {
-        if (!json_append(turn->question, assistant_message(turn)) ||
-            !(messages = json_write(turn->question))) {
+        if (!describe_photos(turn) || !json_append(turn->question, assistant_message(turn)) ||
+            !(messages = json_write(turn->question)) || !make_room_for_photos(turn)) {
             no_memory(err);
             return NULL;
         }
@@ -397,6 +509,8 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
         for (size_t i = 0; i < json_object_array_length(turn->question); i++)
             json_append(session->messages,
                         json_object_get(json_object_array_get_idx(turn->question, i)));
+        for (size_t i = 0; i < turn->n_photos; i++)
+            session->photos[session->n_photos++] = photo_ref(turn->photos[i]);
         session->n_dropped = turn->prompt.n_dropped;
     }
     event->reason = reason;
@@ -464,6 +578,9 @@ static bool finish(struct turn *turn, const char *reason)
 
 void turn_release(struct turn *turn)
 {
+    look_release(turn);
+    free(turn->image_rows);
+    turn->image_rows = NULL;
     turn->generation = generation_free(turn->generation);
     turn->constraint = constraint_free(turn->constraint);
     turn->reply = reply_free(turn->reply);
@@ -473,9 +590,10 @@ void turn_release(struct turn *turn)
     buffer_done(&turn->call);
     json_object_put(turn->calls);
     json_object_put(turn->question);
+    json_object_put(turn->asked);
     json_object_put(turn->results);
     json_object_put(turn->format);
-    turn->calls = turn->question = turn->results = turn->format = NULL;
+    turn->calls = turn->question = turn->asked = turn->results = turn->format = NULL;
 }
 
 /* --- the work -------------------------------------------------------------------------------- */
@@ -500,6 +618,9 @@ static int build_prompt(struct turn *turn, struct error *err)
         .keep_thinking = turn->keep_thinking,
         .no_thinking = answers_at_once(turn),
     };
+    struct picture_layout *layouts = NULL;
+    struct prompt prompt;
+    int result;
 
     request.n_reserve =
         MIN(turn->max_tokens ? turn->max_tokens : ANSWER_RESERVE, request.n_context / 4);
@@ -507,7 +628,16 @@ static int build_prompt(struct turn *turn, struct error *err)
         for (size_t i = 0; i < json_object_array_length(parts[p]); i++)
             if (!json_append(messages, json_object_get(json_object_array_get_idx(parts[p], i))))
                 return no_memory(err);
-    return prompt_build(turn->model->lm, &request, &turn->prompt, err);
+    if (turn->look.n > 0 && !(layouts = look_layouts(turn, err)))
+        return error_errno(err->code);
+    request.layouts = layouts;
+    result = prompt_build(turn->model->lm, &request, &prompt, err);
+    look_layouts_free(layouts, turn->look.n);
+    if (result < 0)
+        return result;
+    prompt_done(&turn->prompt);
+    turn->prompt = prompt;
+    return 0;
 }
 
 static int build_constraint(struct turn *turn, struct error *err)
@@ -524,6 +654,16 @@ static int build_constraint(struct turn *turn, struct error *err)
     return turn->constraint ? 0 : error_errno(err->code);
 }
 
+/* Keep what the sequence has of the prompt; then there may be pictures to look at. */
+static int rewind_to_prompt(struct turn *turn, struct error *err)
+{
+    turn->n_cached = sequence_rewind(turn->session->sequence, turn->prompt.ids.ids,
+                                     turn->prompt.ids.n);
+    turn->n_fed = turn->n_cached;
+    turn->phase = PHASE_LOOK;
+    return look_need(turn, turn->n_cached, err);
+}
+
 static int begin(struct turn *turn, struct error *err)
 {
     struct session *session = turn->session;
@@ -534,11 +674,13 @@ static int begin(struct turn *turn, struct error *err)
         turn->announced = true;
         turn->started_usec = clock_usec();
         send_start(turn);
-        turn->question = prompt_question(session->messages, turn->results, turn->text, err);
+        turn->question = prompt_question(session->messages, turn->results, turn->asked, err);
         if (!turn->question)
             return error_errno(err->code);
     }
     result = engine_use_model(session->engine, turn, err);
+    if (result == 0)
+        result = look_begin(turn, err);
     if (result == 0)
         result = engine_use_sequence(session->engine, turn, err);
     if (result == -EAGAIN) {
@@ -572,9 +714,44 @@ static int begin(struct turn *turn, struct error *err)
     turn->call_start = tokenizer_find(lm->tokenizer, "<|tool_call_start|>");
     turn->call_end = tokenizer_find(lm->tokenizer, "<|tool_call_end|>");
 
+    if (turn->look.n > 0) {
+        turn->image_rows = calloc(lm->n_rows_max, sizeof(*turn->image_rows));
+        if (!turn->image_rows)
+            return no_memory(err);
+    }
+    return rewind_to_prompt(turn, err);
+}
+
+/* Until the rows of all pictures are there that the sequence does not have. */
+static int look(struct turn *turn, struct error *err)
+{
+    struct look_item *item;
+    const int64_t start = clock_usec();
+    int result = look_work(turn, &item, err);
+
+    turn->look_usec += clock_usec() - start;
+    if (result == -ECANCELED)
+        return ENDED;
+    if (result < 0 || result == LOOK_WAIT)
+        return MIN(result, 0);
+    if (item)
+        send_looked(turn, item);
+    if (result == LOOK_GOING)
+        return 0;
+    for (size_t i = turn->look.first; i < turn->look.n; i++)
+        if (turn->look.items[i].is_new && !turn->look.items[i].told) {
+            turn->look.items[i].told = true;
+            send_image(turn, &turn->look.items[i]);
+        }
+    if (turn->look.changed) {
+        turn->look.changed = false;
+        result = build_prompt(turn, err);
+        if (result == 0)
+            result = rewind_to_prompt(turn, err);
+        if (result < 0)
+            return result;
+    }
     turn->prefill_usec = clock_usec();
-    turn->n_cached = sequence_rewind(session->sequence, turn->prompt.ids.ids, turn->prompt.ids.n);
-    turn->n_fed = turn->n_cached;
     turn->phase = PHASE_PREFILL;
     return 0;
 }
@@ -612,16 +789,26 @@ static int prefill(struct turn *turn, int64_t usec, struct error *err)
 {
     struct sequence *sequence = turn->session->sequence;
     struct loaded_model *model = turn->model;
-    const size_t n_system = turn->prompt.n_system;
-    /* A slice ends with the system turn, which others may share. */
-    const size_t end = turn->n_fed < n_system ? n_system : turn->prompt.ids.n;
+    const size_t n_system = turn->prompt.n_system, n_to_images = turn->prompt.n_to_images;
+    /* A slice ends where others may go on: after the system turn, and after the pictures. */
+    const size_t end = turn->n_fed < n_system      ? n_system
+                       : turn->n_fed < n_to_images ? n_to_images
+                                                   : turn->prompt.ids.n;
     const size_t n = MIN(end - turn->n_fed, slice_tokens(model, usec));
     const bool last = turn->n_fed + n == turn->prompt.ids.n;
     const int64_t start = clock_usec();
+    const uint32_t *ids = turn->prompt.ids.ids + turn->n_fed;
     float *logits = NULL;
-    const int result = sequence_feed(sequence, turn->prompt.ids.ids + turn->n_fed, n, &turn->cancel,
-                                     last ? &logits : NULL);
-    const int64_t now = clock_usec();
+    size_t n_images = 0;
+    int64_t now;
+    int result;
+
+    for (size_t i = 0; i < n; i++)
+        n_images += is_image_id(ids[i]);
+    look_rows(turn, n_images, turn->image_rows);
+    result = sequence_feed_images(sequence, ids, n, turn->image_rows, &turn->cancel,
+                                  last ? &logits : NULL);
+    now = clock_usec();
 
     if (result == -ECANCELED)
         return ENDED;
@@ -635,7 +822,7 @@ static int prefill(struct turn *turn, int64_t usec, struct error *err)
         model->usec_per_token =
             model->usec_per_token > 0 ? 0.5 * model->usec_per_token + 0.5 * measured : measured;
     }
-    if (turn->n_fed == n_system) {
+    if (turn->n_fed == n_system || turn->n_fed == n_to_images) {
         sequence_mark(sequence);
         sequence_publish(sequence);
     }
@@ -708,6 +895,9 @@ bool turn_work(struct turn *turn, int64_t usec)
     switch (turn->phase) {
     case PHASE_NEW:
         result = begin(turn, &err);
+        break;
+    case PHASE_LOOK:
+        result = look(turn, &err);
         break;
     case PHASE_PREFILL:
         result = prefill(turn, usec, &err);

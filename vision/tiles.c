@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vision/tiles.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -66,7 +67,7 @@ int tile_settings_check(const struct tile_settings *s, struct error *err)
     if (r == 0)
         r = in_range("max_tiles", s->max_tiles, 1, TILES_VIEWS_MAX - 1, err);
     if (r == 0)
-        r = in_range("tile_size", s->tile_size, TILES_TOKEN, 1024, err);
+        r = in_range("tile_size", s->tile_size, TILES_TOKEN, TILES_SIDE_OF_TILE_MAX, err);
     if (r == 0)
         r = check_formula(s, err);
     if (r < 0)
@@ -320,6 +321,28 @@ static void count_tokens(struct tile_plan *plan)
         plan->n_image_tokens += n_tiles * tokens(plan->tile_size, plan->tile_size);
     if (n_tiles == 1 || plan->thumbnail)
         plan->n_image_tokens += tokens(plan->resized_w, plan->resized_h);
+}
+
+static bool is_side(uint32_t side, uint32_t max)
+{
+    return side >= TILES_TOKEN && side <= max && side % TILES_TOKEN == 0;
+}
+
+int tile_plan_complete(struct tile_plan *plan)
+{
+    const uint64_t n_tiles = (uint64_t)plan->cols * plan->rows;
+
+    if (plan->width == 0 || plan->height == 0 || n_tiles == 0 || plan->cols > TILES_LINE_MAX ||
+        plan->rows > TILES_LINE_MAX || (plan->thumbnail && n_tiles == 1) ||
+        !is_side(plan->tile_size, TILES_SIDE_OF_TILE_MAX) ||
+        !is_side(plan->resized_w, TILES_TOKENS_MAX * TILES_TOKEN) ||
+        !is_side(plan->resized_h, TILES_TOKENS_MAX * TILES_TOKEN) ||
+        tokens(plan->resized_w, plan->resized_h) > TILES_TOKENS_MAX)
+        return -EINVAL;
+    plan->n_views = n_tiles + plan->thumbnail;
+    plan->n_special_tokens = 2 + (n_tiles > 1 ? plan->n_views : 0);
+    count_tokens(plan);
+    return 0;
 }
 
 int tiles_plan(const struct tile_settings *settings, uint32_t width, uint32_t height,

@@ -34,6 +34,7 @@
 #define TILES_LINE_MAX   10
 #define TILES_VIEWS_MAX  (TILES_LINE_MAX * TILES_LINE_MAX + 1)
 #define TILES_TOKENS_MAX 1024 /* max_image_tokens, and of one tile */
+#define TILES_SIDE_OF_TILE_MAX ((uint32_t)1024)
 
 struct tile_settings {
     uint32_t min_image_tokens, max_image_tokens; /* of a single view or of the thumbnail */
@@ -75,6 +76,12 @@ int tiles_plan(const struct tile_settings *settings, uint32_t width, uint32_t he
  */
 int tiles_plan_capped(const struct tile_settings *settings, uint32_t width, uint32_t height,
                       struct tile_plan *ret, struct error *err);
+
+/*
+ * The views and token counts of a plan whose sizes, grid and thumbnail are set. -EINVAL where they
+ * are none that tiles_plan_capped() makes.
+ */
+int tile_plan_complete(struct tile_plan *plan);
 
 struct tile_view {
     uint32_t x, y;          /* of a tile, in the picture of cols * tile_size x rows * tile_size */
