@@ -390,7 +390,7 @@ static void test_a_later_version_is_refused_and_left_alone(void **state)
     assert_non_null(strstr(err.text, "99"));
     assert_true(put(store, 1, 2) < 0);
     assert_int_equal(count_damaged(), 0);
-    execute("PRAGMA user_version = 1");
+    execute("PRAGMA user_version = 2");
     assert_int_equal(count_turns(store, 1), 1);
     store_free(store);
 }
