@@ -65,9 +65,9 @@ def item(rng, split, scenes, asked, cannot):
             return scene, q[1], q[2]
 
 
-def items(count, seed):
+def items(count, seed, cells=CELLS):
     made = {}
-    for name, (split, scenes, asked) in CELLS.items():
+    for name, (split, scenes, asked) in cells.items():
         rng = random.Random(f"{seed}/{name}")
         made[name] = [item(rng, split, scenes, asked, name.startswith("cannot"))
                       for _ in range(count)]
@@ -144,7 +144,10 @@ def figures(pair, made, show=0):
 
 def write_sample(pair, seed, folder, each=3):
     """vision.jsonl, the pictures beside it, and what this pair reaches on exactly these lines."""
-    made = items(each, f"{seed}/sample")
+    made = items(each, f"{seed}/sample", {
+        name: ("free" if split == "test" else split, scenes, asked)
+        for name, (split, scenes, asked) in CELLS.items()
+        if split != "theme" and scenes != "widgets"})
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     lines, right, total = [], collections.Counter(), collections.Counter()
     for name, group in made.items():

@@ -8,6 +8,7 @@ words in free fonts, icons and flags of Debian's packages, and mixtures of words
   "test"    scenes, words, icon sizes kept out of training by their checksum
   "font"    the same in typefaces, "theme" with icons of a theme that training never sees
   "known"   test scenes with words that training prints as well
+  "free"    test scenes that may be handed on: no icons but those of the public domain
 
 A scene knows, besides its questions, what every 32 x 32 pixel token of its view shows: the centre
 of an object, the n-th letter of a word. That is the dense target of the encoder's first stage.
@@ -55,7 +56,7 @@ TINY = "tiny"  # class of the first token of a word that is too small to be read
 
 ICON_THEMES = ["Tango", "gnome", "Faenza", "Papirus", "elementary-xfce"]
 ICON_THEME_KEPT = "oxygen"
-ICON_SIZES = [32, 48, 64, 96, 128]
+ICON_THEME_FREE = "Tango"  # in the public domain
 ICONS = {
     "folder": ["folder"], "house": ["user-home"], "computer": ["computer"], "printer": ["printer"],
     "camera": ["camera-photo"], "phone": ["phone"], "battery": ["battery"],
@@ -461,7 +462,7 @@ def paste(scene, picture, x, y, side):
 @functools.cache
 def icon_choices(split):
     """[(name, theme, index)] of the icon pictures that a split may show."""
-    themes = [ICON_THEME_KEPT] if split == "theme" else ICON_THEMES
+    themes = {"theme": [ICON_THEME_KEPT], "free": [ICON_THEME_FREE]}.get(split, ICON_THEMES)
     listed = []
     for name in ICONS:
         for theme in themes:
