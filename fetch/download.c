@@ -233,7 +233,7 @@ static int body_begin(struct transfer *t)
     snprintf(part->etag, sizeof(part->etag), "%s", t->etag);
     snprintf(part->sha256, sizeof(part->sha256), "%s", sha256);
     part->total_bytes = total;
-    r = part_reserve(part, &t->err);
+    r = part_reserve(part, t->request->more_bytes, &t->err);
     if (r < 0)
         return r;
     r = part_note(part, &t->err);

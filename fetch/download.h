@@ -32,6 +32,7 @@ struct download_request {
     const char *sha256;   /* lower-case hex, or NULL: not known */
     const char *mirror;   /* URL prefix where plain http is allowed, or NULL */
     uint64_t size_bytes;  /* exact, or 0: not known */
+    uint64_t more_bytes;  /* of files that follow, which must have room too */
     unsigned retries;     /* without a new byte in between */
     unsigned stall_seconds;
 };

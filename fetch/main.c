@@ -4,7 +4,7 @@
  * a JSON object on stdin:
  *
  *   {"verb":"download","url":"https://...","path":"/.../name.gguf",
- *    "size":N, "sha256":"...", "mirror":"http://...", "retries":5, "stall_seconds":30}
+ *    "size":N, "more":N, "sha256":"...", "mirror":"http://...", "retries":5, "stall_seconds":30}
  *   {"verb":"verify","path":"/.../name.gguf","sha256":"..."}
  *
  * What it says is in report.h. Exit status: 0 done, 1 failed, 2 a request that it does not
@@ -92,6 +92,8 @@ static int read_member(struct request *request, const char *key, struct json_obj
     }
     if (strcmp(key, "size") == 0)
         return read_number(value, key, INT64_MAX, &d->size_bytes, err);
+    if (strcmp(key, "more") == 0)
+        return read_number(value, key, INT64_MAX, &d->more_bytes, err);
     if (strcmp(key, "retries") == 0) {
         r = read_number(value, key, 100, &n, err);
         d->retries = (unsigned)n;

@@ -259,16 +259,18 @@ int part_restart(struct part *part, struct error *err)
     return 0;
 }
 
-static int no_space(const struct part *part, uint64_t free_bytes, struct error *err)
+static int no_space(const struct part *part, uint64_t more_bytes, uint64_t free_bytes,
+                    struct error *err)
 {
-    uint64_t missing = part->total_bytes - part->size_bytes;
+    uint64_t missing = part->total_bytes - part->size_bytes + more_bytes;
 
     return error_set(err, ERROR_NO_SPACE,
-                     "%s needs %.1f MB more, but %.200s has only %.1f MB free.", part->name,
-                     (double)missing / 1e6, part->folder_path, (double)free_bytes / 1e6);
+                     "%s%s needs %.1f MB more, but %.200s has only %.1f MB free.", part->name,
+                     more_bytes ? " with what belongs to it" : "", (double)missing / 1e6,
+                     part->folder_path, (double)free_bytes / 1e6);
 }
 
-int part_reserve(struct part *part, struct error *err)
+int part_reserve(struct part *part, uint64_t more_bytes, struct error *err)
 {
     uint64_t missing = part->total_bytes - part->size_bytes, free_bytes;
     struct statvfs disk;
@@ -277,13 +279,13 @@ int part_reserve(struct part *part, struct error *err)
         return error_set(err, ERROR_IO, "The free space of %.300s cannot be read: %s.",
                          part->folder_path, strerror(errno));
     free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    if (free_bytes < missing)
-        return no_space(part, free_bytes, err);
+    if (free_bytes < missing || free_bytes - missing < more_bytes)
+        return no_space(part, more_bytes, free_bytes, err);
     /* The size stays what is written: the next run goes on from there. Not every disk can. */
     if (missing > 0 && fallocate(part->fd, FALLOC_FL_KEEP_SIZE, (off_t)part->size_bytes,
                                  (off_t)missing) < 0 &&
         (errno == ENOSPC || errno == EDQUOT))
-        return no_space(part, free_bytes, err);
+        return no_space(part, more_bytes, free_bytes, err);
     return 0;
 }
 

@@ -53,7 +53,8 @@ int part_open(struct part *part, const char *path, struct error *err);
 void part_close(struct part *part);
 
 /* ERROR_NO_SPACE with the figures when the rest does not fit on the disk. */
-int part_reserve(struct part *part, struct error *err);
+/* more_bytes: must have room beside it too */
+int part_reserve(struct part *part, uint64_t more_bytes, struct error *err);
 int part_write(struct part *part, const void *bytes, size_t n, struct error *err);
 int part_restart(struct part *part, struct error *err);
 int part_note(struct part *part, struct error *err);

@@ -28,13 +28,21 @@
 #define MODELS_MAX      1024 /* in the list */
 #define HELPER_LINE_MAX 4096
 #define SHA256_HEX      64
+#define URL_MAX         2048
 #define VISION_MARK     "mmproj" /* in the names of vision files */
 
-/* A helper at work on a model. */
+/* The files of a model, in the order in which they are fetched: what comes in the end makes it a
+ * model that is installed. */
+enum model_file { FILE_VISION, FILE_TEXT, _FILE_N };
+
+/* A helper at work on a file of a model. */
 struct job {
     pid_t pid;
     int fd; /* its stdout */
     bool verify;
+    enum model_file file;
+    uint64_t other_bytes; /* size of the other file, as far as known */
+    bool other_is_there;
     struct json_object *result; /* its "done" or "error", which counts when the helper has ended */
     size_t length;
     char line[HELPER_LINE_MAX]; /* not yet complete */
@@ -49,6 +57,8 @@ struct entry {
     uint32_t n_embd; /* of the installed file; 0: it does not say */
     char sha256[SHA256_HEX + 1];
     struct job *job;
+    bool fetched[_FILE_N]; /* in this download */
+    uint64_t file_bytes;   /* of the text file that is installed */
 
     /* the installed file, as it was looked at: a look is repeated when it is another */
     dev_t device;
@@ -97,6 +107,7 @@ static void entry_publish(struct entry *e)
     e->model.url = e->url;
     e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
     e->model.vision_path = e->vision_path;
+    e->model.sees = e->vision_path || (!e->path && e->registry.vision.file);
 }
 
 static struct entry *entry_new(const char *id)
@@ -202,19 +213,26 @@ static void changed(struct models *models, struct entry *e)
         models->sink->changed(models->userdata, &e->model);
 }
 
+static void url_of(const struct models *models, const struct registry_file *r, enum model_file file,
+                   char url[URL_MAX])
+{
+    snprintf(url, URL_MAX, "%s/%s/resolve/%s/%s", models->mirror ? models->mirror : REGISTRY_SITE,
+             r->repository, file == FILE_TEXT ? r->revision : r->vision.revision,
+             file == FILE_TEXT ? r->file : r->vision.file);
+}
+
 /* What the registry says of a model whose file is not here. */
 static void describe_registry(struct models *models, struct entry *e)
 {
     const struct registry_file *r = &e->registry;
-    char url[2048];
+    char url[URL_MAX];
 
-    snprintf(url, sizeof(url), "%s/%s/resolve/%s/%s", models->mirror ? models->mirror : REGISTRY_SITE,
-             r->repository, r->revision, r->file);
+    url_of(models, r, FILE_TEXT, url);
     replace(&e->url, url);
     replace(&e->title, r->title);
     replace(&e->licence, r->licence);
     snprintf(e->sha256, sizeof(e->sha256), "%s", r->sha256 ? r->sha256 : "");
-    e->model.size_bytes = r->size_bytes;
+    e->model.size_bytes = r->size_bytes + r->vision.size_bytes;
     e->model.role = r->role;
     e->model.sampling = r->sampling;
     e->model.error = (struct error)ERROR_INIT;
@@ -284,7 +302,7 @@ static void probe(struct entry *e)
         return;
     }
     e->model.error = (struct error)ERROR_INIT;
-    e->model.size_bytes = gguf_file_bytes(gguf);
+    e->file_bytes = e->model.size_bytes = gguf_file_bytes(gguf);
     architecture = copy("");
     read_text(gguf, "general.architecture", &architecture);
     if (strcmp(architecture, "lfm2") != 0 && strcmp(architecture, "lfm2moe") != 0 &&
@@ -306,19 +324,19 @@ static void probe(struct entry *e)
 }
 
 /* The hash that was found when the file was fetched: "HASH  NAME" beside it. */
-static void read_hash_note(struct entry *e)
+static void read_hash_note(const char *path, char ret[SHA256_HEX + 1])
 {
-    char path[PATH_MAX], text[SHA256_HEX + 1] = "";
+    char note[PATH_MAX], text[SHA256_HEX + 1] = "";
     _cleanup_(closep) int fd = -1;
 
-    e->sha256[0] = '\0';
-    if (snprintf(path, sizeof(path), "%s.sha256", e->path) >= (int)sizeof(path))
+    ret[0] = '\0';
+    if (snprintf(note, sizeof(note), "%s.sha256", path) >= (int)sizeof(note))
         return;
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    fd = open(note, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || read(fd, text, SHA256_HEX) != SHA256_HEX ||
         strspn(text, "0123456789abcdef") != SHA256_HEX)
         return;
-    memcpy(e->sha256, text, sizeof(text));
+    memcpy(ret, text, sizeof(text));
 }
 
 /* --- scanning ------------------------------------------------------------------------------- */
@@ -396,10 +414,10 @@ static void take_file(struct models *models, const char *directory, const char *
     e->inode = st.st_ino;
     e->size = st.st_size;
     e->modified = st.st_mtim;
-    e->model.size_bytes = (uint64_t)st.st_size;
+    e->file_bytes = e->model.size_bytes = (uint64_t)st.st_size;
     e->model.user_owned = user_owned;
     if (!e->in_registry || !e->registry.sha256)
-        read_hash_note(e);
+        read_hash_note(e->path, e->sha256);
     probe(e);
     changed(models, e);
 }
@@ -487,14 +505,21 @@ static void pair(struct models *models, struct entry *e)
 {
     struct error err = ERROR_INIT;
     char path[PATH_MAX] = "";
+    uint64_t size_bytes;
+    struct stat st;
 
     if (e->path && e->model.error.code == ERROR_NONE && e->model.role == MODEL_CHAT)
         find_vision(e, path, &err);
     if (path[0])
         err = (struct error)ERROR_INIT;
     e->model.vision_error = err;
-    if (strcmp(e->vision_path ? e->vision_path : "", path) == 0)
+    size_bytes = e->file_bytes + (path[0] && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0);
+    if (!e->path || e->job)
+        size_bytes = e->model.size_bytes;
+    if (strcmp(e->vision_path ? e->vision_path : "", path) == 0 &&
+        size_bytes == e->model.size_bytes)
         return;
+    e->model.size_bytes = size_bytes;
     replace(&e->vision_path, path[0] ? path : NULL);
     changed(models, e);
 }
@@ -629,28 +654,60 @@ static uint64_t member_u64(struct json_object *object, const char *key)
     return json_object_object_get_ex(object, key, &value) ? json_object_get_uint64(value) : 0;
 }
 
-static void helper_done(struct models *models, struct entry *e, bool verify,
-                        struct json_object *event)
+static int fetch_next(struct models *models, struct entry *e, struct error *err);
+static int verify_file(struct models *models, struct entry *e, enum model_file file,
+                       struct error *err);
+
+/* A file has arrived: on with the next. */
+static void fetched(struct models *models, struct entry *e, enum model_file file)
+{
+    struct error err = ERROR_INIT;
+    int r;
+
+    e->fetched[file] = true;
+    models_rescan(models, NULL);
+    r = fetch_next(models, e, &err);
+    if (r < 0) {
+        fail(e, err.code, err.text);
+    } else if (r == 0 && e->registry.vision.file && !e->vision_path) {
+        fail(e, ERROR_UNSUPPORTED_FORMAT,
+             e->model.vision_error.code ? e->model.vision_error.text
+                                        : "The files that have arrived are no pair.");
+    } else if (r == 0) {
+        log_info("The model %s has arrived.", e->id);
+        e->model.download = DOWNLOAD_DONE;
+        e->model.download_bytes = e->model.size_bytes;
+    }
+}
+
+static void verified(struct models *models, struct entry *e, enum model_file file,
+                     struct json_object *event)
 {
     const char *sha256 = json_member_text(event, "sha256");
+    struct error err = ERROR_INIT;
     struct json_object *intact;
+    char text[300];
 
-    if (verify && json_object_object_get_ex(event, "intact", &intact) &&
-        !json_object_get_boolean(intact)) {
-        char text[300];
-
-        snprintf(text, sizeof(text), "%.100s is damaged: its SHA-256 is %.16s..., expected %.16s....",
-                 e->id, sha256 ? sha256 : "", e->sha256);
+    if (json_object_object_get_ex(event, "intact", &intact) && !json_object_get_boolean(intact)) {
+        snprintf(text, sizeof(text), "The %s file of %.100s is damaged: its SHA-256 is %.16s....",
+                 file == FILE_VISION ? "vision" : "text", e->id, sha256 ? sha256 : "");
         fail(e, ERROR_UNSUPPORTED_FORMAT, text);
-        return;
+    } else if (file == FILE_VISION && verify_file(models, e, FILE_TEXT, &err) < 0) {
+        fail(e, err.code, err.text);
+    } else if (file == FILE_TEXT) {
+        e->model.download = DOWNLOAD_DONE;
+        e->model.download_bytes = e->model.size_bytes;
     }
-    e->model.download = DOWNLOAD_DONE;
-    e->model.download_bytes = member_u64(event, "size");
+}
+
+static void helper_done(struct models *models, struct entry *e, bool verify, enum model_file file,
+                        struct json_object *event)
+{
     e->model.download_error = (struct error)ERROR_INIT;
-    if (!verify) {
-        log_info("The model %s has arrived.", e->id);
-        models_rescan(models, NULL);
-    }
+    if (verify)
+        verified(models, e, file, event);
+    else
+        fetched(models, e, file);
 }
 
 static void helper_said(struct models *models, struct entry *e, const char *line)
@@ -663,10 +720,10 @@ static void helper_said(struct models *models, struct entry *e, const char *line
     if (!name || e->job->result)
         return;
     if (strcmp(name, "start") == 0 || strcmp(name, "progress") == 0) {
-        done = member_u64(event, "done");
+        done = member_u64(event, "done") + (e->job->other_is_there ? e->job->other_bytes : 0);
         e->model.download_bytes = MAX(done, e->model.download_bytes);
         if (!e->job->verify && member_u64(event, "total") > 0)
-            e->model.size_bytes = member_u64(event, "total");
+            e->model.size_bytes = member_u64(event, "total") + e->job->other_bytes;
     } else if (strcmp(name, "verifying") == 0) {
         e->model.download = DOWNLOAD_VERIFYING;
     } else if (strcmp(name, "done") == 0 || strcmp(name, "error") == 0) {
@@ -690,6 +747,7 @@ static void helper_gone(struct models *models, struct entry *e)
 {
     _cleanup_(json_putp) struct json_object *result = TAKE_PTR(e->job->result);
     const bool verify = e->job->verify;
+    const enum model_file file = e->job->file;
     int status = 0;
 
     waitpid(e->job->pid, &status, 0);
@@ -700,7 +758,7 @@ static void helper_gone(struct models *models, struct entry *e)
                  ? "The download helper lfmd-fetch cannot be started."
                  : "The download helper lfmd-fetch ended without a result.");
     else if (strcmp(json_member_text(result, "event"), "done") == 0)
-        helper_done(models, e, verify, result);
+        helper_done(models, e, verify, file, result);
     else
         helper_failed(e, result);
     changed(models, e);
@@ -756,9 +814,12 @@ static int spawn(const char *program, int in, int out, pid_t *ret_pid)
     return -r;
 }
 
-/* Start the helper with a request (taken), which is small enough for an empty pipe. */
+/*
+ * Start the helper with a request (taken), which is small enough for an empty pipe. `what` has the
+ * members of the job that the request is about.
+ */
 static int job_start(struct models *models, struct entry *e, struct json_object *request,
-                     bool verify, struct error *err)
+                     const struct job *what, struct error *err)
 {
     _cleanup_(json_putp) struct json_object *taken = request;
     _cleanup_(freep) char *text = json_write(taken);
@@ -774,11 +835,12 @@ static int job_start(struct models *models, struct entry *e, struct json_object 
         return error_set(err, ERROR_IO, "No pipe to the download helper: %s.", strerror(errno));
     out_read = out[0];
     out_write = out[1];
-    job = calloc(1, sizeof(*job));
+    job = malloc(sizeof(*job));
     if (!job || !text) {
         free(job);
         return error_set(err, ERROR_NO_MEMORY, "There is no memory for a download.");
     }
+    *job = *what;
     r = spawn(models->fetch_program, in_read, out_write, &job->pid);
     if (r < 0) {
         free(job);
@@ -789,12 +851,10 @@ static int job_start(struct models *models, struct entry *e, struct json_object 
         log_debug("The download helper took no request.");
     fcntl(out_read, F_SETFL, O_NONBLOCK);
     job->fd = TAKE_FD(out_read);
-    job->verify = verify;
     e->job = job;
     epoll_ctl(models->epoll, EPOLL_CTL_ADD, job->fd,
               &(struct epoll_event){.events = EPOLLIN, .data.ptr = e});
-    e->model.download = verify ? DOWNLOAD_VERIFYING : DOWNLOAD_RUNNING;
-    e->model.download_bytes = 0;
+    e->model.download = job->verify ? DOWNLOAD_VERIFYING : DOWNLOAD_RUNNING;
     e->model.download_error = (struct error)ERROR_INIT;
     changed(models, e);
     return 0;
@@ -806,45 +866,87 @@ static void add(struct json_object *request, const char *key, const char *text)
         json_object_object_add(request, key, json_object_new_string(text));
 }
 
-static const struct model *first_seeing(const struct models *models)
+/* Where a file of a published model goes; false: nowhere. */
+static bool place_of(const struct models *models, const struct entry *e, enum model_file file,
+                     char path[PATH_MAX])
 {
-    for (size_t i = 0; i < models->n; i++)
-        if (models->entries[i]->vision_path)
-            return &models->entries[i]->model;
-    return NULL;
+    const char *name = file == FILE_TEXT ? e->registry.file : e->registry.vision.file;
+
+    return models->directories[0] && name &&
+           snprintf(path, PATH_MAX, "%s/%s", models->directories[0], name) < PATH_MAX;
 }
 
-const struct model *models_find_seeing(const struct models *models, const char *name,
-                                       struct error *err)
+/* Size of a file of the model that need not be fetched; 0: it must. */
+static uint64_t bytes_there(const struct models *models, const struct entry *e,
+                            enum model_file file)
 {
-    const struct model *seeing = first_seeing(models);
-    const struct model *model = models_find(models, name, name || !seeing ? err : NULL);
+    const struct error *error = file == FILE_TEXT ? &e->model.error : &e->model.vision_error;
+    char path[PATH_MAX];
+    struct stat st;
 
-    if (!name && seeing && (!model || !model->vision_path))
-        model = seeing;
-    if (!model || model->vision_path)
-        return model;
-    if (model->vision_error.code != ERROR_NONE)
-        error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot see pictures. %s", model->id,
-                  model->vision_error.text);
-    else if (seeing)
-        error_set(err, ERROR_INVALID_ARGUMENT,
-                  "The model %s cannot see pictures, because it has no vision file (mmproj); the "
-                  "model %s can.",
-                  model->id, seeing->id);
-    else
-        error_set(err, ERROR_INVALID_ARGUMENT,
-                  "The model %s cannot see pictures, because it has no vision file (mmproj). "
-                  "\"lfmctl pull lfm2-vl-450m\" installs a model that can.",
-                  model->id);
-    return NULL;
+    return !error->code && place_of(models, e, file, path) && stat(path, &st) == 0 &&
+                   S_ISREG(st.st_mode)
+               ? (uint64_t)st.st_size
+               : 0;
+}
+
+static bool is_complete(const struct entry *e)
+{
+    return e->path && e->model.error.code == ERROR_NONE &&
+           (!e->registry.vision.file || e->vision_path);
+}
+
+static int fetch_file(struct models *models, struct entry *e, enum model_file file,
+                      struct error *err)
+{
+    const struct registry_file *r = &e->registry;
+    const bool is_text = file == FILE_TEXT;
+    const enum model_file other = is_text ? FILE_VISION : FILE_TEXT;
+    const uint64_t other_there = bytes_there(models, e, other);
+    const struct job job = {
+        .file = file,
+        .other_is_there = other_there > 0,
+        .other_bytes = other_there ? other_there : is_text ? r->vision.size_bytes : r->size_bytes,
+    };
+    struct json_object *request;
+    char path[PATH_MAX], url[URL_MAX];
+
+    if (!place_of(models, e, file, path))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no folder for models to go to.");
+    url_of(models, r, file, url);
+    request = json_object_new_object();
+    add(request, "verb", "download");
+    add(request, "url", url);
+    add(request, "path", path);
+    add(request, "sha256", is_text ? r->sha256 : r->vision.sha256);
+    add(request, "mirror", models->mirror);
+    if (is_text ? r->size_exact : r->vision.size_exact)
+        json_object_object_add(
+            request, "size", json_object_new_uint64(is_text ? r->size_bytes : r->vision.size_bytes));
+    if (!job.other_is_there)
+        json_object_object_add(request, "more", json_object_new_uint64(job.other_bytes));
+    return job_start(models, e, request, &job, err);
+}
+
+/* Begin with what is missing. 1: it has begun; 0: nothing is. No file is fetched twice. */
+static int fetch_next(struct models *models, struct entry *e, struct error *err)
+{
+    for (int file = 0; file < _FILE_N && !is_complete(e); file++) {
+        int r;
+
+        if ((file == FILE_VISION && !e->registry.vision.file) || e->fetched[file] ||
+            bytes_there(models, e, (enum model_file)file))
+            continue;
+        r = fetch_file(models, e, (enum model_file)file, err);
+        return r < 0 ? r : 1;
+    }
+    return 0;
 }
 
 int models_download(struct models *models, const char *id, struct error *err)
 {
     struct entry *e = find_id(models, id);
-    struct json_object *request;
-    char path[PATH_MAX];
+    int r;
 
     if (!e)
         return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
@@ -855,26 +957,17 @@ int models_download(struct models *models, const char *id, struct error *err)
     if (!e->in_registry)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "%.100s is a local file; it is not published anywhere.", id);
-    if (e->path && e->model.error.code == ERROR_NONE) {
+    e->model.download_bytes = 0;
+    memset(e->fetched, 0, sizeof(e->fetched));
+    r = fetch_next(models, e, err);
+    if (r > 0)
+        log_info("The download of model %s begins.", id);
+    if (r == 0) {
         e->model.download = DOWNLOAD_DONE;
         e->model.download_bytes = e->model.size_bytes;
         changed(models, e);
-        return 0;
     }
-    if (!models->directories[0] ||
-        snprintf(path, sizeof(path), "%s/%s", models->directories[0], e->registry.file) >=
-            (int)sizeof(path))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no folder for models to go to.");
-    request = json_object_new_object();
-    add(request, "verb", "download");
-    add(request, "url", e->url);
-    add(request, "path", path);
-    add(request, "sha256", e->registry.sha256);
-    add(request, "mirror", models->mirror);
-    if (e->registry.size_exact)
-        json_object_object_add(request, "size", json_object_new_uint64(e->registry.size_bytes));
-    log_info("The download of model %s begins.", id);
-    return job_start(models, e, request, false, err);
+    return MIN(r, 0);
 }
 
 int models_download_cancel(struct models *models, const char *id, struct error *err)
@@ -888,10 +981,35 @@ int models_download_cancel(struct models *models, const char *id, struct error *
     return 0;
 }
 
+static int verify_file(struct models *models, struct entry *e, enum model_file file,
+                       struct error *err)
+{
+    const struct job job = {.file = file, .verify = true};
+    const char *path = file == FILE_TEXT ? e->path : e->vision_path;
+    char sha256[SHA256_HEX + 1] = "";
+    struct json_object *request;
+
+    if (file == FILE_TEXT)
+        memcpy(sha256, e->sha256, sizeof(sha256));
+    else if (e->registry.vision.sha256 &&
+             strcasecmp(strrchr(path, '/') + 1, e->registry.vision.file) == 0)
+        memcpy(sha256, e->registry.vision.sha256, sizeof(sha256));
+    else
+        read_hash_note(path, sha256);
+    if (!sha256[0])
+        return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for the %s file of "
+                                                      "%.100s.",
+                         file == FILE_TEXT ? "text" : "vision", e->id);
+    request = json_object_new_object();
+    add(request, "verb", "verify");
+    add(request, "path", path);
+    add(request, "sha256", sha256);
+    return job_start(models, e, request, &job, err);
+}
+
 int models_verify(struct models *models, const char *id, struct error *err)
 {
     struct entry *e = find_id(models, id);
-    struct json_object *request;
 
     if (!e)
         return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
@@ -901,11 +1019,8 @@ int models_verify(struct models *models, const char *id, struct error *err)
         return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified already.", id);
     if (!e->sha256[0])
         return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for %.100s.", id);
-    request = json_object_new_object();
-    add(request, "verb", "verify");
-    add(request, "path", e->path);
-    add(request, "sha256", e->sha256);
-    return job_start(models, e, request, true, err);
+    e->model.download_bytes = 0;
+    return verify_file(models, e, e->vision_path ? FILE_VISION : FILE_TEXT, err);
 }
 
 /* Delete every part of a split model, or the one file. */
@@ -928,11 +1043,35 @@ static int delete_files(const char *path)
     return 0;
 }
 
+/* Delete what a download left beside a file. Returns whether there was something. */
+static bool delete_leftovers(const char *path)
+{
+    static const char *const suffixes[] = {".part", ".part.json", ".sha256"};
+    char name[PATH_MAX];
+    bool any = false;
+
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
+        if (snprintf(name, sizeof(name), "%s%s", path, suffixes[i]) < (int)sizeof(name))
+            any |= unlink(name) == 0;
+    return any;
+}
+
+/* Another installed model sees with this file. */
+static bool is_needed(const struct models *models, const struct entry *except, const char *vision)
+{
+    for (size_t i = 0; i < models->n; i++) {
+        const struct entry *e = models->entries[i];
+
+        if (e != except && e->vision_path && strcmp(e->vision_path, vision) == 0)
+            return true;
+    }
+    return false;
+}
+
 int models_remove(struct models *models, const char *id, struct error *err)
 {
-    static const char *const leftovers[] = {".part", ".part.json", ".sha256"};
     struct entry *e = find_id(models, id);
-    char path[PATH_MAX], name[PATH_MAX];
+    char path[PATH_MAX], vision[PATH_MAX] = "";
     bool partial = false;
     int r;
 
@@ -946,15 +1085,18 @@ int models_remove(struct models *models, const char *id, struct error *err)
                          "%.100s belongs to the system: it is not in your own model folder.", id);
     if (e->path)
         snprintf(path, sizeof(path), "%s", e->path);
-    else if (!e->in_registry || !models->directories[0] ||
-             snprintf(path, sizeof(path), "%s/%s", models->directories[0], e->registry.file) >=
-                 (int)sizeof(path))
+    else if (!e->in_registry || !place_of(models, e, FILE_TEXT, path))
         return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
+    if (e->vision_path)
+        snprintf(vision, sizeof(vision), "%s", e->vision_path);
+    else
+        place_of(models, e, FILE_VISION, vision);
 
-    for (size_t i = 0; i < ARRAY_LEN(leftovers); i++) {
-        if (snprintf(name, sizeof(name), "%s%s", path, leftovers[i]) < (int)sizeof(name))
-            partial |= unlink(name) == 0;
+    if (vision[0] && !is_needed(models, e, vision)) {
+        partial |= delete_leftovers(vision);
+        partial |= unlink(vision) == 0;
     }
+    partial |= delete_leftovers(path);
     if (e->path) {
         r = delete_files(path);
         if (r < 0 && r != -ENOENT)
@@ -1036,6 +1178,40 @@ const struct model *models_find(const struct models *models, const char *name, s
         error_set(err, ERROR_MODEL_NOT_INSTALLED,
                   "The model %.100s is not installed. \"lfmctl pull %.100s\" fetches it.", e->id,
                   e->id);
+    return NULL;
+}
+
+static const struct model *first_seeing(const struct models *models)
+{
+    for (size_t i = 0; i < models->n; i++)
+        if (models->entries[i]->vision_path)
+            return &models->entries[i]->model;
+    return NULL;
+}
+
+const struct model *models_find_seeing(const struct models *models, const char *name,
+                                       struct error *err)
+{
+    const struct model *seeing = first_seeing(models);
+    const struct model *model = models_find(models, name, name || !seeing ? err : NULL);
+
+    if (!name && seeing && (!model || !model->vision_path))
+        model = seeing;
+    if (!model || model->vision_path)
+        return model;
+    if (model->vision_error.code != ERROR_NONE)
+        error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot see pictures. %s", model->id,
+                  model->vision_error.text);
+    else if (seeing)
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot see pictures, because it has no vision file (mmproj); the "
+                  "model %s can.",
+                  model->id, seeing->id);
+    else
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot see pictures, because it has no vision file (mmproj). "
+                  "\"lfmctl pull lfm2-vl-450m\" installs a model that can.",
+                  model->id);
     return NULL;
 }
 

@@ -38,7 +38,7 @@ struct model {
     const char *licence;     /* SPDX id or the name of the licence */
     const char *url;         /* of the file; NULL: not in the registry */
     const char *sha256;      /* hex; NULL: not known */
-    uint64_t size_bytes;     /* of the file, installed or to come */
+    uint64_t size_bytes;     /* of its files, installed or to come */
     enum model_role role;
     struct sampling sampling; /* the published defaults of this model */
     bool is_default;         /* used when a session names none */
@@ -46,6 +46,7 @@ struct model {
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */
     const char *vision_path; /* of the file that lets it see pictures; NULL: none that fits */
     struct error vision_error; /* why the file of that name does not do; ERROR_NONE: there is none */
+    bool sees;                 /* has such a file, or will when it is fetched */
     enum download_state download;
     uint64_t download_bytes; /* never goes back */
     struct error download_error;
@@ -93,17 +94,19 @@ const struct model *models_find(const struct models *models, const char *name, s
 const struct model *models_find_seeing(const struct models *models, const char *name,
                                        struct error *err);
 
-/* Starts, or joins, a download: resumes a .part file, checks disk space first. */
+/* Starts, or joins, a download of the files that are missing: resumes a .part file, checks disk
+ * space for all of them first. */
 int models_download(struct models *models, const char *id, struct error *err);
 int models_download_cancel(struct models *models, const char *id, struct error *err);
 /*
- * Compare an installed file, in the helper, with the SHA-256 of the registry or, where that has
+ * Compare the installed files, in the helper, with the SHA-256 of the registry or, where that has
  * none, the one that was found when it was fetched. While it runs the state is DOWNLOAD_VERIFYING;
  * `changed` brings the result: DOWNLOAD_DONE, the file is intact; DOWNLOAD_FAILED with
  * ERROR_UNSUPPORTED_FORMAT, it is not; with another error, it could not be read.
  */
 int models_verify(struct models *models, const char *id, struct error *err);
-/* The user's own file, with what a download left beside it; others are ERROR_NOT_ALLOWED. */
+/* The user's own files, with what a download left beside them; others are ERROR_NOT_ALLOWED. A vision
+ * file that another model needs stays. */
 int models_remove(struct models *models, const char *id, struct error *err);
 
 /* Descriptor that is readable when a helper has said something; then call models_dispatch(). */

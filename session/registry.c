@@ -25,6 +25,8 @@ static const struct {
 #define QUANTISED (1u << Q4_0 | 1u << Q4_K_M | 1u << Q5_K_M | 1u << Q6_K | 1u << Q8_0)
 #define LFM2_SET  (QUANTISED | 1u << F16)
 #define LFM25_SET (QUANTISED | 1u << BF16)
+#define VL_SET    (1u << Q4_0 | 1u << Q8_0 | 1u << F16)
+#define VL25_SET  (1u << Q4_0 | 1u << Q4_K_M | 1u << Q8_0)
 #define QAD       (1u << QAD_Q4_0) /* Q4_0 that was trained for, where the publisher has it */
 
 static const struct family {
@@ -56,6 +58,12 @@ static const struct family {
     {"LFM2-2.6B-Transcript", 2569.3, 32768, Q4_K_M, QUANTISED, MODEL_CHAT},
     {"LFM2-8B-A1B", 8339.9, 32768, Q4_K_M, LFM2_SET, MODEL_CHAT},
     {"LFM2-24B-A2B", 23800, 32768, Q4_K_M, LFM2_SET, MODEL_CHAT},
+    {"LFM2.5-VL-450M", 354.5, 32768, Q4_0, VL25_SET, MODEL_CHAT},
+    {"LFM2.5-VL-1.6B", 1170.3, 32768, Q4_0, VL25_SET, MODEL_CHAT},
+    {"LFM2.5-VL-3B", 2569.3, 32768, Q4_K_M, VL25_SET, MODEL_CHAT},
+    {"LFM2-VL-450M", 354.5, 32768, Q4_0, VL_SET, MODEL_CHAT},
+    {"LFM2-VL-1.6B", 1170.3, 32768, Q4_0, VL_SET, MODEL_CHAT},
+    {"LFM2-VL-3B", 2569.3, 32768, Q4_0, VL_SET, MODEL_CHAT},
     {"LFM2.5-ColBERT-350M", 354.6, 512, Q8_0, LFM25_SET, MODEL_RETRIEVAL},
     {"LFM2.5-Embedding-350M", 354.5, 512, Q8_0, LFM25_SET, MODEL_RETRIEVAL},
     {"LFM2-ColBERT-350M", 354.6, 512, Q8_0, LFM2_SET, MODEL_RETRIEVAL},
@@ -86,10 +94,43 @@ static const struct {
      "3d10b6ab8fc91a919534b9558e266255aca0bbc7f6d015963599aa9e74e05b1d"},
     {"LFM2.5-230M", Q4_K_M, 153406304, "03502067c64ce32ac4fe87b0cec0310a1a13d3e9",
      "7bbd90384d3deffe4c646ec9643b212802d32d4ce417c90a1ec9282100650062"},
+    {"LFM2.5-VL-450M", Q4_0, 219311264, "1abed04b6fe71314d8c446a1371c03d7c332266d",
+     "6d2757dd0f0b98aea7dc90477bb5b3a0df1089be85ef92943f8cecb05121ccbf"},
+    {"LFM2.5-VL-450M", Q4_K_M, 229313568, "1abed04b6fe71314d8c446a1371c03d7c332266d",
+     "1093f1331319199bbcacdbd7ecc9aa6e5678db6b55073948d0f508be90c8ab68"},
+    {"LFM2.5-VL-1.6B", Q4_0, 695752480, "0df8719db7180cedababc2bc589abfe5e8ebcd1f",
+     "8186364a4e7c3ad30f6dd3d3b7a4e0074c77dd91eed6cad5d8be9090ce285804"},
+    {"LFM2.5-VL-1.6B", Q4_K_M, 730896256, "36fc16bc95133424921bcc3da009e83b2f23ffb5",
+     "aefc3c97c9eb30d9c0dd6af4c38250f5f5106b57c8cf92de7914c7d0a9c94da2"},
+    {"LFM2.5-VL-3B", Q8_0, 2874779680, "6f730e9a2c454e8af9adc29db58e638e01e5957f",
+     "69b49ceddf61c65cce4a8938a0791c364a8d38cd2d87db2ca7ea359232a8b17e"},
     {"LFM2-2.6B-Exp", Q4_K_M, 1639166304, "7d9bef941a2642e1d00967564fd55e1dcecf0d6a",
      "95b9322dc81f577be1d966f508bc2fa3ec2cda56a556347d3cdf71cfefaba591"},
     {"LFM2-2.6B-Transcript", Q4_K_M, 1563669248, "586791c82a1699507624755ffe4fcdef0ff8ed95",
      "74832bbf09a5321bfd119e13c6c1fd6361517d3f085545cf00b79c7dc8cceac6"},
+};
+
+/* The vision files. Where the hash is not known the size is about right. */
+static const struct {
+    const char *name; /* of the family */
+    const char *file;
+    uint64_t size_bytes;
+    const char *revision, *sha256;
+} visions[] = {
+    {"LFM2.5-VL-450M", "mmproj-LFM2.5-VL-450m-Q8_0.gguf", 102815168,
+     "1abed04b6fe71314d8c446a1371c03d7c332266d",
+     "ebfc428baa37efad8bae93864f914b2634a09009f91ad59f974fe1a1565d8561"},
+    {"LFM2.5-VL-1.6B", "mmproj-LFM2.5-VL-1.6b-Q8_0.gguf", 583109888,
+     "36fc16bc95133424921bcc3da009e83b2f23ffb5",
+     "2ce89e610c56f3198ece2b86cf61743a08b9307279c89125eb2412ebb908689d"},
+    {"LFM2.5-VL-3B", "mmproj-LFM2.5-VL-3B-Q8_0.gguf", 583109984,
+     "6f730e9a2c454e8af9adc29db58e638e01e5957f",
+     "ecbbe7097f696dba67172738d79c9f01132cdb6c0b457606315e268df3d67e64"},
+    {"LFM2-VL-450M", "mmproj-LFM2-VL-450M-Q8_0.gguf", 103890016, "main", NULL},
+    {"LFM2-VL-1.6B", "mmproj-LFM2-VL-1.6B-Q8_0.gguf", 564115648,
+     "6121de267003bb4d4f325fe10abdc735aee06747",
+     "65ec437db88d65fff93f472d00c145e09880769ac67fedff5cd1c0f8d8301d87"},
+    {"LFM2-VL-3B", "mmproj-LFM2-VL-3B-Q8_0.gguf", 583000000, "main", NULL},
 };
 
 struct sampling registry_sampling(const char *name)
@@ -101,7 +142,11 @@ struct sampling registry_sampling(const char *name)
     if (strcasestr(name, "-extract") || strcasestr(name, "-math") || strcasestr(name, "-rag") ||
         strcasestr(name, "-tool") || strcasestr(name, "-enjp"))
         return s;
-    if (strncasecmp(name, "LFM2.5-8B-A1B", 13) == 0) {
+    if (strncasecmp(name, "LFM2", 4) == 0 && strcasestr(name, "-VL")) {
+        s.temperature = 0.1f;
+        s.min_p = 0.15f;
+        s.repetition_penalty = 1.05f;
+    } else if (strncasecmp(name, "LFM2.5-8B-A1B", 13) == 0) {
         s.temperature = 0.2f;
         s.top_k = 80;
         s.repetition_penalty = 1.05f;
@@ -149,6 +194,15 @@ static void describe(const struct family *family, enum quant quant, struct regis
         ret->sha256 = pins[i].sha256;
         ret->size_bytes = pins[i].size_bytes;
         ret->size_exact = true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(visions); i++) {
+        if (strcmp(visions[i].name, family->name) != 0)
+            continue;
+        ret->vision.file = visions[i].file;
+        ret->vision.revision = visions[i].revision;
+        ret->vision.sha256 = visions[i].sha256;
+        ret->vision.size_bytes = visions[i].size_bytes;
+        ret->vision.size_exact = visions[i].sha256 != NULL;
     }
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 /*
- * Liquid AI's published text and retrieval models: which files there are, and how to use them.
+ * Liquid AI's published text, vision and retrieval models: which files there are, and how to use
+ * them.
  *
- * One entry is one file. The usual quantisation of a model has the plain id ("lfm2-1.2b"); the
+ * One entry is one file, or for a model that sees two: a text model and the vision file that all
+ * quantisations of it share. The usual quantisation of a model has the plain id ("lfm2-1.2b"); the
  * others carry theirs as a suffix ("lfm2-1.2b:q8_0"). Where revision, size and SHA-256 of a file
  * are known they are pinned: that very file is fetched, or none. Where they are not, the newest
  * revision is fetched, and the server says size and hash (fetch/download.h); size_bytes is then
@@ -35,6 +37,12 @@ struct registry_file {
     enum model_role role;
     uint32_t context;       /* tokens that the publisher supports */
     struct sampling sampling;
+    struct {
+        const char *file; /* NULL: it does not see. In the same repository */
+        const char *revision, *sha256;
+        uint64_t size_bytes;
+        bool size_exact;
+    } vision;
 };
 
 size_t registry_n(void);

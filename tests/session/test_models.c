@@ -23,6 +23,9 @@
 #include "session/registry.h"
 #include "tests/fixture.h"
 
+#define TINY_TEXT   "tests/data/vision/tiny_text_f32.gguf"
+#define TINY_VISION "tests/data/vision/mmproj-tiny_text_f32.gguf"
+
 static char scratch[] = "/tmp/lfmd-models-XXXXXX";
 static pid_t server;
 static char mirror[64];
@@ -179,6 +182,16 @@ static void link_data(const char *file, const char *name)
     assert_int_equal(symlink(source, path_of(name)), 0);
 }
 
+/* The same with some bytes more at its end, which mean nothing. */
+static void copy_data(const char *file, const char *name, int more)
+{
+    char command[1024];
+
+    snprintf(command, sizeof(command), "cat %s/%s > %s && head -c %d /dev/zero >> %s",
+             LFMD_SOURCE_ROOT, file, path_of(name), more, path_of(name));
+    assert_int_equal(system(command), 0);
+}
+
 static void test_every_registry_id_is_one_file_with_a_sane_recipe(void **state)
 {
     struct registry_file a, b;
@@ -191,6 +204,10 @@ static void test_every_registry_id_is_one_file_with_a_sane_recipe(void **state)
         assert_true(a.size_bytes > 100000000 && a.size_bytes < 100000000000);
         assert_true(!a.sha256 || (strlen(a.sha256) == 64 && a.size_exact));
         assert_true(!a.sha256 || strlen(a.revision) == 40);
+        assert_true(!a.vision.file || a.vision.size_bytes > 100000000);
+        assert_true(!a.vision.sha256 || (strlen(a.vision.sha256) == 64 && a.vision.size_exact));
+        assert_true(!a.vision.sha256 || strlen(a.vision.revision) == 40);
+        assert_int_equal(a.vision.file != NULL, strstr(a.id, "-vl-") != NULL);
         assert_true(a.sampling.top_p > 0 && a.sampling.repetition_penalty >= 1);
         assert_true(a.context >= 512);
         assert_non_null(strstr(a.file, ".gguf"));
@@ -220,6 +237,10 @@ static void test_sampling_is_what_the_cards_recommend(void **state)
     assert_int_equal(s.top_k, 80);
     s = registry_sampling("LFM2-350M-Extract");
     assert_float_equal(s.temperature, 0, 1e-6);
+    s = registry_sampling("LFM2.5-VL-1.6B");
+    assert_float_equal(s.temperature, 0.1, 1e-6);
+    assert_float_equal(s.min_p, 0.15, 1e-6);
+    assert_int_equal(s.top_k, 0);
     s = registry_sampling("lfmd-core-q8_0");
     assert_float_equal(s.temperature, 0, 1e-6);
 }
@@ -501,7 +522,7 @@ static void test_a_pulled_model_is_installed_and_verifiable(void **state)
     wait_until_idle(models);
     assert_int_equal(m->download, DOWNLOAD_FAILED);
     assert_int_equal(m->download_error.code, ERROR_UNSUPPORTED_FORMAT);
-    assert_non_null(strstr(m->download_error.text, "lfm2-700m is damaged"));
+    assert_non_null(strstr(m->download_error.text, "of lfm2-700m is damaged"));
 
     assert_int_equal(models_remove(models, "lfm2-700m", NULL), 0);
     assert_false(here("own/LFM2-700M-Q4_0.gguf"));
@@ -548,6 +569,127 @@ static void test_a_cancelled_pull_goes_on_later(void **state)
     wait_until_idle(models);
     assert_int_equal(m->download, DOWNLOAD_DONE);
     assert_non_null(m->path);
+    models_free(models);
+}
+
+static void dispatch_until_bytes(struct models *models, const struct model *m, uint64_t bytes)
+{
+    while (m->download_bytes <= bytes) {
+        struct pollfd p = {.fd = models_fd(models), .events = POLLIN};
+
+        assert_int_equal(poll(&p, 1, 30000), 1);
+        models_dispatch(models);
+    }
+}
+
+static uint64_t bytes_of(const char *name)
+{
+    struct stat st;
+
+    assert_int_equal(stat(path_of(name), &st), 0);
+    return (uint64_t)st.st_size;
+}
+
+static void test_a_model_that_sees_is_pulled_with_its_vision_file(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-vl-450m");
+    const uint64_t bytes =
+        bytes_of("hub/LFM2-VL-450M-Q4_0.gguf") + bytes_of("hub/mmproj-LFM2-VL-450M-Q8_0.gguf");
+    FILE *file;
+
+    (void)state;
+    assert_true(m->sees && !m->vision_path);
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_non_null(m->vision_path);
+    assert_int_equal(m->size_bytes, bytes);
+    assert_int_equal(m->download_bytes, bytes);
+    assert_false(went_back);
+
+    /* Without the vision file it is not whole, and only that is fetched again. */
+    unlink(path_of("own/mmproj-LFM2-VL-450M-Q8_0.gguf"));
+    models_rescan(models, NULL);
+    assert_null(m->vision_path);
+    assert_false(m->sees);
+    assert_int_equal(m->size_bytes, bytes_of("own/LFM2-VL-450M-Q4_0.gguf"));
+    last_bytes = 0;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    dispatch_until_bytes(models, m, 0);
+    assert_true(m->download_bytes >= bytes_of("own/LFM2-VL-450M-Q4_0.gguf"));
+    wait_until_idle(models);
+    assert_non_null(m->vision_path);
+
+    assert_int_equal(models_verify(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    file = fopen(m->vision_path, "r+");
+    fseek(file, -10, SEEK_END);
+    fputc('X', file);
+    fclose(file);
+    assert_int_equal(models_verify(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_non_null(strstr(m->download_error.text, "The vision file of lfm2-vl-450m is damaged"));
+
+    assert_int_equal(models_remove(models, m->id, NULL), 0);
+    assert_false(here("own/LFM2-VL-450M-Q4_0.gguf"));
+    assert_false(here("own/mmproj-LFM2-VL-450M-Q8_0.gguf"));
+    assert_false(here("own/mmproj-LFM2-VL-450M-Q8_0.gguf.sha256"));
+    models_free(models);
+}
+
+static void test_a_vision_file_stays_for_another_quantisation(void **state)
+{
+    struct models *models = open_models(NULL);
+
+    (void)state;
+    assert_int_equal(models_download(models, "lfm2-vl-450m", NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(models_download(models, "lfm2-vl-450m:q8_0", NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(models_remove(models, "lfm2-vl-450m", NULL), 0);
+    assert_non_null(get(models, "lfm2-vl-450m:q8_0")->vision_path);
+    assert_int_equal(models_remove(models, "lfm2-vl-450m:q8_0", NULL), 0);
+    assert_false(here("own/mmproj-LFM2-VL-450M-Q8_0.gguf"));
+    models_free(models);
+}
+
+static void test_an_interrupted_pull_of_two_files_goes_on_later(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-vl-450m:q8_0");
+    const uint64_t vision_bytes = bytes_of("hub/mmproj-LFM2-VL-450M-Q8_0.gguf");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    dispatch_until_bytes(models, m, vision_bytes); /* in the second file */
+    assert_int_equal(models_download_cancel(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_CANCELLED);
+    assert_null(m->path);
+    assert_true(here("own/mmproj-LFM2-VL-450M-Q8_0.gguf"));
+    assert_true(here("own/LFM2-VL-450M-Q8_0.gguf.part"));
+    last_bytes = 0;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_non_null(m->vision_path);
+    models_free(models);
+}
+
+static void test_without_its_vision_file_nothing_is_installed(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-vl-3b");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_int_equal(m->download_error.code, ERROR_DOWNLOAD_FAILED);
+    assert_null(m->path);
     models_free(models);
 }
 
@@ -630,6 +772,10 @@ static int set_up(void **state)
     write_model("hub/LFM2-700M-Q4_0.gguf", "lfm2", "LFM2 700M", 300000);
     write_model("hub/LFM2-700M-Q8_0.gguf", "lfm2", "LFM2 700M", 3000000);
     write_model("hub/LFM2.5-1.2B-Instruct-Q4_0.gguf", "lfm2", "Not the real one", 0);
+    link_data(TINY_TEXT, "hub/LFM2-VL-450M-Q4_0.gguf");
+    copy_data(TINY_TEXT, "hub/LFM2-VL-450M-Q8_0.gguf", 3000000);
+    link_data(TINY_VISION, "hub/mmproj-LFM2-VL-450M-Q8_0.gguf");
+    link_data(TINY_TEXT, "hub/LFM2-VL-3B-Q4_0.gguf"); /* without its vision file */
     server = fork();
     if (server == 0) {
         dup2(out[1], 1);
@@ -654,9 +800,6 @@ static int tear_down(void **state)
     snprintf(command, sizeof(command), "rm -rf %s", scratch);
     return system(command);
 }
-
-#define TINY_TEXT   "tests/data/vision/tiny_text_f32.gguf"
-#define TINY_VISION "tests/data/vision/mmproj-tiny_text_f32.gguf"
 
 static void test_a_vision_file_belongs_to_the_model_of_its_name(void **state)
 {
@@ -801,6 +944,10 @@ int main(void)
         cmocka_unit_test_setup(test_a_pulled_model_is_installed_and_verifiable, fresh_folders),
         cmocka_unit_test_setup(test_a_pinned_file_that_is_another_is_refused, fresh_folders),
         cmocka_unit_test_setup(test_a_cancelled_pull_goes_on_later, fresh_folders),
+        cmocka_unit_test_setup(test_a_model_that_sees_is_pulled_with_its_vision_file, fresh_folders),
+        cmocka_unit_test_setup(test_a_vision_file_stays_for_another_quantisation, fresh_folders),
+        cmocka_unit_test_setup(test_an_interrupted_pull_of_two_files_goes_on_later, fresh_folders),
+        cmocka_unit_test_setup(test_without_its_vision_file_nothing_is_installed, fresh_folders),
         cmocka_unit_test_setup(test_leaving_during_a_pull_keeps_the_part, fresh_folders),
         cmocka_unit_test_setup(test_requests_that_cannot_be_met_say_why, fresh_folders),
         cmocka_unit_test_setup(test_a_missing_helper_is_an_error_and_not_a_hang, fresh_folders),
