@@ -267,8 +267,9 @@ const char *image_decoder_path(void)
         self[n] = '\0';
         n = strrchr(self, '/') ? strrchr(self, '/') - self : 0;
     }
-    if (n > 0 && snprintf(beside, sizeof(beside), "%.*s/vision/decode/lfmd-image", (int)n, self) <
-                     (int)sizeof(beside) &&
+    if (n > 0 &&
+        snprintf(beside, sizeof(beside), "%.*s/vision/decode/lfmd-image", (int)n, self) <
+            (int)sizeof(beside) &&
         access(beside, X_OK) == 0)
         return beside;
     return LFMD_LIBEXECDIR "/lfmd-image";

@@ -35,10 +35,11 @@ int decode_size_check(const struct source *source, uint64_t width, uint64_t heig
 
 int decode_damaged(struct error *err, const char *format, const char *why)
 {
+    if (!why || !*why)
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "The %s picture is damaged or incomplete.",
+                         format);
     return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                     why ? "The %s picture is damaged or incomplete: %.200s."
-                         : "The %s picture is damaged or incomplete.",
-                     format, why);
+                     "The %s picture is damaged or incomplete: %.200s.", format, why);
 }
 
 int decode_alloc(struct image *ret, uint32_t width, uint32_t height, struct error *err)
@@ -76,7 +77,7 @@ static int turn(struct image *image, int orientation, struct error *err)
     const ptrdiff_t right = 3, down = 3 * (ptrdiff_t)image->width;
     const ptrdiff_t last_column = right * ((ptrdiff_t)image->width - 1);
     const ptrdiff_t last_row = down * ((ptrdiff_t)image->height - 1);
-    const struct {
+    const struct walk {
         ptrdiff_t start, column, row;
     } walks[] = {
         [1] = {0, right, down},
@@ -87,7 +88,8 @@ static int turn(struct image *image, int orientation, struct error *err)
         [6] = {last_row, -down, right},
         [7] = {last_column + last_row, -down, -right},
         [8] = {last_column, down, -right},
-    }, *walk = &walks[orientation];
+    };
+    const struct walk *walk = &walks[orientation];
     struct image out;
     int r;
 

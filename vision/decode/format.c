@@ -75,8 +75,9 @@ static bool is_avif(const uint8_t *data, size_t size)
 
 static bool is_heic(const uint8_t *data, size_t size)
 {
-    return has_brand(data, size, (const char *const[]){"heic", "heix", "heim", "heis", "hevc",
-                                                       "hevx", "mif1", "msf1", NULL});
+    return has_brand(data, size,
+                     (const char *const[]){"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1",
+                                           "msf1", NULL});
 }
 
 /* An XML file with an element svg near its beginning, or one that is compressed. */

@@ -84,8 +84,8 @@ static int decode_source(const struct sandbox_limits *limits, uint64_t bytes_max
 static int write_all(const void *data, size_t size, off_t offset)
 {
     for (size_t done = 0; done < size;) {
-        const ssize_t n = pwrite(STDOUT_FILENO, (const char *)data + done, size - done,
-                                 offset + (off_t)done);
+        const ssize_t n =
+            pwrite(STDOUT_FILENO, (const char *)data + done, size - done, offset + (off_t)done);
 
         if (n < 0 && errno != EINTR)
             return -errno;

@@ -31,20 +31,20 @@ int sandbox_limit(const struct sandbox_limits *limits, struct error *err)
 {
     const struct {
         int resource;
-        rlim_t value;
+        rlim_t soft, hard;
     } table[] = {
 #ifndef __SANITIZE_ADDRESS__ /* it reserves terabytes */
-        {RLIMIT_AS, limits->memory_bytes},
+        {RLIMIT_AS, limits->memory_bytes, limits->memory_bytes},
 #endif
-        {RLIMIT_CPU, limits->cpu_seconds},
-        {RLIMIT_FSIZE, limits->output_bytes},
-        {RLIMIT_NOFILE, DESCRIPTORS_MAX},
-        {RLIMIT_CORE, 0},
+        {RLIMIT_CPU, limits->cpu_seconds, limits->cpu_seconds + 1}, /* a signal that can be told */
+        {RLIMIT_FSIZE, limits->output_bytes, limits->output_bytes},
+        {RLIMIT_NOFILE, DESCRIPTORS_MAX, DESCRIPTORS_MAX},
+        {RLIMIT_CORE, 0, 0},
     };
     int fd;
 
     for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if (setrlimit(table[i].resource, &(struct rlimit){table[i].value, table[i].value}) < 0)
+        if (setrlimit(table[i].resource, &(struct rlimit){table[i].soft, table[i].hard}) < 0)
             return failed(err, "a limit", 0);
 
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -61,8 +61,11 @@ int sandbox_limit(const struct sandbox_limits *limits, struct error *err)
 
 /* What the system's text libraries read: fonts, where they are, and the index of both. */
 static const char *const font_folders[] = {
-    "/etc/fonts",           "/usr/share/fontconfig", "/usr/share/fonts",
-    "/usr/local/share/fonts", "/var/cache/fontconfig",
+    "/etc/fonts",
+    "/usr/share/fontconfig",
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "/var/cache/fontconfig",
 };
 
 /*
@@ -147,9 +150,9 @@ static const int allowed[] = {
 
 /* More, to find and read fonts. Landlock says which. */
 static const int allowed_fonts[] = {
-    SCMP_SYS(access),     SCMP_SYS(faccessat), SCMP_SYS(faccessat2), SCMP_SYS(fstatfs),
-    SCMP_SYS(getdents64), SCMP_SYS(newfstatat), SCMP_SYS(readlink),  SCMP_SYS(readlinkat),
-    SCMP_SYS(stat),       SCMP_SYS(lstat),     SCMP_SYS(statfs),     SCMP_SYS(statx),
+    SCMP_SYS(access),     SCMP_SYS(faccessat),  SCMP_SYS(faccessat2), SCMP_SYS(fstatfs),
+    SCMP_SYS(getdents64), SCMP_SYS(newfstatat), SCMP_SYS(readlink),   SCMP_SYS(readlinkat),
+    SCMP_SYS(stat),       SCMP_SYS(lstat),      SCMP_SYS(statfs),     SCMP_SYS(statx),
 };
 
 #define THREAD_FLAGS                                                                               \

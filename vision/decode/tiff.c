@@ -2,6 +2,8 @@
 
 /* TIFF by libtiff, from memory: the first page, as stored. */
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,26 @@ static toff_t file_size(thandle_t handle)
     return ((struct file *)handle)->source->size;
 }
 
+/*
+ * The library goes on after many an error, with a guess. The first one counts; its place is global
+ * because the library's is.
+ */
+static char first_error[256];
+
+static void note_error(const char *module, const char *format, va_list args)
+{
+    (void)module;
+    if (!first_error[0])
+        vsnprintf(first_error, sizeof(first_error), format, args);
+}
+
+/* Most warnings are about curious tags. Some are about one whose value lies outside the file. */
+static void note_warning(const char *module, const char *format, va_list args)
+{
+    if (strstr(format, "IO error") || strstr(format, "Not enough data"))
+        note_error(module, format, args);
+}
+
 /* The library hands out its pixels as ABGR words. */
 static int read_pixels(TIFF *tiff, struct image *image, struct error *err)
 {
@@ -73,7 +95,7 @@ static int read_pixels(TIFF *tiff, struct image *image, struct error *err)
         r = error_set(err, ERROR_NO_MEMORY, "There is no memory for a picture of %u x %u.",
                       image->width, image->height);
     else if (!TIFFRGBAImageGet(&reader, words, image->width, image->height))
-        r = decode_damaged(err, "TIFF", NULL);
+        r = decode_damaged(err, "TIFF", first_error);
     for (size_t i = 0; r == 0 && i < n; i++) {
         image->rgb[3 * i] = (uint8_t)TIFFGetR(words[i]);
         image->rgb[3 * i + 1] = (uint8_t)TIFFGetG(words[i]);
@@ -93,12 +115,13 @@ int tiff_decode(const struct source *source, struct image *ret, struct error *er
     TIFF *tiff;
     int r;
 
-    TIFFSetErrorHandler(NULL);
-    TIFFSetWarningHandler(NULL);
+    first_error[0] = '\0';
+    TIFFSetErrorHandler(note_error);
+    TIFFSetWarningHandler(note_warning);
     tiff = TIFFClientOpen("picture", "rm", &file, file_read, file_write, file_seek, file_close,
                           file_size, NULL, NULL);
     if (!tiff)
-        return decode_damaged(err, "TIFF", NULL);
+        return decode_damaged(err, "TIFF", first_error);
     TIFFGetField(tiff, TIFFTAG_IMAGEWIDTH, &width);
     TIFFGetField(tiff, TIFFTAG_IMAGELENGTH, &height);
     r = decode_size_check(source, width, height, err);
@@ -109,6 +132,8 @@ int tiff_decode(const struct source *source, struct image *ret, struct error *er
         r = decode_alloc(&image, width, height, err);
     if (r == 0)
         r = read_pixels(tiff, &image, err);
+    if (r == 0 && first_error[0])
+        r = decode_damaged(err, "TIFF", first_error);
     TIFFClose(tiff);
     if (r < 0)
         image_done(&image);
