@@ -406,6 +406,7 @@ int engine_use_vision(struct engine *engine, struct turn *turn, struct error *er
     }
     model->memory_bytes += info.bytes;
     turn->load_usec += clock_usec() - start;
+    model->told_expires = -1;
     tell_loaded(engine, model, false);
     return 0;
 }
@@ -865,9 +866,9 @@ struct engine *engine_free(struct engine *engine)
     engine->sink = NULL;
     engine_push(engine, &engine->stop_job);
     pthread_join(engine->thread, NULL);
-    photos_free(engine->photos);
     while (dispatch_one(engine))
         ;
+    photos_free(engine->photos);
     while ((entry = LIST_FIRST(&engine->memory))) {
         LIST_REMOVE(entry, link);
         free(entry);

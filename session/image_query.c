@@ -43,13 +43,15 @@ static int fill(struct image_query *query, const char *model_name, int fd, const
     if (own < 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "The descriptor of a picture cannot be used: %s.", strerror(errno));
-    query->photo = photo_new(own, &image);
-    if (!query->photo)
+    query->photo = photo_new(own, &image, err);
+    if (!query->photo) {
         close(own);
+        return error_errno(err->code);
+    }
     query->event = event_new(EVENT_QUERY, 0);
     query->model_id = strdup(model->id);
     query->vision_path = strdup(model->vision_path);
-    if (!query->photo || !query->event || !query->model_id || !query->vision_path)
+    if (!query->event || !query->model_id || !query->vision_path)
         return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a picture.");
     query->event->query = query;
     return 0;

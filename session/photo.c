@@ -14,12 +14,27 @@
 #include "base/cleanup.h"
 #include "session/json.h"
 
-struct photo *photo_new(int fd, const struct image_settings *settings)
-{
-    struct photo *photo = calloc(1, sizeof(*photo));
+/* What all photos of the process hold. */
+static atomic_uint n_photos;
+static atomic_size_t source_bytes, pixel_bytes;
 
-    if (!photo)
+struct photo *photo_new(int fd, const struct image_settings *settings, struct error *err)
+{
+    struct photo *photo;
+
+    if (atomic_fetch_add(&n_photos, 1) >= PHOTOS_MAX) {
+        atomic_fetch_sub(&n_photos, 1);
+        error_set(err, ERROR_BUSY,
+                  "The open conversations have %d pictures, which is the limit; close one.",
+                  PHOTOS_MAX);
         return NULL;
+    }
+    photo = calloc(1, sizeof(*photo));
+    if (!photo) {
+        atomic_fetch_sub(&n_photos, 1);
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a picture.");
+        return NULL;
+    }
     photo->holders = 1;
     photo->fd = fd;
     photo->settings = *settings;
@@ -36,15 +51,20 @@ struct photo *photo_unref(struct photo *photo)
 {
     if (!photo || atomic_fetch_sub(&photo->holders, 1) > 1)
         return NULL;
-    image_done(&photo->image);
+    photo_drop(photo);
+    if (photo->has_source)
+        atomic_fetch_sub(&source_bytes, photo->n_bytes);
     if (photo->fd >= 0)
         close(photo->fd);
     free(photo);
+    atomic_fetch_sub(&n_photos, 1);
     return NULL;
 }
 
 void photo_drop(struct photo *photo)
 {
+    if (photo->image.rgb)
+        atomic_fetch_sub(&pixel_bytes, image_bytes(photo->width, photo->height));
     image_done(&photo->image);
 }
 
@@ -102,11 +122,9 @@ struct photo *photo_restore(struct json_object *part, struct error *err)
         error_set(err, ERROR_UNSUPPORTED_FORMAT, "A picture of the kept session is damaged.");
         return NULL;
     }
-    photo = photo_new(-1, &none);
-    if (!photo) {
-        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for the pictures.");
+    photo = photo_new(-1, &none, err);
+    if (!photo)
         return NULL;
-    }
     memcpy(photo->id, id, sizeof(photo->id));
     photo->width = plan.width;
     photo->height = plan.height;
@@ -145,28 +163,29 @@ static int get_source(struct photos *photos, struct photo *photo, struct error *
 
     if (photo->has_source)
         return 0;
-    if (photo->fd < 0) { /* of a session from the store */
+    if (photo->fd < 0) /* of a session from the store */
         r = store_get_image(photos->config.store, photo->id, &fd, &n_bytes, err);
-        if (r < 0)
-            return r;
-        photo->fd = fd;
-        photo->n_bytes = n_bytes;
-        photo->has_source = true;
-        return 0;
-    }
-    r = image_source(photo->fd, &photos->config.limits, &fd, &n_bytes, err);
-    close(photo->fd);
-    photo->fd = fd;
+    else
+        r = image_source(photo->fd, &photos->config.limits, &fd, &n_bytes, err);
     if (r < 0)
         return r;
+    if (photo->fd >= 0)
+        close(photo->fd);
+    photo->fd = fd;
     photo->n_bytes = n_bytes;
     photo->has_source = true;
-    return name_source(photo, err);
+    if (atomic_fetch_add(&source_bytes, n_bytes) + n_bytes > PHOTO_SOURCE_BYTES_MAX)
+        return error_set(err, ERROR_NO_MEMORY,
+                         "The pictures of the open conversations take more than %zu MB; close one.",
+                         PHOTO_SOURCE_BYTES_MAX >> 20);
+    return photo->id[0] ? 0 : name_source(photo, err);
 }
 
 static int decode(struct photos *photos, struct photo *photo, struct error *err)
 {
     const char *program = photos->config.program ? photos->config.program : image_decoder_path();
+    const bool is_first = photo->width == 0;
+    size_t n_bytes;
     int r = atomic_load(&photo->cancel) ? error_set(err, ERROR_CANCELLED, "It was cancelled.") : 0;
 
     if (r == 0)
@@ -174,11 +193,19 @@ static int decode(struct photos *photos, struct photo *photo, struct error *err)
     if (r == 0)
         r = image_decode(program, photo->fd, &photos->config.limits, &photo->cancel, &photo->image,
                          err);
-    if (r == 0) {
-        photo->width = photo->image.width;
-        photo->height = photo->image.height;
+    if (r < 0)
+        return r;
+    if (!is_first &&
+        (photo->image.width != photo->width || photo->image.height != photo->height)) {
+        image_done(&photo->image);
+        return error_set(err, ERROR_IO, "A kept picture is not what it was.");
     }
-    return r;
+    photo->width = photo->image.width;
+    photo->height = photo->image.height;
+    n_bytes = image_bytes(photo->width, photo->height);
+    if (atomic_fetch_add(&pixel_bytes, n_bytes) > PHOTO_PIXEL_BYTES_MAX && is_first)
+        photo_drop(photo);
+    return 0;
 }
 
 static void work(struct photos *photos, struct photo *photo)

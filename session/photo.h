@@ -26,6 +26,12 @@
 
 #define PHOTO_ID_LENGTH 64 /* hex digits: SHA-256 of the bytes */
 
+/* Of all conversations together. Pixels above their limit are given back at once: they are decoded
+ * again when their turn comes. */
+#define PHOTOS_MAX             512
+#define PHOTO_SOURCE_BYTES_MAX ((size_t)1 << 30)
+#define PHOTO_PIXEL_BYTES_MAX  ((size_t)256 << 20)
+
 enum photo_state { PHOTO_NEW, PHOTO_DECODING, PHOTO_READY, PHOTO_FAILED };
 
 struct photo {
@@ -37,7 +43,7 @@ struct photo {
     /* the photo's thread while DECODING, else whoever holds it */
     int fd; /* of the client before the first decoding, then of image_source(); -1: none */
     bool has_source;
-    size_t n_bytes; /* of the source */
+    size_t n_bytes; /* of the source; 0: not known yet */
     char id[PHOTO_ID_LENGTH + 1];
     uint32_t width, height; /* 0 before the first decoding */
     struct image image;     /* pixels; zero: none */
@@ -50,8 +56,8 @@ struct photo {
     bool shortened;
 };
 
-/* Takes the descriptor over. NULL without a word when memory is short. */
-struct photo *photo_new(int fd, const struct image_settings *settings);
+/* Takes the descriptor over, unless it fails. ERROR_BUSY when there are too many. */
+struct photo *photo_new(int fd, const struct image_settings *settings, struct error *err);
 struct photo *photo_ref(struct photo *photo);
 struct photo *photo_unref(struct photo *photo); /* accepts and returns NULL */
 

@@ -642,10 +642,10 @@ static int add_image(struct turn *turn, const struct ask_part *part, struct erro
     if (fd < 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "The descriptor of a picture cannot be used: %s.", strerror(errno));
-    photo = photo_new(fd, &settings);
+    photo = photo_new(fd, &settings, err);
     if (!photo) {
         close(fd);
-        return no_memory(err);
+        return error_errno(err->code);
     }
     turn->photos[turn->n_photos++] = photo;
     return json_append(turn->asked, part_new("image", NULL)) ? 0 : no_memory(err);

@@ -56,7 +56,7 @@
 #define SESSION_TEXT_MAX    ((size_t)4 << 20) /* bytes of one ask, of a system prompt, of tools */
 #define SESSION_STOPS_MAX   16                /* stop strings of one ask */
 #define SESSION_CONTEXT_MIN 64                /* tokens */
-#define SESSION_IMAGES_MAX  64                /* pictures of a conversation */
+#define SESSION_IMAGES_MAX  32                /* pictures of a conversation */
 #define SESSION_IMAGE_BYTES_MAX ((uint64_t)256 << 20) /* of their files */
 
 enum session_state { SESSION_IDLE, SESSION_QUEUED, SESSION_THINKING };
