@@ -130,6 +130,7 @@ static void cap(uint32_t max_image_tokens, uint32_t *w, uint32_t *h)
 
 struct grid {
     uint16_t cols, rows;
+    uint32_t slot; /* where the table held it */
 };
 
 /*
@@ -202,7 +203,7 @@ static bool set_resize(struct grid_set *set, size_t n_min)
 
 static bool set_add(struct grid_set *set, uint32_t cols, uint32_t rows)
 {
-    set_put(set, (struct grid){(uint16_t)cols, (uint16_t)rows});
+    set_put(set, (struct grid){.cols = (uint16_t)cols, .rows = (uint16_t)rows});
     set->n++;
     return set->n * 5 < (set->n_slots - 1) * 3 || set_resize(set, set->n * 4);
 }
@@ -226,6 +227,27 @@ static bool set_fill(struct grid_set *set, uint32_t min, uint32_t max)
     return true;
 }
 
+static int compare_grids(const void *a, const void *b)
+{
+    const struct grid *x = a, *y = b;
+    const int order = x->cols * x->rows - y->cols * y->rows;
+
+    return order != 0 ? order : (x->slot > y->slot) - (x->slot < y->slot);
+}
+
+/* To a list slots[0 .. n - 1], by area and then as the table held them. */
+static void set_sort(struct grid_set *set)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < set->n_slots; i++)
+        if (set->slots[i].cols > 0) {
+            set->slots[n] = set->slots[i];
+            set->slots[n++].slot = (uint32_t)i;
+        }
+    qsort(set->slots, n, sizeof(*set->slots), compare_grids);
+}
+
 /* The grid whose form is nearest to the picture's; *ret keeps its value when there is none. */
 static int choose_grid(const struct tile_settings *s, uint32_t width, uint32_t height,
                        uint32_t line_max, struct grid *ret, struct error *err)
@@ -240,17 +262,18 @@ static int choose_grid(const struct tile_settings *s, uint32_t width, uint32_t h
         free(set.slots);
         return error_set(err, ERROR_NO_MEMORY, "There is no memory for the grids of a picture.");
     }
-    for (uint32_t n = s->min_tiles; n <= s->max_tiles; n++)
-        for (size_t i = 0; i < set.n_slots; i++) {
-            const struct grid grid = set.slots[i];
-            const double distance = fabs(aspect - grid.cols / (double)grid.rows);
+    set_sort(&set);
+    for (size_t i = 0; i < set.n; i++) {
+        const struct grid grid = set.slots[i];
+        const double distance = fabs(aspect - grid.cols / (double)grid.rows);
+        const double grid_area = tile_area * grid.cols * grid.rows;
 
-            if (grid.cols * grid.rows != n || grid.cols > line_max || grid.rows > line_max)
-                continue;
-            if (distance < nearest || (distance == nearest && area > 0.5 * (tile_area * n)))
-                *ret = grid;
-            nearest = fmin(nearest, distance);
-        }
+        if (grid.cols > line_max || grid.rows > line_max)
+            continue;
+        if (distance < nearest || (distance == nearest && area > 0.5 * grid_area))
+            *ret = grid;
+        nearest = fmin(nearest, distance);
+    }
     free(set.slots);
     return 0;
 }
@@ -274,7 +297,7 @@ static size_t tokens(uint32_t width, uint32_t height)
 static int plan(const struct tile_settings *s, uint32_t width, uint32_t height, uint32_t line_max,
                 struct tile_plan *ret, struct error *err)
 {
-    struct grid grid = {1, 1};
+    struct grid grid = {.cols = 1, .rows = 1};
     double w, h;
     size_t n_tiles;
     int r = check_formula(s, err);
