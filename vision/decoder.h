@@ -9,7 +9,9 @@
  * Formats:  by their first bytes, never by a name; vision/decode/decode.h has the table
  * Colour:   as the reference: orientation applied, alpha dropped, grey and CMYK to RGB, 16 bit to
  *           their high byte, first frame of an animation, no colour management. An SVG is drawn on
- *           white, because a drawing has no pixels behind its shapes.
+ *           white, because a drawing has no pixels behind its shapes, with its long side between
+ *           512 and 2048 and the system's fonts; references to other files are not followed.
+ * Cut:      a file that ends before its picture does is refused, not shown in part
  * Threads:  any; both functions block. image_source() reads what a client chose, at the speed of
  *           that file system: never on the bus thread.
  */

@@ -13,11 +13,13 @@
 #include <linux/landlock.h>
 #include <pthread.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -180,8 +182,8 @@ static int try_signal_thread_of_parent(void)
 
 static int try_executable_memory(void)
 {
-    void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                   0);
+    void *p =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     return p == MAP_FAILED ? -1 : 0;
 }
@@ -321,8 +323,8 @@ static void try_all(struct report *report)
 static int in_child(void (*run)(struct report *), const enum sandbox *kinds, size_t n_kinds,
                     struct report *report)
 {
-    struct report *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-                                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct report *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int status = 0, fds[2];
     pid_t pid;
 
@@ -454,6 +456,70 @@ static void test_a_limit_ends_the_child(void **state)
     }
 }
 
+/* ---- inside the unit ---- */
+
+static scmp_filter_ctx unit_filter;
+
+/* A system call, or a group of them as systemd of this machine has it. */
+static void allow(const char *name)
+{
+    char command[128], line[128];
+    FILE *group;
+
+    if (name[0] != '@') {
+        seccomp_rule_add(unit_filter, SCMP_ACT_ALLOW, seccomp_syscall_resolve_name(name), 0);
+        return;
+    }
+    snprintf(command, sizeof(command), "systemd-analyze syscall-filter %s 2>/dev/null", name);
+    group = popen(command, "r");
+    assert_non_null(group);
+    for (bool first = true; fgets(line, sizeof(line), group); first = false) {
+        const char *word = strtok(line, " \n");
+
+        if (!first && word && word[0] != '#')
+            allow(word);
+    }
+    pclose(group);
+}
+
+static void enter_inside_the_unit(struct report *report)
+{
+    report->thread = seccomp_load(unit_filter) == 0;
+    report->fonts = sandbox_enter(SANDBOX_FONTS, &report->err) == 0;
+    report->memory = sandbox_enter(SANDBOX_CLOSED, &report->err) == 0;
+}
+
+/* What the service manager forbids to the daemon, it forbids to the decoder too. */
+static void test_the_unit_of_the_daemon_lets_the_walls_be_built(void **state)
+{
+    static const char key[] = "SystemCallFilter=";
+    FILE *unit = fopen(LFMD_SOURCE_ROOT "/systemd/lfmd.service.in", "re");
+    struct report report;
+    char line[512];
+    int status;
+
+    (void)state;
+    if (system("systemd-analyze syscall-filter @system-service >/dev/null 2>&1") != 0)
+        skip();
+    unit_filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    assert_non_null(unit_filter);
+    assert_non_null(unit);
+    while (fgets(line, sizeof(line), unit)) {
+        char *rest = NULL;
+
+        if (strncmp(line, key, strlen(key)) != 0)
+            continue;
+        for (char *word = strtok_r(line + strlen(key), " \n", &rest); word;
+             word = strtok_r(NULL, " \n", &rest))
+            allow(word);
+    }
+    fclose(unit);
+    status = in_child(enter_inside_the_unit, NULL, 0, &report);
+    if (status != 0 || !report.thread || !report.fonts || !report.memory)
+        fail_msg("the child ended with %#x: %s", status, report.err.text);
+    seccomp_release(unit_filter);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -462,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_a_sandbox_with_fonts_can_be_closed),
         cmocka_unit_test(test_a_closed_sandbox_cannot_be_opened_again),
         cmocka_unit_test(test_a_limit_ends_the_child),
+        cmocka_unit_test(test_the_unit_of_the_daemon_lets_the_walls_be_built),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

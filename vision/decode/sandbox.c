@@ -43,9 +43,14 @@ int sandbox_limit(const struct sandbox_limits *limits, struct error *err)
     };
     int fd;
 
-    for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if (setrlimit(table[i].resource, &(struct rlimit){table[i].soft, table[i].hard}) < 0)
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct rlimit now;
+
+        if (getrlimit(table[i].resource, &now) < 0 ||
+            setrlimit(table[i].resource, &(struct rlimit){MIN(table[i].soft, now.rlim_max),
+                                                          MIN(table[i].hard, now.rlim_max)}) < 0)
             return failed(err, "a limit", 0);
+    }
 
     fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) { /* a wish: some systems have no /proc */
@@ -78,7 +83,7 @@ static int landlock(bool fonts, struct error *err)
     static const int n_rights[] = {0, 13, 14, 15, 15, 16};
     const long version =
         syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    struct landlock_ruleset_attr rules;
+    struct landlock_ruleset_attr rules = {0};
     _cleanup_(closep) int fd = -1;
 
     if (version <= 0)
