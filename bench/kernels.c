@@ -2,7 +2,7 @@
 /*
  * Times the products of weight matrices and attention, for every row of kernels that this CPU has:
  *
- *     bench-kernels [-t THREADS] [-k ROW] [product|attend]
+ *     bench-kernels [-t THREADS] [-k ROW] [product|wide|attend]
  *
  * One position reads each weight once, so GB/s is its figure; 512 positions are arithmetic, so
  * Gop/s (a multiplication and an addition are two) is theirs. Shares are of the limits measured on
@@ -45,8 +45,8 @@ static void fill(void *p, size_t size)
 }
 
 /* Best time of one product of n positions; enough matrices that weights come from memory. */
-static void bench_product(enum dtype type, size_t in, size_t out, size_t n, struct pool *pool,
-                          const char *row)
+static void bench_product(enum dtype type, enum matrix_form form, size_t in, size_t out, size_t n,
+                          struct pool *pool, const char *row)
 {
     const size_t size = out * dtype_row_bytes(type, in);
     const size_t n_matrices = n <= 8 ? MAX((size_t)400000000 / size / WINDOW * WINDOW, (size_t)1) : 1;
@@ -63,14 +63,16 @@ static void bench_product(enum dtype type, size_t in, size_t out, size_t n, stru
     fill(blocks, size);
     for (size_t i = 0; i < n * in; i++)
         x[i] = (float)(i % 17) - 8;
-    if (arena_init(&arena, n_matrices * matrix_plan(&tensor, false) + rows_plan(n * in),
+    if (arena_init(&arena,
+                   n_matrices * matrix_plan(&tensor, form) +
+                       rows_plan(form, rows_values(form, n, in)),
                    "the benchmark", &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
         exit(1);
     }
     for (size_t i = 0; i < n_matrices; i++)
-        matrix_load(&matrices[i], &tensor, 0, false, &arena, pool);
-    rows_init(&rows, n * in, &arena);
+        matrix_load(&matrices[i], &tensor, 0, form, &arena, pool);
+    rows_init(&rows, form, rows_values(form, n, in), &arena);
     rows_set(&rows, x, n, in, pool);
     for (double start = now(); now() - start < 0.7;) {
         /* Short windows fall between the disturbances of a machine that others use as well. */
@@ -90,7 +92,8 @@ static void bench_product(enum dtype type, size_t in, size_t out, size_t n, stru
                dtype_name(type), in, out, n, best * 1e6, gbs, 100 * gbs / ROOF_GBS / threads);
     else
         printf("%-7s %-6s %5zu x %-6zu n %-4zu %8.1f us %7.1f Gop/s %3.0f %%\n", row,
-               dtype_name(type), in, out, n, best * 1e6, gops, 100 * gops / ROOF_GOPS / threads);
+               form == MATRIX_WIDE ? "wide" : dtype_name(type), in, out, n, best * 1e6, gops,
+               100 * gops / ROOF_GOPS / threads);
     fflush(stdout);
     arena_done(&arena);
     free(matrices);
@@ -142,6 +145,33 @@ static void bench_attend(enum kv_type type, size_t n, size_t n_kv, struct pool *
     free(rows);
 }
 
+static void bench_attend_wide(size_t n_head, size_t hd, size_t n, struct pool *pool,
+                              const char *row)
+{
+    const size_t size = n * n_head * hd;
+    float *const values = malloc(4 * size * sizeof(float));
+    void *const memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd));
+    const struct attend_wide job = {
+        .n_head = n_head, .head_dim = hd, .q = values, .k = values + size, .v = values + 2 * size,
+        .n = n, .memory = memory, .out = values + 3 * size,
+    };
+    double best = 1e30;
+
+    for (size_t i = 0; i < 3 * size; i++)
+        values[i] = (float)(i % 13) * 0.1f - 0.6f;
+    for (double start = now(); now() - start < 0.5;) {
+        const double t = now();
+
+        attend_wide(&job, pool);
+        best = MIN(best, now() - t);
+    }
+    printf("%-7s attend wide n %-4zu heads of %-3zu %8.1f us %7.1f Gop/s\n", row, n, hd, best * 1e6,
+           4e-9 * (double)size * (double)n / best);
+    fflush(stdout);
+    free(values);
+    free(memory);
+}
+
 int main(int argc, char **argv)
 {
     static const enum dtype types[] = {DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q8_0, DTYPE_Q5_K,
@@ -177,10 +207,17 @@ int main(int argc, char **argv)
             continue;
         kernels_force(rows[i]);
         for (size_t t = 0; t < n_types && (!what || strcmp(what, "product") == 0); t++) {
-            bench_product(types[t], 1024, 4608, 1, pool, rows[i]->name);
-            bench_product(types[t], 1024, 4608, 4, pool, rows[i]->name);
-            bench_product(types[t], 1024, 4608, 512, pool, rows[i]->name);
-            bench_product(types[t], 4608, 1024, 512, pool, rows[i]->name);
+            bench_product(types[t], MATRIX_FAST, 1024, 4608, 1, pool, rows[i]->name);
+            bench_product(types[t], MATRIX_FAST, 1024, 4608, 4, pool, rows[i]->name);
+            bench_product(types[t], MATRIX_FAST, 1024, 4608, 512, pool, rows[i]->name);
+            bench_product(types[t], MATRIX_FAST, 4608, 1024, 512, pool, rows[i]->name);
+        }
+        if (!what || strcmp(what, "wide") == 0) {
+            bench_product(DTYPE_F16, MATRIX_WIDE, 768, 768, 1024, pool, rows[i]->name);
+            bench_product(DTYPE_F16, MATRIX_WIDE, 768, 3072, 1024, pool, rows[i]->name);
+            bench_product(DTYPE_F16, MATRIX_WIDE, 4304, 1152, 1024, pool, rows[i]->name);
+            bench_attend_wide(12, 64, 1024, pool, rows[i]->name);
+            bench_attend_wide(16, 72, 1024, pool, rows[i]->name);
         }
         for (int type = KV_F32; type <= KV_Q8_0 && (!what || strcmp(what, "attend") == 0); type++) {
             bench_attend(type, 1, 4096, pool, rows[i]->name);

@@ -68,9 +68,9 @@ static void carve_workspace(struct carver *carver, const struct lfm2_hparams *hp
     }
 
     quants = MAX(n * MAX(h, heads), n_ffn * ff);
-    carver->bytes += rows_plan(quants);
+    carver->bytes += rows_plan(MATRIX_FAST, quants);
     if (carver->arena)
-        rows_init(&ws->rows, quants, carver->arena);
+        rows_init(&ws->rows, MATRIX_FAST, quants, carver->arena);
 }
 
 /*

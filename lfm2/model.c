@@ -183,6 +183,11 @@ static bool load_weights(struct loader *loader, void *userdata)
     return load_dense_2(loader, model);
 }
 
+static enum matrix_form form_of(bool precise)
+{
+    return precise ? MATRIX_PRECISE : MATRIX_FAST;
+}
+
 int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
                     size_t *ret_bytes, struct error *err)
 {
@@ -190,8 +195,8 @@ int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *
     int r = lfm2_hparams_read(gguf, &unused.hparams, err);
 
     if (r == 0)
-        r = loader_plan(gguf, precise, "the lfm2 architecture", load_weights, &unused, ret_bytes,
-                        err);
+        r = loader_plan(gguf, form_of(precise), "the lfm2 architecture", load_weights, &unused,
+                        ret_bytes, err);
     if (r == 0)
         *ret_hparams = unused.hparams;
     return r;
@@ -210,7 +215,7 @@ struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct
     if (kernels_check(err) < 0 ||
         lfm2_model_plan(gguf, precise, &model->hparams, &bytes, err) < 0 ||
         arena_init(&model->arena, bytes, "the weights of a model", err) < 0 ||
-        loader_load(gguf, precise, load_weights, model, &model->arena, pool, err) < 0)
+        loader_load(gguf, form_of(precise), load_weights, model, &model->arena, pool, err) < 0)
         return lfm2_model_free(model);
     return model;
 }

@@ -127,3 +127,130 @@ void attend(const struct attend *a, struct pool *pool)
     assert(a->n_kv > 0 && (!a->causal || a->first + a->n <= a->n_kv));
     pool_run(pool, attend_units, (void *)&job, job.n_tiles * a->n_head_kv, 1);
 }
+
+/* --- attention of an encoder ------------------------------------------------------------------ */
+
+/* Keys and values of one head: what struct attend_wide_work of kernels.h points to. */
+struct wide_head {
+    int16_t *k, *v;
+    float *kd, *vd;
+};
+
+static size_t wide_head_bytes(size_t n, size_t head_dim)
+{
+    return round_up(n, GROUP_ROWS) *
+           (2 * sizeof(float) + (head_dim + round_up(head_dim, GROUP_ROWS)) * sizeof(int16_t));
+}
+
+size_t attend_wide_bytes(size_t n, size_t n_head, size_t head_dim)
+{
+    return n_head * wide_head_bytes(n, head_dim);
+}
+
+static struct wide_head wide_head_at(const struct attend_wide *a, size_t index)
+{
+    const size_t n_padded = round_up(a->n, GROUP_ROWS);
+    struct wide_head head;
+
+    head.kd = (float *)(void *)((unsigned char *)a->memory +
+                                index * wide_head_bytes(a->n, a->head_dim));
+    head.vd = head.kd + n_padded;
+    head.k = (int16_t *)(void *)(head.vd + n_padded);
+    head.v = head.k + n_padded * a->head_dim;
+    return head;
+}
+
+/* Keys and values are at most this, so that sums of WIDE_BLOCK products fit 32 bits. */
+#define WIDE_KV_LIMIT 1023
+
+_Static_assert((long long)WIDE_KV_LIMIT * WIDE_MAX * WIDE_BLOCK <= INT32_MAX, "sums overflow");
+_Static_assert(ATTEND_HEAD_DIM_MAX <= WIDE_BLOCK && ATTEND_WIDE_MAX <= WIDE_KEYS_MAX,
+               "attention fits the kernels");
+
+/* Units are groups of 16 rows, head after head. */
+static void store_wide(void *context, size_t first, size_t last, unsigned worker, void *scratch)
+{
+    const struct attend_wide *const a = context;
+    const size_t hd = a->head_dim, stride = a->n_head * hd;
+    const size_t n_padded = round_up(a->n, GROUP_ROWS), n_groups = n_padded / GROUP_ROWS;
+    int16_t row[2][WIDE_BLOCK];
+
+    (void)worker;
+    (void)scratch;
+    for (size_t unit = first; unit < last; unit++) {
+        const size_t head = unit / n_groups, group = unit % n_groups;
+        const struct wide_head to = wide_head_at(a, head);
+
+        for (size_t r = 0; r < GROUP_ROWS; r += 2) {
+            const size_t at = group * GROUP_ROWS + r;
+            int16_t *const k = to.k + group * GROUP_ROWS * hd + 2 * r;
+
+            for (size_t i = 0; i < 2; i++) {
+                memset(row[i], 0, sizeof(row[i]));
+                to.kd[at + i] = at + i >= a->n
+                                    ? 0
+                                    : kernels()->quantise_wide(a->k + (at + i) * stride + head * hd,
+                                                               hd, WIDE_KV_LIMIT, row[i]);
+                for (size_t j = 0; j < hd; j += 2)
+                    memcpy(k + j * GROUP_ROWS + 2 * i, &row[i][j], 2 * sizeof(int16_t));
+            }
+            for (size_t i = 0; i < 2; i++) {
+                memset(row[i], 0, sizeof(row[i]));
+                to.vd[at + i] = at + i >= a->n
+                                    ? 0
+                                    : kernels()->quantise_wide(a->v + (at + i) * stride + head * hd,
+                                                               hd, WIDE_KV_LIMIT, row[i]);
+            }
+            for (size_t j = 0; j < round_up(hd, GROUP_ROWS); j += GROUP_ROWS) {
+                int16_t *const v = to.v + j * n_padded + at * GROUP_ROWS;
+
+                for (size_t i = 0; i < GROUP_ROWS; i++) {
+                    v[2 * i] = row[0][j + i];
+                    v[2 * i + 1] = row[1][j + i];
+                }
+            }
+        }
+    }
+}
+
+/* Units are tiles of queries, head after head. */
+static void attend_wide_units(void *context, size_t first, size_t last, unsigned worker,
+                              void *scratch)
+{
+    const struct attend_wide *const a = context;
+    const size_t n_tiles = (a->n + ACT_TILE - 1) / ACT_TILE;
+
+    (void)worker;
+    for (size_t unit = first; unit < last; unit++) {
+        const size_t head = unit / n_tiles, row = unit % n_tiles * ACT_TILE;
+        const size_t offset = (row * a->n_head + head) * a->head_dim;
+        const struct wide_head from = wide_head_at(a, head);
+        const struct attend_wide_work work = {
+            .head_dim = a->head_dim,
+            .n = a->n,
+            .k = from.k,
+            .v = from.v,
+            .kd = from.kd,
+            .vd = from.vd,
+            .n_rows = MIN(a->n - row, (size_t)ACT_TILE),
+            .q = a->q + offset,
+            .out = a->out + offset,
+            .stride = a->n_head * a->head_dim,
+        };
+
+        kernels()->attend_wide(&work, scratch);
+    }
+}
+
+#define WIDE_CHUNK 4 /* tiles */
+
+void attend_wide(const struct attend_wide *a, struct pool *pool)
+{
+    const size_t n_groups = (a->n + GROUP_ROWS - 1) / GROUP_ROWS;
+    const size_t n_tiles = (a->n + ACT_TILE - 1) / ACT_TILE;
+
+    assert(a->n > 0 && a->n <= ATTEND_WIDE_MAX);
+    assert(a->head_dim % 8 == 0 && a->head_dim <= ATTEND_HEAD_DIM_MAX);
+    pool_run(pool, store_wide, (void *)a, a->n_head * n_groups, GROUP_ROWS);
+    pool_run(pool, attend_wide_units, (void *)a, a->n_head * n_tiles, WIDE_CHUNK);
+}

@@ -16,6 +16,10 @@
  * leaving out what the type does not have. Float types: acc = fma(w[k], x[k], acc) in order of k.
  * Every row of the table does exactly this, so they all give the same bits.
  *
+ * One wide product, where rounding to bytes would show: integers of 16 bits on both sides, their
+ * exact 32-bit sum over each block of WIDE_BLOCK values, acc = fma(sum, d, acc) over the blocks in
+ * order, and acc * scale of the row.
+ *
  * Threads: any; the tables are constant.
  */
 
@@ -42,6 +46,19 @@
 #define LOG2E      0x1.715476p0f
 
 /*
+ * gelu with tanh: x / (1 + 2^(x (TANH_C1 + TANH_C3 x^2))). With erf: 1 - erf(z) for z >= 0 is
+ * t (a1 + t (a2 + ...)) e^(-z^2), t = 1 / (1 + ERF_P z), within 1.5e-7 (Abramowitz and Stegun 7.1.26).
+ */
+#define TANH_C1 -2.302208198f
+#define TANH_C3 -0.1029432397f
+#define ERF_P   0.3275911f
+#define ERF_A1  0.254829592f
+#define ERF_A2  -0.284496736f
+#define ERF_A3  1.421413741f
+#define ERF_A4  -1.453152027f
+#define ERF_A5  1.061405429f
+
+/*
  * Quantised activations: n rows of `in` values, a multiple of 32, in tiles of ACT_TILE rows (the
  * last one smaller), so that a product reads the same eight values of all rows of a tile at once.
  * In a tile of `rows` rows that begins with row `first`:
@@ -59,6 +76,8 @@ struct acts {
     float *d;         /* [n * in / 32] */
     int32_t *sum;     /* [n * in / 16] */
     const float *f32; /* [n][in], what was quantised */
+    int16_t *wide;    /* [tiles][blocks][ACT_TILE][WIDE_BLOCK], up to WIDE_MAX */
+    float *wide_d;    /* [tiles][blocks][ACT_TILE] */
 };
 
 static inline size_t acts_tile_rows(const struct acts *acts, size_t first)
@@ -95,6 +114,28 @@ struct attend_work {
     size_t end[ATTEND_TILE];
 };
 
+/*
+ * Queries of one head against all keys and values of a picture (attend.h), by wide products: keys
+ * are the rows of a matrix [n][head_dim], values of one [head_dim][n], each laid out as the groups
+ * of packing_wide_group(), without their scales, n filled up with zeros to whole groups.
+ *
+ * score = sum * kd of the key; p = 2^((score - max) * d), d that of the query times log2(e) /
+ * sqrt(head_dim); the sum of p is kept in 16 lanes, which are added pairwise. p * vd, in units that
+ * make WIDE_MAX of the largest vd, is rounded, and multiplied with the values.
+ */
+#define WIDE_KEYS_MAX 12288 /* of a picture: the scores of a tile of queries must fit the scratch */
+
+struct attend_wide_work {
+    size_t head_dim;
+    size_t n; /* keys */
+    const int16_t *k, *v;
+    const float *kd, *vd; /* [n, up to whole groups] scales of keys and values */
+    size_t n_rows;        /* queries, up to ACT_TILE */
+    const float *q;       /* stride apart */
+    float *out;           /* stride apart */
+    size_t stride;
+};
+
 struct kernels {
     const char *name;
     bool (*supported)(void);
@@ -110,12 +151,25 @@ struct kernels {
     void (*product)(const struct weights *w, size_t first, size_t last, const struct acts *x,
                     float *y, size_t y_stride, void *scratch);
 
+    /* One row of n <= WIDE_BLOCK values to integers up to `limit`, zeros up to a multiple of 16;
+     * returns max|x| / limit. */
+    float (*quantise_wide)(const float *x, size_t n, float limit, int16_t *q);
+
+    /* As product(), of matrices packed by packing_wide_group(). */
+    void (*product_wide)(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                         float *y, size_t y_stride, void *scratch);
+    void (*attend_wide)(const struct attend_wide_work *work, void *scratch);
+
     /* y[p * y_stride] = w . x[p], f32; 16 partial sums (k mod 16), added pairwise. */
     void (*dot_f32)(const float *w, const float *x, size_t n, size_t in, float *y,
                     size_t y_stride);
 
     void (*rmsnorm)(const float *x, const float *w, size_t n, float eps, float *out);
+    void (*layernorm)(const float *x, const float *w, const float *b, size_t n, float eps,
+                      float *out);
     void (*silu_mul)(float *gate, const float *up, size_t n);
+    void (*gelu_tanh)(float *x, const float *bias, size_t n);
+    void (*gelu_erf)(float *x, const float *bias, size_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*add_scaled)(float *x, const float *y, float scale, size_t n);
     void (*rope_half)(float *head, size_t hd, const float *cos, const float *sin);

@@ -8,6 +8,7 @@
  *
  *     vf, vi  16 lanes of f32, of i32
  *     vb      64 bytes: 4 weights for each lane
+ *     vw      pairs of values of 16 bits, one for each lane, which vw_dot() multiplies
  *     vx      runs of ACT_RUN activations of some positions, ready to be multiplied
  *     vp      a sum in progress of products of vb and vx: vp_begin() on a vi, up to VP_STEPS() of
  *             vp_dot() (weights below 128) or vp_dot8() (of 8 bits), and vp_end() is the vi with
@@ -20,6 +21,7 @@
  *     VEC_BYTES_SIGNED  weights of 8 bits are signed bytes, as vb_flip() makes them; else unsigned
  *                       with an offset of 128
  *     VEC_PAIRS         panels are multiplied two rows by two positions (below)
+ *     VEC_WIDE_ROWS     accumulators of a wide product that fit the registers
  *     VP_STEPS(bits)    products of weights of so many bits for one vp, a power of two up to 8
  *
  * Everything is inlined with constant types and counts, so that the accumulators are registers.
@@ -707,6 +709,85 @@ static void product(const struct weights *w, size_t first, size_t last, const st
     products[w->type](w, first, last, x, y, y_stride, scratch);
 }
 
+/* --- wide products -------------------------------------------------------------------------- */
+
+/* Two values at a time of 16 rows times n positions, WIDE_BLOCK apart, all in registers. */
+ALWAYS void wide_dots(const int16_t *w, const int16_t *x, size_t pairs, int n, vi *sum)
+{
+    UNROLL for (int i = 0; i < n; i++)
+        sum[i] = vi_set1(0);
+    for (size_t k = 0; k < pairs; k++) {
+        const vw v = vw_load(w + k * GROUP_ROWS * 2);
+
+        UNROLL for (int i = 0; i < n; i++)
+            sum[i] = vw_dot(sum[i], v, x + i * WIDE_BLOCK + 2 * k);
+    }
+}
+
+/* Blocks of positions go through a chunk of groups together, so that both stay in the caches. */
+#define WIDE_POSITIONS (8 * ACT_TILE)
+
+/* Add one block of one group to n positions. */
+ALWAYS void wide_block(const int16_t *w, const int16_t *x, const float *d, size_t pairs, int n,
+                       bool first, float (*acc)[LANES])
+{
+    vi sum[VEC_WIDE_ROWS];
+
+    wide_dots(w, x, pairs, n, sum);
+    UNROLL for (int i = 0; i < n; i++)
+        vf_store(acc[i], vf_fma(vf_from_vi(sum[i]), vf_set1(d[i]),
+                                first ? vf_zero() : vf_load(acc[i])));
+}
+
+/* The rows of a tile, as many at a time as fit; `each` is a call with r and the constant count. */
+#define WIDE_ROWS(rows, each)                                                                      \
+    do {                                                                                           \
+        size_t r = 0;                                                                              \
+                                                                                                   \
+        for (; r + VEC_WIDE_ROWS <= (rows); r += VEC_WIDE_ROWS)                                    \
+            each(VEC_WIDE_ROWS);                                                                   \
+        for (; r + 2 <= (rows); r += 2)                                                            \
+            each(2);                                                                               \
+        for (; r < (rows); r++)                                                                    \
+            each(1);                                                                               \
+    } while (0)
+
+static void wide_positions(const struct weights *w, size_t g, const struct acts *x, size_t first,
+                           size_t last, float *y, size_t y_stride, float (*acc)[LANES])
+{
+    const size_t n_blocks = (w->in + WIDE_BLOCK - 1) / WIDE_BLOCK;
+    const float *const scales =
+        (const float *)(const void *)(w->data + g * packing_wide_group_bytes(w->in));
+    const int16_t *const quants = (const int16_t *)(const void *)(scales + GROUP_ROWS);
+    const vf scale = vf_load(scales);
+
+    for (size_t b = 0; b < n_blocks; b++) {
+        const int16_t *const block = quants + b * WIDE_BLOCK * GROUP_ROWS;
+        const size_t pairs = (MIN(w->in - b * WIDE_BLOCK, (size_t)WIDE_BLOCK) + 1) / 2;
+
+        for (size_t t = first; t < last; t += ACT_TILE) {
+            const size_t at = (t / ACT_TILE * n_blocks + b) * ACT_TILE;
+
+#define BLOCK(n)                                                                                   \
+    wide_block(block, x->wide + (at + r) * WIDE_BLOCK, x->wide_d + at + r, pairs, n, b == 0,       \
+               acc + (t - first) + r)
+            WIDE_ROWS(MIN(last - t, (size_t)ACT_TILE), BLOCK);
+#undef BLOCK
+        }
+    }
+    for (size_t p = first; p < last; p++)
+        store_group(vf_mul(vf_load(acc[p - first]), scale), y + p * y_stride, g * GROUP_ROWS,
+                    w->out);
+}
+
+static void product_wide(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                         float *y, size_t y_stride, void *scratch)
+{
+    for (size_t p = 0; p < x->n; p += WIDE_POSITIONS)
+        for (size_t g = first; g < last; g++)
+            wide_positions(w, g, x, p, MIN(x->n, p + WIDE_POSITIONS), y, y_stride, scratch);
+}
+
 /* --- dots of f32 rows ----------------------------------------------------------------------- */
 
 #define DOT_ROWS MIN(4, VEC_ROWS_MAX)
@@ -789,6 +870,80 @@ static void rmsnorm(const float *x, const float *w, size_t n, float eps, float *
         const vf v = vf_mul(load_some(x + k, n - k), scale);
 
         store_some(out + k, vf_mul(v, load_some(w + k, n - k)), n - k);
+    }
+}
+
+static vf keep_some(vf v, size_t n)
+{
+    return n >= LANES ? v : vf_in_range(v, 0, n, vf_zero());
+}
+
+static float quantise_wide(const float *x, size_t n, float limit, int16_t *q)
+{
+    vf most = vf_zero(), inverse;
+    float max;
+
+    for (size_t k = 0; k < n; k += LANES)
+        most = vf_max(most, vf_abs(load_some(x + k, n - k)));
+    max = vf_max_lane(most);
+    inverse = vf_set1(max > 0 ? limit / max : 0);
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf scaled = vf_mul(load_some(x + k, n - k), inverse);
+        const vf kept = vf_max(vf_min(scaled, vf_set1(limit)), vf_set1(-limit));
+
+        vi_store_i16(q + k, vi_round(keep_some(kept, n - k)));
+    }
+    return max / limit;
+}
+
+static void layernorm(const float *x, const float *w, const float *b, size_t n, float eps,
+                      float *out)
+{
+    vf sum = vf_zero(), square = vf_zero(), mean, scale;
+
+    for (size_t k = 0; k < n; k += LANES)
+        sum = vf_add(sum, load_some(x + k, n - k));
+    mean = vf_set1(vf_sum(sum) / (float)n);
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = keep_some(vf_sub(load_some(x + k, n - k), mean), n - k);
+
+        square = vf_fma(v, v, square);
+    }
+    scale = vf_set1(1 / sqrtf(vf_sum(square) / (float)n + eps));
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = vf_mul(vf_sub(load_some(x + k, n - k), mean), scale);
+
+        store_some(out + k, vf_fma(v, load_some(w + k, n - k), load_some(b + k, n - k)), n - k);
+    }
+}
+
+static void gelu_tanh(float *x, const float *bias, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = vf_add(load_some(x + k, n - k), load_some(bias + k, n - k));
+        const vf slope = vf_fma(vf_mul(v, v), vf_set1(TANH_C3), vf_set1(TANH_C1));
+        const vf e = exp2_poly(vf_mul(v, slope));
+
+        store_some(x + k, vf_div(v, vf_add(vf_set1(1), e)), n - k);
+    }
+}
+
+static void gelu_erf(float *x, const float *bias, size_t n)
+{
+    const vf one = vf_set1(1);
+
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = vf_add(load_some(x + k, n - k), load_some(bias + k, n - k));
+        const vf z = vf_mul(vf_abs(v), vf_set1(0x1.6a09e6p-1f));
+        const vf t = vf_div(one, vf_fma(z, vf_set1(ERF_P), one));
+        const vf e = exp2_poly(vf_mul(vf_mul(z, z), vf_set1(-LOG2E)));
+        vf rest = vf_fma(vf_set1(ERF_A5), t, vf_set1(ERF_A4));
+
+        rest = vf_fma(rest, t, vf_set1(ERF_A3));
+        rest = vf_fma(rest, t, vf_set1(ERF_A2));
+        rest = vf_fma(rest, t, vf_set1(ERF_A1));
+        rest = vf_mul(vf_mul(vf_mul(rest, t), e), vf_mul(vf_abs(v), vf_set1(0.5f)));
+        store_some(x + k, vf_sub(vf_where_ge(v, vf_zero(), v), rest), n - k);
     }
 }
 
@@ -1095,6 +1250,107 @@ static void attend_work(const struct attend_work *work, void *scratch)
         attend_q8_0(work, scratch);
 }
 
+/* --- attention by wide products ------------------------------------------------------------- */
+
+#define WIDE_SCORES (WIDE_KEYS_MAX + LANES)
+
+struct wide_scratch {
+    _Alignas(64) int16_t q[ACT_TILE][WIDE_BLOCK];
+    _Alignas(64) int16_t p[WIDE_KEYS_MAX / WIDE_BLOCK][ACT_TILE][WIDE_BLOCK];
+    _Alignas(64) float unit[WIDE_KEYS_MAX]; /* vd, WIDE_MAX for the largest */
+    _Alignas(64) float score[ACT_TILE][WIDE_SCORES]; /* not all rows in the same cache sets */
+    _Alignas(64) float acc[ACT_TILE][LANES];
+    float scale[ACT_TILE];
+};
+
+ALWAYS void wide_scores(const int16_t *k, const int16_t *q, size_t pairs, int n, vf kd,
+                        float *score)
+{
+    vi sum[VEC_WIDE_ROWS];
+
+    wide_dots(k, q, pairs, n, sum);
+    UNROLL for (int i = 0; i < n; i++)
+        vf_store(score + i * WIDE_SCORES, vf_mul(vf_from_vi(sum[i]), kd));
+}
+
+/* Turn the scores of row r into p; d: what a score is in powers of 2. */
+static void wide_soften(struct wide_scratch *s, size_t r, size_t n, float d, float largest)
+{
+    vf max = vf_set1(-FLT_MAX), lane = vf_zero();
+    vf top;
+
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf score = vf_load(s->score[r] + k);
+
+        max = vf_max(max, n - k >= LANES ? score
+                                         : vf_in_range(score, 0, n - k, vf_set1(-FLT_MAX)));
+    }
+    top = vf_set1(vf_max_lane(max));
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf score = vf_mul(vf_sub(vf_load(s->score[r] + k), top), vf_set1(d));
+        const vf p = keep_some(exp2_poly(score), n - k);
+
+        lane = vf_add(lane, p);
+        vi_store_i16(s->p[k / WIDE_BLOCK][r] + k % WIDE_BLOCK,
+                     vi_round(vf_mul(p, vf_load(s->unit + k))));
+    }
+    s->scale[r] = largest / WIDE_MAX / vf_sum(lane);
+}
+
+ALWAYS void wide_values(const int16_t *v, const int16_t *p, size_t pairs, int n, bool first,
+                        float (*acc)[LANES])
+{
+    vi sum[VEC_WIDE_ROWS];
+
+    wide_dots(v, p, pairs, n, sum);
+    UNROLL for (int i = 0; i < n; i++)
+        vf_store(acc[i], vf_add(first ? vf_zero() : vf_load(acc[i]), vf_from_vi(sum[i])));
+}
+
+static void wide_attend(const struct attend_wide_work *work, void *scratch)
+{
+    struct wide_scratch *const s = scratch;
+    const size_t hd = work->head_dim, n_padded = round_up(work->n, LANES);
+    float d[ACT_TILE], largest;
+    vf most = vf_zero();
+
+    for (size_t k = 0; k < n_padded; k += LANES)
+        most = vf_max(most, vf_load(work->vd + k));
+    largest = vf_max_lane(most);
+    for (size_t k = 0; k < n_padded; k += LANES)
+        vf_store(s->unit + k,
+                 vf_mul(vf_load(work->vd + k), vf_set1(largest > 0 ? WIDE_MAX / largest : 0)));
+
+    for (size_t r = 0; r < work->n_rows; r++)
+        d[r] = quantise_wide(work->q + r * work->stride, hd, WIDE_MAX, s->q[r]) *
+               (LOG2E / sqrtf((float)hd));
+    for (size_t k = 0; k < n_padded; k += LANES) {
+        const vf kd = vf_load(work->kd + k);
+
+#define SCORES(n) wide_scores(work->k + k * hd, s->q[r], hd / 2, n, kd, s->score[r] + k)
+        WIDE_ROWS(work->n_rows, SCORES);
+#undef SCORES
+    }
+    for (size_t r = 0; r < work->n_rows; r++)
+        wide_soften(s, r, work->n, d[r], largest);
+
+    for (size_t i = 0; i < hd; i += LANES) {
+        for (size_t k = 0; k < n_padded; k += WIDE_BLOCK) {
+            const size_t pairs = MIN(n_padded - k, (size_t)WIDE_BLOCK) / 2;
+
+#define VALUES(n)                                                                                  \
+    wide_values(work->v + i * n_padded + k * LANES, s->p[k / WIDE_BLOCK][r], pairs, n, k == 0,     \
+                s->acc + r)
+            WIDE_ROWS(work->n_rows, VALUES);
+#undef VALUES
+        }
+        for (size_t r = 0; r < work->n_rows; r++)
+            store_some(work->out + r * work->stride + i,
+                       vf_mul(vf_load(s->acc[r]), vf_set1(s->scale[r])), hd - i);
+    }
+}
+
+_Static_assert(sizeof(struct wide_scratch) <= POOL_SCRATCH_BYTES, "scratch is too small");
 _Static_assert(sizeof(struct attend_scratch) <= POOL_SCRATCH_BYTES, "scratch is too small");
 _Static_assert(ACT_TILE % PANEL_POSITIONS == 0 && ATTEND_TILE % VEC_ROWS_MAX == 0, "whole tiles");
 
@@ -1103,9 +1359,15 @@ const struct kernels KERNELS = {
     .supported = supported,
     .quantise = quantise,
     .product = product,
+    .quantise_wide = quantise_wide,
+    .product_wide = product_wide,
+    .attend_wide = wide_attend,
     .dot_f32 = dot_f32,
     .rmsnorm = rmsnorm,
+    .layernorm = layernorm,
     .silu_mul = silu_mul,
+    .gelu_tanh = gelu_tanh,
+    .gelu_erf = gelu_erf,
     .add = add,
     .add_scaled = add_scaled,
     .rope_half = rope_half,

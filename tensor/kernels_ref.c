@@ -59,6 +59,56 @@ static void ref_quantise(const float *x, size_t n, int8_t *q, float *d, int32_t 
     }
 }
 
+static float ref_quantise_wide(const float *x, size_t n, float limit, int16_t *q)
+{
+    float max = 0, inverse;
+
+    for (size_t k = 0; k < n; k++)
+        max = fmaxf(max, fabsf(x[k]));
+    inverse = max > 0 ? limit / max : 0;
+    for (size_t k = 0; k < round_up(n, LANES); k++)
+        q[k] = k < n ? (int16_t)rintf(fmaxf(fminf(x[k] * inverse, limit), -limit)) : 0;
+    return max / limit;
+}
+
+/* Row r of a group without its scales times one row of activations. */
+static int32_t wide_dot(const int16_t *group, size_t r, const int16_t *x, size_t n)
+{
+    int32_t sum = 0;
+
+    for (size_t k = 0; k < n; k++)
+        sum += group[(k / 2 * GROUP_ROWS + r) * 2 + k % 2] * x[k];
+    return sum;
+}
+
+static void ref_product_wide(const struct weights *w, size_t first, size_t last,
+                             const struct acts *x, float *y, size_t y_stride, void *scratch)
+{
+    const size_t n_blocks = (w->in + WIDE_BLOCK - 1) / WIDE_BLOCK;
+
+    (void)scratch;
+    for (size_t row = first * GROUP_ROWS; row < MIN(last * GROUP_ROWS, w->out); row++) {
+        const float *const scales =
+            (const float *)(const void *)(w->data + row / GROUP_ROWS *
+                                                        packing_wide_group_bytes(w->in));
+        const int16_t *const quants = (const int16_t *)(const void *)(scales + GROUP_ROWS);
+
+        for (size_t p = 0; p < x->n; p++) {
+            float acc = 0;
+
+            for (size_t b = 0; b < n_blocks; b++) {
+                const size_t at = (p / ACT_TILE * n_blocks + b) * ACT_TILE + p % ACT_TILE;
+                const int32_t sum =
+                    wide_dot(quants + b * WIDE_BLOCK * GROUP_ROWS, row % GROUP_ROWS,
+                             x->wide + at * WIDE_BLOCK, MIN(w->in - b * WIDE_BLOCK, WIDE_BLOCK));
+
+                acc = fmaf((float)sum, x->wide_d[at], acc);
+            }
+            y[p * y_stride + row] = acc * scales[row % GROUP_ROWS];
+        }
+    }
+}
+
 /* One step of a group: 32 values of 16 rows. */
 struct step {
     uint8_t u[32][GROUP_ROWS];
@@ -246,6 +296,44 @@ static void ref_rmsnorm(const float *x, const float *w, size_t n, float eps, flo
         out[k] = x[k] * scale * w[k];
 }
 
+static void ref_layernorm(const float *x, const float *w, const float *b, size_t n, float eps,
+                          float *out)
+{
+    float lane[LANES] = {0}, square[LANES] = {0}, mean, scale;
+
+    for (size_t k = 0; k < n; k++)
+        lane[k % LANES] += x[k];
+    mean = sum_lanes(lane) / (float)n;
+    for (size_t k = 0; k < n; k++)
+        square[k % LANES] = fmaf(x[k] - mean, x[k] - mean, square[k % LANES]);
+    scale = 1 / sqrtf(sum_lanes(square) / (float)n + eps);
+    for (size_t k = 0; k < n; k++)
+        out[k] = fmaf((x[k] - mean) * scale, w[k], b[k]);
+}
+
+static void ref_gelu_tanh(float *x, const float *bias, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        const float v = x[k] + bias[k];
+
+        x[k] = v / (1 + exp2_poly(v * fmaf(v * v, TANH_C3, TANH_C1)));
+    }
+}
+
+static void ref_gelu_erf(float *x, const float *bias, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        const float v = x[k] + bias[k], z = fabsf(v) * 0x1.6a09e6p-1f;
+        const float t = 1 / fmaf(z, ERF_P, 1), e = exp2_poly(z * z * -LOG2E);
+        float rest = fmaf(ERF_A5, t, ERF_A4);
+
+        rest = fmaf(rest, t, ERF_A3);
+        rest = fmaf(rest, t, ERF_A2);
+        rest = fmaf(rest, t, ERF_A1);
+        x[k] = (v >= 0 ? v : 0) - rest * t * e * (fabsf(v) * 0.5f);
+    }
+}
+
 static void ref_silu_mul(float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -398,14 +486,64 @@ static void ref_attend(const struct attend_work *work, void *scratch)
         attend_one(work, i);
 }
 
+static void attend_wide_one(const struct attend_wide_work *work, size_t row, float *score,
+                            int16_t *p)
+{
+    const size_t hd = work->head_dim, n_padded = round_up(work->n, GROUP_ROWS);
+    int16_t q[WIDE_BLOCK];
+    const float d = ref_quantise_wide(work->q + row * work->stride, hd, WIDE_MAX, q) *
+                    (LOG2E / sqrtf((float)hd));
+    float max = -FLT_MAX, largest = 0, unit, lane[LANES] = {0}, scale;
+
+    for (size_t k = 0; k < work->n; k++) {
+        score[k] = (float)wide_dot(work->k + k / GROUP_ROWS * GROUP_ROWS * hd, k % GROUP_ROWS, q,
+                                   hd) *
+                   work->kd[k];
+        max = fmaxf(max, score[k]);
+        largest = fmaxf(largest, work->vd[k]);
+    }
+    unit = largest > 0 ? WIDE_MAX / largest : 0;
+    for (size_t k = 0; k < n_padded; k++) {
+        const float e = k < work->n ? exp2_poly((score[k] - max) * d) : 0;
+
+        lane[k % LANES] += e;
+        p[k] = (int16_t)rintf(e * (work->vd[k] * unit));
+    }
+    scale = largest / WIDE_MAX / sum_lanes(lane);
+    for (size_t i = 0; i < hd; i++) {
+        const int16_t *const v = work->v + i / GROUP_ROWS * GROUP_ROWS * n_padded;
+        float acc = 0;
+
+        for (size_t k = 0; k < n_padded; k += WIDE_BLOCK)
+            acc += (float)wide_dot(v + k * GROUP_ROWS, i % GROUP_ROWS, p + k,
+                                   MIN(n_padded - k, WIDE_BLOCK));
+        work->out[row * work->stride + i] = acc * scale;
+    }
+}
+
+static void ref_attend_wide(const struct attend_wide_work *work, void *scratch)
+{
+    float *const score = scratch;
+    int16_t *const p = (int16_t *)(void *)(score + WIDE_KEYS_MAX);
+
+    for (size_t row = 0; row < work->n_rows; row++)
+        attend_wide_one(work, row, score, p);
+}
+
 const struct kernels kernels_ref = {
     .name = "ref",
     .supported = ref_supported,
     .quantise = ref_quantise,
     .product = ref_product,
+    .quantise_wide = ref_quantise_wide,
+    .product_wide = ref_product_wide,
+    .attend_wide = ref_attend_wide,
     .dot_f32 = ref_dot_f32,
     .rmsnorm = ref_rmsnorm,
+    .layernorm = ref_layernorm,
     .silu_mul = ref_silu_mul,
+    .gelu_tanh = ref_gelu_tanh,
+    .gelu_erf = ref_gelu_erf,
     .add = ref_add,
     .add_scaled = ref_add_scaled,
     .rope_half = ref_rope_half,

@@ -44,10 +44,10 @@ static int take_table(struct loader *loader)
     return error_set(loader->err, ERROR_NO_MEMORY, "Cannot take memory for the tensor table.");
 }
 
-int loader_plan(const struct gguf *gguf, bool precise, const char *kind, loader_walk *walk,
+int loader_plan(const struct gguf *gguf, enum matrix_form form, const char *kind, loader_walk *walk,
                 void *model, size_t *ret_bytes, struct error *err)
 {
-    struct loader loader = {.gguf = gguf, .precise = precise, .err = err};
+    struct loader loader = {.gguf = gguf, .form = form, .err = err};
     bool fits;
     int r = take_table(&loader);
 
@@ -61,12 +61,12 @@ int loader_plan(const struct gguf *gguf, bool precise, const char *kind, loader_
     return 0;
 }
 
-int loader_load(const struct gguf *gguf, bool precise, loader_walk *walk, void *model,
+int loader_load(const struct gguf *gguf, enum matrix_form form, loader_walk *walk, void *model,
                 struct arena *arena, struct pool *pool, struct error *err)
 {
     struct loader loader = {
         .gguf = gguf,
-        .precise = precise,
+        .form = form,
         .pool = pool,
         .arena = arena,
         .err = err,
@@ -119,9 +119,9 @@ void loader_slice(struct loader *loader, const struct gguf_tensor *tensor, size_
                   struct matrix *ret)
 {
     if (loader->arena)
-        matrix_load(ret, tensor, slice, loader->precise, loader->arena, loader->pool);
+        matrix_load(ret, tensor, slice, loader->form, loader->arena, loader->pool);
     else
-        loader->bytes += arena_need(matrix_plan(tensor, loader->precise));
+        loader->bytes += arena_need(matrix_plan(tensor, loader->form));
 }
 
 bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t in,

@@ -24,7 +24,7 @@
 
 struct loader {
     const struct gguf *gguf;
-    bool precise;
+    enum matrix_form form;
     struct pool *pool;
     struct arena *arena; /* NULL: only plan */
     size_t bytes;        /* planned so far */
@@ -37,11 +37,11 @@ typedef bool loader_walk(struct loader *loader, void *model);
 
 /* Check the file. What the walk writes into `model` has no meaning yet. `kind` ("the lfm2
  * architecture") stands in the sentence about a tensor that the walk did not ask for. */
-int loader_plan(const struct gguf *gguf, bool precise, const char *kind, loader_walk *walk,
+int loader_plan(const struct gguf *gguf, enum matrix_form form, const char *kind, loader_walk *walk,
                 void *model, size_t *ret_bytes, struct error *err);
 
 /* Load after loader_plan() with the same arguments, from an arena of at least that size. */
-int loader_load(const struct gguf *gguf, bool precise, loader_walk *walk, void *model,
+int loader_load(const struct gguf *gguf, enum matrix_form form, loader_walk *walk, void *model,
                 struct arena *arena, struct pool *pool, struct error *err);
 
 /* --- in a walk -------------------------------------------------------------------------------- */

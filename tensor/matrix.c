@@ -13,12 +13,23 @@ static size_t n_groups(size_t out)
 
 /* --- loading -------------------------------------------------------------------------------- */
 
-size_t matrix_plan(const struct gguf_tensor *tensor, bool precise)
+/* What a tensor is loaded as. */
+static enum matrix_form form_of(const struct gguf_tensor *tensor, enum matrix_form form)
 {
-    if (precise)
+    return form == MATRIX_WIDE && tensor->type == DTYPE_F32 ? MATRIX_FAST : form;
+}
+
+static size_t group_bytes(enum matrix_form form, enum dtype type, size_t in)
+{
+    return form == MATRIX_WIDE ? packing_wide_group_bytes(in) : packing_parts(type, in).group_bytes;
+}
+
+size_t matrix_plan(const struct gguf_tensor *tensor, enum matrix_form form)
+{
+    if (form == MATRIX_PRECISE)
         return 0;
     return arena_need(n_groups(tensor->ne[1]) *
-                      packing_parts(tensor->type, tensor->ne[0]).group_bytes);
+                      group_bytes(form_of(tensor, form), tensor->type, tensor->ne[0]));
 }
 
 #define PACK_BYTES ((size_t)512 << 10) /* of one unit: what is mapped and packed at the same time */
@@ -40,16 +51,17 @@ static void pack_groups(void *context, size_t first, size_t last, unsigned worke
 
     (void)worker;
     for (size_t g = first; g < last; g++)
-        packing_group(m->type, m->in, job->blocks + g * GROUP_ROWS * row_bytes, row_bytes,
-                      MIN(m->out - g * GROUP_ROWS, (size_t)GROUP_ROWS),
-                      job->packed + g * job->group_bytes, scratch);
+        (m->form == MATRIX_WIDE ? packing_wide_group : packing_group)(
+            m->type, m->in, job->blocks + g * GROUP_ROWS * row_bytes, row_bytes,
+            MIN(m->out - g * GROUP_ROWS, (size_t)GROUP_ROWS), job->packed + g * job->group_bytes,
+            scratch);
     /* What is packed is not needed twice. */
     gguf_tensor_drop_part(job->tensor, job->slice + first * GROUP_ROWS * row_bytes,
                           job->slice + MIN(last * GROUP_ROWS, m->out) * row_bytes);
 }
 
 void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t expert,
-                 bool precise, struct arena *arena, struct pool *pool)
+                 enum matrix_form form, struct arena *arena, struct pool *pool)
 {
     const size_t in = tensor->ne[0], out = tensor->ne[1];
     const size_t slice = out * dtype_row_bytes(tensor->type, in);
@@ -58,11 +70,12 @@ void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t
         .tensor = tensor,
         .slice = expert * slice,
         .blocks = (const unsigned char *)tensor->data + expert * slice,
-        .group_bytes = packing_parts(tensor->type, in).group_bytes,
+        .group_bytes = group_bytes(form_of(tensor, form), tensor->type, in),
     };
 
-    *matrix = (struct matrix){.out = out, .in = in, .type = tensor->type, .precise = precise};
-    if (precise) {
+    *matrix = (struct matrix){.out = out, .in = in, .type = tensor->type,
+                              .form = form_of(tensor, form)};
+    if (form == MATRIX_PRECISE) {
         matrix->data = job.blocks;
         matrix->size_bytes = slice;
         return;
@@ -77,36 +90,65 @@ void matrix_load(struct matrix *matrix, const struct gguf_tensor *tensor, size_t
 
 void matrix_row(const struct matrix *matrix, size_t row, float *out)
 {
-    if (matrix->precise) {
+    assert(matrix->form != MATRIX_WIDE);
+    if (matrix->form == MATRIX_PRECISE) {
         const size_t row_bytes = dtype_row_bytes(matrix->type, matrix->in);
 
         dtype_to_f32(matrix->type, (const unsigned char *)matrix->data + row * row_bytes, out,
                      matrix->in);
     } else {
-        const size_t group_bytes = packing_parts(matrix->type, matrix->in).group_bytes;
+        const size_t bytes = group_bytes(matrix->form, matrix->type, matrix->in);
 
         packing_row(matrix->type, matrix->in,
-                    (const unsigned char *)matrix->data + row / GROUP_ROWS * group_bytes,
+                    (const unsigned char *)matrix->data + row / GROUP_ROWS * bytes,
                     row % GROUP_ROWS, out);
     }
 }
 
 /* --- activations ---------------------------------------------------------------------------- */
 
-size_t rows_plan(size_t n_values)
+size_t rows_values(enum matrix_form form, size_t n, size_t in)
 {
-    return arena_need(n_values) + arena_need(n_values / 32 * sizeof(float)) +
-           arena_need(n_values / 16 * sizeof(int32_t)) + arena_need(sizeof(struct acts));
+    return form == MATRIX_WIDE ? round_up(n, ACT_TILE) * round_up(in, WIDE_BLOCK) : n * in;
 }
 
-void rows_init(struct rows *rows, size_t n_values, struct arena *arena)
+/* The pieces of rows; with a NULL arena their sizes are only added up. */
+static size_t carve(struct arena *arena, enum matrix_form form, size_t n, struct acts *acts)
+{
+    const size_t n_fast = form == MATRIX_FAST ? n : 0, n_wide = form == MATRIX_WIDE ? n : 0;
+    const struct {
+        void **at;
+        size_t size;
+    } pieces[] = {
+        {(void **)&acts->q, n_fast},
+        {(void **)&acts->d, n_fast / 32 * sizeof(float)},
+        {(void **)&acts->sum, n_fast / 16 * sizeof(int32_t)},
+        {(void **)&acts->wide, n_wide * sizeof(int16_t)},
+        {(void **)&acts->wide_d, n_wide / WIDE_BLOCK * sizeof(float)},
+    };
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+        bytes += arena_need(pieces[i].size);
+        if (arena)
+            *pieces[i].at = arena_take(arena, pieces[i].size);
+    }
+    return bytes;
+}
+
+size_t rows_plan(enum matrix_form form, size_t n_values)
+{
+    struct acts unused;
+
+    return arena_need(sizeof(struct acts)) + carve(NULL, form, n_values, &unused);
+}
+
+void rows_init(struct rows *rows, enum matrix_form form, size_t n_values, struct arena *arena)
 {
     struct acts *const acts = arena_take(arena, sizeof(*acts));
 
-    acts->q = arena_take(arena, n_values);
-    acts->d = arena_take(arena, n_values / 32 * sizeof(float));
-    acts->sum = arena_take(arena, n_values / 16 * sizeof(int32_t));
-    *rows = (struct rows){.quants = acts, .n_values = n_values};
+    carve(arena, form, n_values, acts);
+    *rows = (struct rows){.form = form, .quants = acts, .n_values = n_values};
 }
 
 static void quantise_rows(void *context, size_t first, size_t last, unsigned worker, void *scratch)
@@ -125,18 +167,40 @@ static void quantise_rows(void *context, size_t first, size_t last, unsigned wor
     }
 }
 
+static void quantise_wide_rows(void *context, size_t first, size_t last, unsigned worker,
+                               void *scratch)
+{
+    const struct acts *const acts = context;
+    const size_t n_blocks = (acts->in + WIDE_BLOCK - 1) / WIDE_BLOCK;
+
+    (void)worker;
+    (void)scratch;
+    for (size_t p = first; p < last; p++) {
+        for (size_t b = 0; b < n_blocks; b++) {
+            const size_t at = (p / ACT_TILE * n_blocks + b) * ACT_TILE + p % ACT_TILE;
+
+            acts->wide_d[at] = kernels()->quantise_wide(
+                acts->f32 + p * acts->in + b * WIDE_BLOCK,
+                MIN(acts->in - b * WIDE_BLOCK, (size_t)WIDE_BLOCK), WIDE_MAX,
+                acts->wide + at * WIDE_BLOCK);
+        }
+    }
+}
+
 void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct pool *pool)
 {
     struct acts *const acts = rows->quants;
 
-    assert(n * in <= rows->n_values);
+    assert(rows_values(rows->form, n, in) <= rows->n_values);
     rows->f32 = x;
     rows->n = n;
     rows->in = in;
     acts->n = n;
     acts->in = in;
     acts->f32 = x;
-    if (in % 32 == 0)
+    if (rows->form == MATRIX_WIDE)
+        pool_run(pool, quantise_wide_rows, acts, n, ACT_TILE);
+    else if (rows->form == MATRIX_FAST && in % 32 == 0)
         pool_run(pool, quantise_rows, acts, n, ACT_TILE);
 }
 
@@ -172,11 +236,11 @@ static void product_units(void *context, size_t first, size_t last, unsigned wor
 
         if (end <= job->first_group[i] || begin >= end - job->first_group[i])
             continue;
-        if (m->precise)
+        if (m->form == MATRIX_PRECISE)
             product_precise(m, begin, end - job->first_group[i], job->x, job->y[i], scratch);
         else
-            kernels()->product(&w, begin, end - job->first_group[i], job->x, job->y[i], m->out,
-                               scratch);
+            (m->form == MATRIX_WIDE ? kernels()->product_wide : kernels()->product)(
+                &w, begin, end - job->first_group[i], job->x, job->y[i], m->out, scratch);
     }
 }
 
@@ -188,10 +252,13 @@ void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_ma
 
     assert(n_matrices <= MATMUL_MAX);
     for (size_t i = 0; i < n_matrices; i++) {
+        const enum matrix_form form = matrices[i]->form;
+
         assert(matrices[i]->in == x->in);
-        assert(x->in % 32 == 0 || matrices[i]->precise ||
-               packing_of(matrices[i]->type)->d_values == 0);
-        assert(!matrices[i]->precise || x->in * sizeof(float) <= POOL_SCRATCH_BYTES);
+        assert(form != MATRIX_WIDE || x->form == MATRIX_WIDE);
+        assert(form != MATRIX_FAST || packing_of(matrices[i]->type)->d_values == 0 ||
+               (x->form == MATRIX_FAST && x->in % 32 == 0));
+        assert(form != MATRIX_PRECISE || x->in * sizeof(float) <= POOL_SCRATCH_BYTES);
         job.first_group[i + 1] = job.first_group[i] + n_groups(matrices[i]->out);
     }
     if (x->n > 0)

@@ -10,6 +10,21 @@ void op_rmsnorm(const float *x, const float *w, size_t n, float eps, float *out)
     kernels()->rmsnorm(x, w, n, eps, out);
 }
 
+void op_layernorm(const float *x, const float *w, const float *b, size_t n, float eps, float *out)
+{
+    kernels()->layernorm(x, w, b, n, eps, out);
+}
+
+void op_gelu_tanh(float *x, const float *bias, size_t n)
+{
+    kernels()->gelu_tanh(x, bias, n);
+}
+
+void op_gelu_erf(float *x, const float *bias, size_t n)
+{
+    kernels()->gelu_erf(x, bias, n);
+}
+
 void op_silu_mul(float *gate, const float *up, size_t n)
 {
     kernels()->silu_mul(gate, up, n);

@@ -13,6 +13,13 @@
 /* out[k] = w[k] * x[k] / sqrt(mean(x²) + eps); x == out is fine. */
 void op_rmsnorm(const float *x, const float *w, size_t n, float eps, float *out);
 
+/* out[k] = (x[k] - mean(x)) / sqrt(variance(x) + eps) * w[k] + b[k]; x == out is fine. */
+void op_layernorm(const float *x, const float *w, const float *b, size_t n, float eps, float *out);
+
+/* x = gelu(x + bias), by tanh or by erf, within 1e-6 of it */
+void op_gelu_tanh(float *x, const float *bias, size_t n);
+void op_gelu_erf(float *x, const float *bias, size_t n);
+
 /* gate = silu(gate) * up */
 void op_silu_mul(float *gate, const float *up, size_t n);
 

@@ -7,6 +7,7 @@
 #include "tensor/packing.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -279,6 +280,47 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
                 memcpy(&v[j][4 * r], q + (size_t)r * in + step * STEP_VALUES + 4 * j, 4);
         }
         store_planes(p, v, base + packing_step(&parts, step * STEP_VALUES));
+    }
+}
+
+/* --- the wide form --------------------------------------------------------------------------- */
+
+/* The least scale with which no sum of a block overflows. */
+static float wide_scale(const float *row, size_t in)
+{
+    float scale = 0;
+
+    for (size_t k = 0; k < in; k += WIDE_BLOCK) {
+        float lane[8] = {0}, max = 0, sum = 0;
+
+        for (size_t i = k; i < MIN(in, k + WIDE_BLOCK); i++) {
+            const float size = fabsf(row[i]);
+
+            lane[i % 8] += size;
+            max = size > max ? size : max;
+        }
+        for (int i = 0; i < 8; i++)
+            sum += lane[i];
+        scale = fmaxf(scale, fmaxf(sum / WIDE_LIMIT, max / INT16_MAX));
+    }
+    return scale;
+}
+
+void packing_wide_group(enum dtype type, size_t in, const void *rows, size_t row_bytes,
+                        size_t n_rows, void *group, void *scratch)
+{
+    float *const scales = group, *const row = scratch;
+    int16_t *const quants = (int16_t *)(void *)(scales + GROUP_ROWS);
+
+    memset(group, 0, packing_wide_group_bytes(in));
+    for (size_t r = 0; r < n_rows; r++) {
+        float scale;
+
+        dtype_to_f32(type, (const uint8_t *)rows + r * row_bytes, row, in);
+        scale = wide_scale(row, in);
+        scales[r] = scale;
+        for (size_t k = 0; scale > 0 && k < in; k++)
+            quants[(k / 2 * GROUP_ROWS + r) * 2 + k % 2] = (int16_t)lrintf(row[k] / scale);
     }
 }
 

@@ -127,6 +127,27 @@ static inline size_t packing_step(const struct packing_parts *parts, size_t k)
 void packing_group(enum dtype type, size_t in, const void *rows, size_t row_bytes, size_t n_rows,
                    void *group, void *scratch);
 
+/*
+ * The wide form, for kernels that multiply integers of 16 bits: a group is f32 scale [16], then
+ * [in / 2][16][2] integers, two values of a row side by side, `in` filled up to an even number.
+ *
+ * Activations are at most WIDE_MAX in blocks of WIDE_BLOCK values. The scale of a row is the least
+ * that keeps each sum of a block within 32 bits, whatever the activations are: about 12 bits a
+ * weight.
+ */
+#define WIDE_BLOCK 256
+#define WIDE_MAX   8191
+#define WIDE_LIMIT (((1 << 18) - WIDE_BLOCK)) /* of the sizes of a block's weights, before rounding */
+
+static inline size_t packing_wide_group_bytes(size_t in)
+{
+    return GROUP_ROWS * (sizeof(float) + (in + in % 2) * sizeof(int16_t));
+}
+
+/* scratch: in floats. */
+void packing_wide_group(enum dtype type, size_t in, const void *rows, size_t row_bytes,
+                        size_t n_rows, void *group, void *scratch);
+
 /* u of value k < 32 of row r in one step. */
 unsigned packing_quant(const struct packing *p, const uint8_t *step, size_t r, size_t k);
 

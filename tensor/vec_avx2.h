@@ -18,6 +18,7 @@
 #define VEC_AHEAD        2048
 #define VEC_BYTES_SIGNED 1
 #define VEC_PAIRS        0
+#define VEC_WIDE_ROWS    6
 
 typedef struct {
     __m256 lo, hi;
@@ -318,6 +319,45 @@ ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int i)
         vp_half(part.lo, _mm256_abs_epi8(bytes.lo), _mm256_sign_epi8(four, bytes.lo)),
         vp_half(part.hi, _mm256_abs_epi8(bytes.hi), _mm256_sign_epi8(four, bytes.hi)),
     };
+}
+
+/* --- sums of products of 16 bits, two by two ------------------------------------------------- */
+
+typedef vi vw;
+
+ALWAYS vw vw_load(const int16_t *p)
+{
+    return (vw){_mm256_loadu_si256((const void *)p), _mm256_loadu_si256((const void *)(p + 16))};
+}
+
+ALWAYS __m256i vw_half(__m256i sum, __m256i w, __m256i pair)
+{
+#ifdef VEC_AVX_VNNI
+    sum = _mm256_dpwssd_avx_epi32(sum, w, pair);
+#else
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, pair));
+#endif
+    /* Here and now, as in vp_half(). */
+    __asm__("" : "+x"(sum));
+    return sum;
+}
+
+/* Add to each lane the products of its two values and those at x. */
+ALWAYS vi vw_dot(vi sum, vw w, const int16_t *x)
+{
+    int32_t pair;
+    __m256i both;
+
+    memcpy(&pair, x, sizeof(pair));
+    both = _mm256_set1_epi32(pair);
+    return (vi){vw_half(sum.lo, w.lo, both), vw_half(sum.hi, w.hi, both)};
+}
+
+ALWAYS void vi_store_i16(int16_t *p, vi a)
+{
+    /* As in vi_store_i8(). */
+    _mm256_storeu_si256((void *)p,
+                        _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8));
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */

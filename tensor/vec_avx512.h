@@ -18,6 +18,7 @@
 #define VEC_AHEAD        0 /* the processor's own prefetching suffices */
 #define VEC_BYTES_SIGNED 0
 #define VEC_PAIRS        0
+#define VEC_WIDE_ROWS    12
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -197,6 +198,29 @@ ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 ALWAYS vp vp_dot8(vp part, vb bytes, const vx *x, int i)
 {
     return vp_dot(part, bytes, x, i);
+}
+
+/* --- sums of products of 16 bits, two by two ------------------------------------------------- */
+
+typedef __m512i vw;
+
+ALWAYS vw vw_load(const int16_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+/* Add to each lane the products of its two values and those at x. */
+ALWAYS vi vw_dot(vi sum, vw w, const int16_t *x)
+{
+    int32_t pair;
+
+    memcpy(&pair, x, sizeof(pair));
+    return _mm512_dpwssd_epi32(sum, w, _mm512_set1_epi32(pair));
+}
+
+ALWAYS void vi_store_i16(int16_t *p, vi a)
+{
+    _mm256_storeu_si256((void *)p, _mm512_cvtsepi32_epi16(a));
 }
 
 /* --- bytes ---------------------------------------------------------------------------------- */

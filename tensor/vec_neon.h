@@ -23,6 +23,7 @@
 #else
 #define VEC_PAIRS 0
 #endif
+#define VEC_WIDE_ROWS 4
 
 typedef struct {
     float32x4_t v[4];
@@ -343,6 +344,39 @@ ALWAYS vi vi_dot_pair(vi acc, vb bytes, const vx *x, int pair)
 }
 
 #endif
+
+/* --- sums of products of 16 bits, two by two ------------------------------------------------- */
+
+/* The first values of the pairs, and the second. */
+typedef struct {
+    int16x8_t even[2], odd[2];
+} vw;
+
+ALWAYS vw vw_load(const int16_t *p)
+{
+    const int16x8x2_t lo = vld2q_s16(p), hi = vld2q_s16(p + 16);
+
+    return (vw){{lo.val[0], hi.val[0]}, {lo.val[1], hi.val[1]}};
+}
+
+/* Add to each lane the products of its two values and those at x. */
+ALWAYS vi vw_dot(vi sum, vw w, const int16_t *x)
+{
+    _Pragma("GCC unroll 2") for (int h = 0; h < 2; h++)
+    {
+        sum.v[2 * h] = vmlal_n_s16(sum.v[2 * h], vget_low_s16(w.even[h]), x[0]);
+        sum.v[2 * h] = vmlal_n_s16(sum.v[2 * h], vget_low_s16(w.odd[h]), x[1]);
+        sum.v[2 * h + 1] = vmlal_high_n_s16(sum.v[2 * h + 1], w.even[h], x[0]);
+        sum.v[2 * h + 1] = vmlal_high_n_s16(sum.v[2 * h + 1], w.odd[h], x[1]);
+    }
+    return sum;
+}
+
+ALWAYS void vi_store_i16(int16_t *p, vi a)
+{
+    vst1q_s16(p, vcombine_s16(vqmovn_s32(a.v[0]), vqmovn_s32(a.v[1])));
+    vst1q_s16(p + 8, vcombine_s16(vqmovn_s32(a.v[2]), vqmovn_s32(a.v[3])));
+}
 
 /* --- bytes ---------------------------------------------------------------------------------- */
 

@@ -170,18 +170,17 @@ static void store_heads(void *context, size_t first, size_t last, unsigned worke
     (void)worker;
     (void)scratch;
     for (size_t i = first; i < last; i++) {
-        const size_t offset = i * job->ws->head_bytes;
+        unsigned char *const k = (unsigned char *)job->ws->heads + 2 * i * job->ws->head_bytes;
 
-        kv_store_k(KV_F32, job->k + i * job->hd, job->n, job->d, job->hd,
-                   (unsigned char *)job->ws->keys + offset, 0);
+        kv_store_k(KV_F32, job->k + i * job->hd, job->n, job->d, job->hd, k, 0);
         kv_store_v(KV_F32, job->v + i * job->hd, job->n, job->d, job->hd,
-                   (unsigned char *)job->ws->values + offset, 0);
+                   k + job->ws->head_bytes, 0);
     }
 }
 
 /* Every patch sees all n patches of its view, which begins at row `first`. */
-static void attend_view(const struct siglip *siglip, const struct pass *pass, size_t first,
-                        size_t n, float *out)
+static void attend_exactly(const struct siglip *siglip, const struct pass *pass, size_t first,
+                           size_t n, float *out)
 {
     const struct workspace *ws = pass->ws;
     const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head, hd = d / n_head;
@@ -193,15 +192,37 @@ static void attend_view(const struct siglip *siglip, const struct pass *pass, si
         .head_dim = hd,
         .q = ws->q + first * d,
         .n = n,
-        .k = ws->keys,
-        .v = ws->values,
+        .k = ws->heads,
+        .v = (unsigned char *)ws->heads + ws->head_bytes,
         .n_kv = n,
-        .stride_bytes = ws->head_bytes,
+        .stride_bytes = 2 * ws->head_bytes,
         .out = out + first * d,
     };
 
     pool_run(pass->pool, store_heads, &store, n_head, 1);
     attend(&job, pass->pool);
+}
+
+static void attend_view(const struct siglip *siglip, const struct pass *pass, enum matrix_form form,
+                        size_t first, size_t n, float *out)
+{
+    const struct workspace *ws = pass->ws;
+    const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head;
+    const struct attend_wide job = {
+        .n_head = n_head,
+        .head_dim = d / n_head,
+        .q = ws->q + first * d,
+        .k = ws->k + first * d,
+        .v = ws->v + first * d,
+        .n = n,
+        .memory = ws->heads,
+        .out = out + first * d,
+    };
+
+    if (form == MATRIX_WIDE && n <= ATTEND_WIDE_MAX)
+        attend_wide(&job, pass->pool);
+    else
+        attend_exactly(siglip, pass, first, n, out);
 }
 
 static void layer_forward(const struct siglip *siglip, const struct siglip_layer *layer,
@@ -217,7 +238,7 @@ static void layer_forward(const struct siglip *siglip, const struct siglip_layer
     linear_rows(pass, &layer->k, ws->h, n, ws->k);
     linear_rows(pass, &layer->v, ws->h, n, ws->v);
     for (size_t i = 0, first = 0; i < n_views; first += patches_count(&views[i++].view))
-        attend_view(siglip, pass, first, patches_count(&views[i].view), ws->h);
+        attend_view(siglip, pass, layer->q.w.form, first, patches_count(&views[i].view), ws->h);
     linear_rows(pass, &layer->out, ws->h, n, ws->q);
     add_rows(pass, ws->x, ws->q, n, d);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "vision/steps.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #include "base/cleanup.h"
@@ -30,12 +29,13 @@ bool layer_norm_load(struct loader *loader, const char *name, size_t width, stru
 /* --- workspace -------------------------------------------------------------------------------- */
 
 /* With a NULL arena the sizes are only added up. */
-static size_t carve(struct arena *arena, const struct vision_shape *shape, size_t n,
-                    struct workspace *ws)
+static size_t carve(struct arena *arena, const struct vision_shape *shape, enum matrix_form form,
+                    size_t n, struct workspace *ws)
 {
     const size_t d = shape->n_hidden;
     const size_t wide = MAX(MAX((size_t)shape->n_ff, (size_t)shape->n_projector), PATCHES_VALUES);
-    const size_t row_values = MAX(n * d, STEP_ROWS * wide);
+    const size_t row_values = MAX(rows_values(form, n, d),
+                                  rows_values(form, STEP_ROWS, MAX(wide, 4 * d)));
     const size_t head_bytes = kv_bytes(KV_F32, d / shape->n_head, n);
     const struct {
         void **at;
@@ -47,10 +47,10 @@ static size_t carve(struct arena *arena, const struct vision_shape *shape, size_
         {(void **)&ws->k, n * d * sizeof(float)},
         {(void **)&ws->v, n * d * sizeof(float)},
         {(void **)&ws->wide, STEP_ROWS * wide * sizeof(float)},
-        {&ws->keys, shape->n_head * head_bytes},
-        {&ws->values, shape->n_head * head_bytes},
+        {&ws->heads, MAX(2 * shape->n_head * head_bytes,
+                         attend_wide_bytes(n, shape->n_head, d / shape->n_head))},
     };
-    size_t bytes = rows_plan(row_values);
+    size_t bytes = rows_plan(form, row_values);
 
     ws->n_max = n;
     ws->head_bytes = head_bytes;
@@ -60,26 +60,26 @@ static size_t carve(struct arena *arena, const struct vision_shape *shape, size_
             *pieces[i].at = arena_take(arena, pieces[i].size);
     }
     if (arena)
-        rows_init(&ws->rows, row_values, arena);
+        rows_init(&ws->rows, form, row_values, arena);
     return bytes;
 }
 
-size_t workspace_plan(const struct vision_shape *shape, size_t n_max)
+size_t workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max)
 {
     struct workspace unused;
 
-    return carve(NULL, shape, n_max, &unused);
+    return carve(NULL, shape, form, n_max, &unused);
 }
 
-int workspace_init(struct workspace *ws, const struct vision_shape *shape, size_t n_max,
-                   struct error *err)
+int workspace_init(struct workspace *ws, const struct vision_shape *shape, enum matrix_form form,
+                   size_t n_max, struct error *err)
 {
     int r;
 
     *ws = (struct workspace){0};
-    r = arena_init(&ws->arena, workspace_plan(shape, n_max), "reading pictures", err);
+    r = arena_init(&ws->arena, workspace_plan(shape, form, n_max), "reading pictures", err);
     if (r == 0)
-        carve(&ws->arena, shape, n_max, ws);
+        carve(&ws->arena, shape, form, n_max, ws);
     return r;
 }
 
@@ -115,21 +115,20 @@ static void gelu_tanh_some(void *context, size_t first, size_t last, unsigned wo
 {
     const struct rows_job *job = context;
 
-    bias_some(context, first, last, worker, scratch);
-    for (size_t i = first * job->width; i < last * job->width; i++) {
-        const float x = job->y[i];
-
-        job->y[i] = 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-    }
+    (void)worker;
+    (void)scratch;
+    for (size_t t = first; t < last; t++)
+        op_gelu_tanh(job->y + t * job->width, job->b, job->width);
 }
 
 static void gelu_erf_some(void *context, size_t first, size_t last, unsigned worker, void *scratch)
 {
     const struct rows_job *job = context;
 
-    bias_some(context, first, last, worker, scratch);
-    for (size_t i = first * job->width; i < last * job->width; i++)
-        job->y[i] = 0.5f * job->y[i] * (1 + erff(job->y[i] * 0.70710678118f));
+    (void)worker;
+    (void)scratch;
+    for (size_t t = first; t < last; t++)
+        op_gelu_erf(job->y + t * job->width, job->b, job->width);
 }
 
 static void norm_some(void *context, size_t first, size_t last, unsigned worker, void *scratch)
@@ -139,19 +138,8 @@ static void norm_some(void *context, size_t first, size_t last, unsigned worker,
 
     (void)worker;
     (void)scratch;
-    for (size_t t = first; t < last; t++) {
-        const float *x = job->x + t * n;
-        float *y = job->y + t * n;
-        double mean = 0, variance = 0;
-
-        for (size_t i = 0; i < n; i++)
-            mean += (double)x[i] / (double)n;
-        for (size_t i = 0; i < n; i++)
-            variance += ((double)x[i] - mean) * ((double)x[i] - mean) / (double)n;
-        for (size_t i = 0; i < n; i++)
-            y[i] = (float)(((double)x[i] - mean) / sqrt(variance + (double)job->eps)) * job->w[i] +
-                   job->b[i];
-    }
+    for (size_t t = first; t < last; t++)
+        op_layernorm(job->x + t * n, job->w, job->b, n, job->eps, job->y + t * n);
 }
 
 static void add_some(void *context, size_t first, size_t last, unsigned worker, void *scratch)

@@ -45,15 +45,15 @@ struct workspace {
     float *h;         /* [n_max][d] */
     float *q, *k, *v; /* [n_max][d] */
     float *wide;      /* [STEP_ROWS][max(f, p, values of a patch)] */
-    void *keys;       /* of one view, as attend() reads them */
-    void *values;
-    size_t head_bytes; /* of the keys of one head */
+    void *heads;       /* keys and values of one view, as attend() or attend_wide() reads them */
+    size_t head_bytes; /* of the keys of one head, for attend() */
     struct rows rows;
 };
 
-size_t workspace_plan(const struct vision_shape *shape, size_t n_max);
-int workspace_init(struct workspace *ws, const struct vision_shape *shape, size_t n_max,
-                   struct error *err);
+/* form: that of the matrices, as they were asked for. */
+size_t workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max);
+int workspace_init(struct workspace *ws, const struct vision_shape *shape, enum matrix_form form,
+                   size_t n_max, struct error *err);
 void workspace_done(struct workspace *ws); /* accepts a zeroed workspace */
 
 struct pass {

@@ -13,6 +13,7 @@
 
 struct vision {
     struct vision_info info;
+    enum matrix_form form;
     struct gguf *gguf;
     struct pool *pool;
     struct arena arena;
@@ -65,10 +66,11 @@ static int plan(const struct gguf *gguf, bool precise, struct vision *vision,
     if (r < 0)
         return r;
     vision->siglip.shape = info->shape;
-    r = loader_plan(gguf, precise, "an LFM2 vision encoder", load_weights, vision, ret_weight_bytes,
+    vision->form = precise ? MATRIX_PRECISE : MATRIX_WIDE;
+    r = loader_plan(gguf, vision->form, "an LFM2 vision encoder", load_weights, vision, ret_weight_bytes,
                     err);
     if (r == 0)
-        info->bytes = *ret_weight_bytes + workspace_plan(&info->shape, VISION_PATCHES);
+        info->bytes = *ret_weight_bytes + workspace_plan(&info->shape, vision->form, VISION_PATCHES);
     return r;
 }
 
@@ -102,8 +104,8 @@ struct vision *vision_load(const char *path, bool precise, struct pool *pool, st
     if (!vision->gguf || kernels_check(err) < 0 ||
         plan(vision->gguf, precise, vision, &weight_bytes, err) < 0 ||
         arena_init(&vision->arena, weight_bytes, "the weights of a vision encoder", err) < 0 ||
-        loader_load(vision->gguf, precise, load_weights, vision, &vision->arena, pool, err) < 0 ||
-        workspace_init(&vision->ws, &vision->info.shape, VISION_PATCHES, err) < 0)
+        loader_load(vision->gguf, vision->form, load_weights, vision, &vision->arena, pool, err) < 0 ||
+        workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, err) < 0)
         return vision_free(vision);
     patches_norm_init(&vision->pixels, vision->info.shape.pixel_mean, vision->info.shape.pixel_std);
     return vision;
@@ -157,7 +159,7 @@ static int make_room(struct vision *vision, size_t n_patches, struct error *err)
                          "With these settings a view has %zu patches; at most %zu can be encoded.",
                          n_patches, VISION_PATCHES_MAX);
     workspace_done(&vision->ws);
-    return workspace_init(&vision->ws, &vision->info.shape, n_patches, err);
+    return workspace_init(&vision->ws, &vision->info.shape, vision->form, n_patches, err);
 }
 
 /* Views that fit into one pass. */

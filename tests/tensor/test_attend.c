@@ -171,10 +171,55 @@ static void test_attention_is_softmax_and_chunks_change_no_bit(void **state)
     kernels_force(NULL);
 }
 
+static void test_attention_of_an_encoder_is_softmax(void **state)
+{
+    static const struct {
+        size_t n_head, head_dim, n;
+    } cases[] = {{1, 8, 1}, {2, 72, 5}, {3, 64, 70}, {1, 256, 33}, {2, 72, 530}};
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(3, &err), *alone = pool_new(1, &err);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const size_t n = cases[i].n, n_head = cases[i].n_head, hd = cases[i].head_dim;
+        const size_t size = n * n_head * hd * sizeof(float);
+        struct fixture f;
+        struct attend_wide job;
+        double worst;
+
+        setup_cache(&f, KV_F32, n_head, n_head, hd, n);
+        f.job.causal = false;
+        job = (struct attend_wide){
+            .n_head = n_head,
+            .head_dim = hd,
+            .q = f.job.q,
+            .k = f.k,
+            .v = f.v,
+            .n = n,
+            .memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd)),
+            .out = f.job.out,
+        };
+        attend_wide(&job, pool);
+        worst = deviation(&f);
+        if (!(worst <= 3e-3))
+            fail_msg("%zu heads of %zu, %zu rows: deviates by %g", n_head, hd, n, worst);
+
+        job.out = malloc(size);
+        attend_wide(&job, alone);
+        assert_memory_equal(job.out, f.job.out, size);
+        free(job.out);
+        free(job.memory);
+        teardown_cache(&f);
+    }
+    pool_free(pool);
+    pool_free(alone);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_softmax_and_chunks_change_no_bit),
+        cmocka_unit_test(test_attention_of_an_encoder_is_softmax),
     };
 
     return cmocka_run_group_tests_name("attend", tests, NULL, NULL);

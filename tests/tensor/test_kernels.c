@@ -49,7 +49,8 @@ static const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 65, 257, 1024
 
 static void test_small_operations(void **state)
 {
-    static float x[SIZE_MAX_OPS], w[SIZE_MAX_OPS], a[SIZE_MAX_OPS], b[SIZE_MAX_OPS];
+    static float x[SIZE_MAX_OPS], w[SIZE_MAX_OPS], bias[SIZE_MAX_OPS];
+    static float a[SIZE_MAX_OPS], b[SIZE_MAX_OPS];
 
     (void)state;
     EACH_ROW(row)
@@ -62,6 +63,21 @@ static void test_small_operations(void **state)
             kernels_ref.rmsnorm(x, w, n, 1e-5f, a);
             row->rmsnorm(x, w, n, 1e-5f, b);
             equal("rmsnorm", row, n, a, b, n);
+
+            random_row(bias, n);
+            kernels_ref.layernorm(x, w, bias, n, 1e-6f, a);
+            row->layernorm(x, w, bias, n, 1e-6f, b);
+            equal("layernorm", row, n, a, b, n);
+            for (size_t i = 0; i < n; i++)
+                a[i] = b[i] = x[i] * (i % 3 ? 4 : 2000);
+            kernels_ref.gelu_tanh(a, bias, n);
+            row->gelu_tanh(b, bias, n);
+            equal("gelu_tanh", row, n, a, b, n);
+            for (size_t i = 0; i < n; i++)
+                a[i] = b[i] = x[i] * (i % 3 ? 4 : 2000);
+            kernels_ref.gelu_erf(a, bias, n);
+            row->gelu_erf(b, bias, n);
+            equal("gelu_erf", row, n, a, b, n);
 
             for (size_t i = 0; i < n; i++)
                 a[i] = b[i] = x[i] * (i % 3 ? 20 : 2000);
@@ -116,6 +132,48 @@ static void test_silu_is_silu(void **state)
         const double x = (double)((float)(i - 1000) * 0.1f), y = x / (1 + exp(-x));
 
         assert_true(fabs((double)gate[i] - y) <= fabs(y) * 1e-5 + 1e-30);
+    }
+}
+
+static void test_gelu_is_gelu(void **state)
+{
+    static float bias[2001], by_tanh[2001], by_erf[2001];
+
+    (void)state;
+    for (int i = 0; i <= 2000; i++) {
+        bias[i] = 0.25f;
+        by_tanh[i] = by_erf[i] = (float)(i - 1000) * 0.02f;
+    }
+    kernels_ref.gelu_tanh(by_tanh, bias, 2001);
+    kernels_ref.gelu_erf(by_erf, bias, 2001);
+    for (int i = 0; i <= 2000; i++) {
+        const double x = (double)((float)(i - 1000) * 0.02f + 0.25f);
+        const double t = 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+        const double e = 0.5 * x * (1 + erf(x * 0.7071067811865476));
+
+        assert_true(fabs((double)by_tanh[i] - t) <= 1e-6 + fabs(t) * 1e-6);
+        assert_true(fabs((double)by_erf[i] - e) <= 1e-6 + fabs(e) * 1e-6);
+    }
+}
+
+static void test_layernorm_has_mean_and_variance_of_the_row(void **state)
+{
+    static float x[1152], w[1152], b[1152], out[1152];
+    double mean = 0, variance = 0;
+
+    (void)state;
+    random_row(x, 1152);
+    random_row(w, 1152);
+    random_row(b, 1152);
+    for (size_t i = 0; i < 1152; i++)
+        mean += (double)(x[i] += 3) / 1152;
+    for (size_t i = 0; i < 1152; i++)
+        variance += ((double)x[i] - mean) * ((double)x[i] - mean) / 1152;
+    kernels_ref.layernorm(x, w, b, 1152, 1e-6f, out);
+    for (size_t i = 0; i < 1152; i++) {
+        const double y = ((double)x[i] - mean) / sqrt(variance + 1e-6) * (double)w[i] + (double)b[i];
+
+        assert_true(fabs((double)out[i] - y) <= 5e-6);
     }
 }
 
@@ -303,6 +361,169 @@ static void test_products_of_the_largest_numbers(void **state)
     free(scratch);
 }
 
+/* --- wide products --------------------------------------------------------------------------- */
+
+static void test_quantise_wide(void **state)
+{
+    static const size_t counts[] = {1, 2, 15, 16, 17, 72, 200, WIDE_BLOCK};
+    float x[WIDE_BLOCK];
+    int16_t a[WIDE_BLOCK], b[WIDE_BLOCK];
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
+            /* Ordinary, zeros, ties, huge and subnormal ones. */
+            for (int kind = 0; kind < 5; kind++) {
+                float d_a, d_b;
+
+                random_row(x, counts[c]);
+                for (size_t i = 0; i < counts[c]; i++)
+                    x[i] = kind == 2 ? (float)(i * 2) * 0.5f + 0.5f
+                                     : x[i] * (const float[]){1, 0, 1, 1e38f, 1e-40f}[kind];
+                d_a = kernels_ref.quantise_wide(x, counts[c], WIDE_MAX, a);
+                d_b = row->quantise_wide(x, counts[c], WIDE_MAX, b);
+                equal("quantise_wide", row, counts[c], &d_a, &d_b, 1);
+                assert_memory_equal(a, b, (counts[c] + 15) / 16 * 16 * sizeof(a[0]));
+            }
+        }
+    }
+}
+
+/* x [n][in]; blocks: [out] rows of F32. */
+static void compare_wide(const struct kernels *row, size_t in, size_t out, size_t n,
+                         const float *blocks, const float *x, void *scratch)
+{
+    const size_t n_groups = (out + 15) / 16, n_blocks = (in + WIDE_BLOCK - 1) / WIDE_BLOCK;
+    const size_t n_padded = (n + ACT_TILE - 1) / ACT_TILE * ACT_TILE;
+    unsigned char *const data = aligned_alloc(64, n_groups * packing_wide_group_bytes(in));
+    float *const a = calloc(n * out, sizeof(float)), *const b = calloc(n * out, sizeof(float));
+    const struct weights w = {DTYPE_F32, out, in, data};
+    struct acts acts = {
+        .n = n, .in = in, .f32 = x,
+        .wide = malloc(n_padded * n_blocks * WIDE_BLOCK * sizeof(int16_t)),
+        .wide_d = malloc(n_padded * n_blocks * sizeof(float)),
+    };
+
+    for (size_t g = 0; g < n_groups; g++)
+        packing_wide_group(DTYPE_F32, in, blocks + g * 16 * in, in * sizeof(float),
+                           MIN(out - g * 16, 16u), data + g * packing_wide_group_bytes(in),
+                           scratch);
+    for (size_t p = 0; p < n; p++) {
+        for (size_t k = 0; k < n_blocks; k++) {
+            const size_t at = (p / ACT_TILE * n_blocks + k) * ACT_TILE + p % ACT_TILE;
+
+            acts.wide_d[at] = kernels_ref.quantise_wide(
+                x + p * in + k * WIDE_BLOCK, MIN(in - k * WIDE_BLOCK, (size_t)WIDE_BLOCK), WIDE_MAX,
+                acts.wide + at * WIDE_BLOCK);
+        }
+    }
+    kernels_ref.product_wide(&w, 0, n_groups, &acts, a, out, scratch);
+    row->product_wide(&w, 0, n_groups, &acts, b, out, scratch);
+    equal("product_wide", row, in * 1000000 + out * 1000 + n, a, b, n * out);
+    free(acts.wide);
+    free(acts.wide_d);
+    free(a);
+    free(b);
+    free(data);
+}
+
+static void test_wide_products(void **state)
+{
+    static const size_t ins[] = {1, 2, 37, WIDE_BLOCK, WIDE_BLOCK + 1, 768};
+    static const size_t counts[] = {1, 2, 5, 6, 7, ACT_TILE, 23, 8 * ACT_TILE + 3};
+    static float x[(8 * ACT_TILE + 3) * 768], w[33 * 768];
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t i = 0; i < ARRAY_LEN(ins); i++) {
+            for (size_t c = 0; c < ARRAY_LEN(counts); c++) {
+                random_row(x, counts[c] * ins[i]);
+                random_row(w, 33 * ins[i]);
+                compare_wide(row, ins[i], 33, counts[c], w, x, scratch);
+            }
+        }
+    }
+    free(scratch);
+}
+
+/* The sums of a block that come nearest to the limits of 32 bits: a wrong bound would be undefined in
+ * plain C, and say so in a build with sanitizers. */
+static void test_wide_products_of_the_largest_numbers(void **state)
+{
+    enum { IN = WIDE_BLOCK, OUT = 16, N = ACT_TILE };
+    static float x[N * IN], w[OUT * IN];
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    for (size_t i = 0; i < N * IN; i++)
+        x[i] = i / IN % 2 ? -3 : 3;
+    /* Equal weights, growing ones, and a single one. */
+    for (size_t r = 0; r < OUT; r++) {
+        for (size_t k = 0; k < IN; k++)
+            w[r * IN + k] = r % 3 == 0 ? 1 : r % 3 == 1 ? (float)k : k == r;
+    }
+    EACH_ROW(row)
+    {
+        compare_wide(row, IN, OUT, N, w, x, scratch);
+    }
+    for (size_t r = 0; r < OUT; r++) {
+        float group[16 + 16 * IN];
+        const int16_t *const quants = (const int16_t *)(const void *)(group + 16);
+        int64_t sum = 0;
+
+        packing_wide_group(DTYPE_F32, IN, w + r * IN, 0, 1, group, scratch);
+        for (size_t k = 0; k < IN; k++)
+            sum += abs(quants[k / 2 * 32 + k % 2]);
+        assert_true(sum * WIDE_MAX <= INT32_MAX);
+        assert_true(sum >= (r % 3 == 2 ? INT16_MAX : WIDE_LIMIT - IN));
+    }
+    free(scratch);
+}
+
+static void test_wide_attention(void **state)
+{
+    static const size_t head_dims[] = {8, 40, 64, 72, 256};
+    static const size_t key_counts[] = {1, 15, 16, 300, 600};
+    static float x[608], q[ACT_TILE * 256], kd[608], vd[608];
+    static float a[ACT_TILE * 256], b[ACT_TILE * 256];
+    static int16_t k[608 * 256], v[608 * 256];
+    void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
+
+    (void)state;
+    EACH_ROW(row)
+    {
+        for (size_t c = 0; c < ARRAY_LEN(head_dims); c++) {
+            for (size_t j = 0; j < ARRAY_LEN(key_counts); j++) {
+                const size_t hd = head_dims[c], n = key_counts[j], n_padded = (n + 15) / 16 * 16;
+                struct attend_wide_work work = {.head_dim = hd, .n = n, .k = k, .v = v, .kd = kd,
+                                                .vd = vd, .q = q, .stride = hd};
+
+                random_row(q, ACT_TILE * hd);
+                random_row(x, 608);
+                for (size_t i = 0; i < n_padded; i++) {
+                    kd[i] = i < n ? (1 + x[i]) * 0.01f : 0;
+                    vd[i] = i < n ? (1 - x[i]) * 0.01f : 0;
+                }
+                for (size_t i = 0; i < n_padded * ((hd + 15) / 16 * 16); i++) {
+                    k[i] = (int16_t)(random_u32() % 2047 - 1023);
+                    v[i] = (int16_t)(random_u32() % 2047 - 1023);
+                }
+                for (work.n_rows = 1; work.n_rows <= ACT_TILE; work.n_rows++) {
+                    work.out = a;
+                    kernels_ref.attend_wide(&work, scratch);
+                    work.out = b;
+                    row->attend_wide(&work, scratch);
+                    equal("attend_wide", row, hd * 1000 + n, a, b, work.n_rows * hd);
+                }
+            }
+        }
+    }
+    free(scratch);
+}
+
 /* TEST_FASTEST_ROW says which row that is on a processor that is known. */
 static void test_the_fastest_row_is_chosen_unless_another_is_asked_for(void **state)
 {
@@ -406,11 +627,17 @@ int main(void)
         cmocka_unit_test(test_small_operations),
         cmocka_unit_test(test_dot_f32_of_several_rows),
         cmocka_unit_test(test_silu_is_silu),
+        cmocka_unit_test(test_gelu_is_gelu),
+        cmocka_unit_test(test_layernorm_has_mean_and_variance_of_the_row),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_shortconv),
         cmocka_unit_test(test_quantise),
         cmocka_unit_test(test_products),
         cmocka_unit_test(test_products_of_the_largest_numbers),
+        cmocka_unit_test(test_quantise_wide),
+        cmocka_unit_test(test_wide_products),
+        cmocka_unit_test(test_wide_products_of_the_largest_numbers),
+        cmocka_unit_test(test_wide_attention),
         cmocka_unit_test(test_the_fastest_row_is_chosen_unless_another_is_asked_for),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_a_forced_row_that_is_not_there_is_an_error),

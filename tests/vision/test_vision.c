@@ -54,9 +54,9 @@ static void test_position_tables_are_those_of_the_reference(void **state)
     pool = reference_pool(2);
     gguf = gguf_open(fixture_path("vision/models/mini-mmproj-ln-f32.gguf"), &err);
     assert_int_equal(vision_shape_read(gguf, &parts.siglip.shape, &err), 0);
-    assert_int_equal(loader_plan(gguf, false, "a test", load_parts, &parts, &bytes, &err), 0);
+    assert_int_equal(loader_plan(gguf, MATRIX_FAST, "a test", load_parts, &parts, &bytes, &err), 0);
     assert_int_equal(arena_init(&arena, bytes, "a test", &err), 0);
-    assert_int_equal(loader_load(gguf, false, load_parts, &parts, &arena, pool, &err), 0);
+    assert_int_equal(loader_load(gguf, MATRIX_FAST, load_parts, &parts, &arena, pool, &err), 0);
 
     json = golden_json(fixture_path("vision/expect/common.json"));
     tables = golden_get(json, "posembed");
