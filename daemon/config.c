@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/utf8.h"
 #include "daemon/paths.h"
+#include "session/image_plan.h"
 
 #define REPORT_MAX 64 /* problems; a file of garbage needs no more to be understood */
 
@@ -266,6 +267,10 @@ static const struct key {
     {"engine", "kv",           read_kv,       offsetof(struct config, kv),                 0, 0},
     {"engine", "keep_alive",   read_duration, offsetof(struct config, keep_alive_sec),     0, 366 * 86400},
     {"engine", "prefix_cache", read_size,     offsetof(struct config, prefix_cache_bytes), 0, 1ull << 50},
+    {"image",  "max_encode_ms", read_count,   offsetof(struct config, max_encode_ms),      0, IMAGE_ENCODE_MS_MAX},
+    {"image",  "cache",        read_size,     offsetof(struct config, image_cache_bytes),  0, 1ull << 40},
+    {"image",  "max_bytes",    read_size,     offsetof(struct config, image_bytes_max),    1 << 10, 1ull << 30},
+    {"image",  "max_megapixels", read_count,  offsetof(struct config, image_megapixels),   1, 1000},
     {"models", "directories",  read_paths,    offsetof(struct config, directories),        0, 32},
     {"models", "default",      read_name,     offsetof(struct config, default_model),      1, 128},
     {"models", "mirror",       read_url,      offsetof(struct config, mirror),             8, 180},
@@ -284,6 +289,9 @@ struct config *config_new(void)
     config->kv = KV_F16;
     config->keep_alive_sec = 5 * 60;
     config->prefix_cache_bytes = (uint64_t)256 << 20;
+    config->image_cache_bytes = (uint64_t)64 << 20;
+    config->image_bytes_max = (uint64_t)64 << 20;
+    config->image_megapixels = 100;
     config->idle_exit_sec = 10 * 60;
     config->log_level = LOG_INFO;
     return config;

@@ -36,6 +36,12 @@ struct config {
     int64_t keep_alive_sec; /* of a model after its last use; 0: at once; CONFIG_FOREVER */
     uint64_t prefix_cache_bytes;
 
+    /* [image] */
+    uint32_t max_encode_ms;     /* of a picture that says nothing else; 0: no limit */
+    uint64_t image_cache_bytes; /* what was seen of pictures, for each model */
+    uint64_t image_bytes_max;   /* of a file */
+    uint32_t image_megapixels;  /* of a picture */
+
     /* [models] */
     char **directories;  /* NULL-terminated, absolute; NULL: none named */
     char *default_model; /* NULL: the first installed chat model */

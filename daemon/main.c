@@ -52,6 +52,10 @@ static struct engine_config engine_config(const struct daemon *daemon)
         .kv = config->kv,
         .prefix_cache_bytes = config->prefix_cache_bytes,
         .state_directory = daemon->state,
+        .image_cache_bytes = config->image_cache_bytes,
+        .max_encode_ms = config->max_encode_ms,
+        .image_bytes_max = config->image_bytes_max,
+        .image_pixels_max = (uint64_t)config->image_megapixels * 1000000,
     };
 }
 
@@ -72,11 +76,13 @@ static bool same_list(char *const *a, char *const *b)
 static void tell_what_waits(const struct config *old, const struct config *new)
 {
     if (old->threads != new->threads || old->kv != new->kv ||
+        old->image_bytes_max != new->image_bytes_max ||
+        old->image_megapixels != new->image_megapixels ||
         !same_text(old->default_model, new->default_model) ||
         !same_text(old->mirror, new->mirror) || !same_list(old->directories, new->directories))
         log_write(LOG_NOTICE, NULL,
-                  "Changes of threads, kv and of the section [models] take effect at the next "
-                  "start.");
+                  "Changes of threads, kv, max_bytes, max_megapixels and of the section [models] take "
+                  "effect at the next start.");
 }
 
 static int reload(void *userdata, struct error *err)

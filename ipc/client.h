@@ -20,7 +20,9 @@
 #define CLIENT_SESSIONS_MAX 16
 #define CLIENT_TURNS_MAX    64                 /* queued, running, or with an unread stream */
 #define CLIENT_BYTES_MAX    ((size_t)16 << 20) /* of what its turns ask */
+#define CLIENT_IMAGES_MAX   32                 /* a descriptor each */
 #define CLIENT_WAITING_MAX  16                 /* calls that wait for an answer */
+#define CLIENT_PICTURES_MAX 8                  /* plans and descriptions under way */
 
 struct bus;
 
@@ -30,8 +32,9 @@ struct client {
     char *name; /* the unique name */
     sd_bus_track *track;
 
-    struct turn *turns; /* session_object.c */
-    unsigned n_sessions, n_turns, n_waiting;
+    struct turn *turns;            /* session_object.c */
+    struct picture_call *pictures; /* picture.c */
+    unsigned n_sessions, n_turns, n_images, n_waiting, n_pictures;
     size_t n_bytes;
 };
 

@@ -30,7 +30,7 @@ struct create_arguments {
     uint32_t context;
     bool keep;
     int64_t keep_alive;
-    char *sampling;
+    char *sampling, *image;
 };
 
 static int read_create(sd_bus_message *message, struct create_arguments *arguments,
@@ -47,6 +47,7 @@ static int read_create(sd_bus_message *message, struct create_arguments *argumen
         {"keep_alive", "x", offsetof(struct create_arguments, keep_alive), 0, NULL},
         {"sampling", "a{sv}", offsetof(struct create_arguments, sampling), 0,
          objects_sampling_keys},
+        {"image", "a{sv}", offsetof(struct create_arguments, image), 0, objects_image_keys},
         {0},
     };
     int r;
@@ -64,6 +65,7 @@ static int read_create(sd_bus_message *message, struct create_arguments *argumen
         .keep = arguments->keep,
         .keep_alive_sec = arguments->keep_alive,
         .sampling = arguments->sampling,
+        .image = arguments->image,
     };
     if (!arguments->priority || !strcmp(arguments->priority, "interactive"))
         return 0;
@@ -105,6 +107,7 @@ static int method_create_session(sd_bus_message *message, void *userdata, sd_bus
     if (r >= 0)
         r = give_session(userdata, message, &options, NULL, NULL, &err);
     free(arguments.sampling);
+    free(arguments.image);
     return errors_return(ret_error, r, &err);
 }
 
@@ -309,6 +312,13 @@ static int method_reload(sd_bus_message *message, void *userdata, sd_bus_error *
     return sd_bus_reply_method_return(message, NULL);
 }
 
+static int method_plan_image(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct error err = ERROR_INIT;
+
+    return errors_return(ret_error, picture_plan(userdata, message, &err), &err);
+}
+
 /* properties */
 
 static int get_version(sd_bus *connection, const char *path, const char *interface,
@@ -324,8 +334,8 @@ static int get_features(sd_bus *connection, const char *path, const char *interf
                         sd_bus_error *ret_error)
 {
     (void)connection, (void)path, (void)interface, (void)property, (void)userdata, (void)ret_error;
-    return sd_bus_message_append(reply, "as", 5, "text", "tools", "json-schema", "kept-sessions",
-                                 "download");
+    return sd_bus_message_append(reply, "as", 6, "text", "images", "tools", "json-schema",
+                                 "kept-sessions", "download");
 }
 
 /* Path of the default model, "/" while none is installed. malloc. */
@@ -376,6 +386,9 @@ static const sd_bus_vtable vtable[] = {
                             method_forget_session, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("FindModel", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", model),
                             method_find_model, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("PlanImage", SD_BUS_ARGS("h", image, "a{sv}", options),
+                            SD_BUS_RESULT("a{sv}", plan), method_plan_image,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescan", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_rescan,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,

@@ -33,7 +33,7 @@ struct waiter {
 struct view {
     char title[256], licence[256], sha256[65]; /* another file of the same name may have come */
     enum model_role role;
-    bool installed, loaded;
+    bool installed, loaded, sees;
     uint64_t size_bytes, memory_bytes, expires_usec, download_bytes;
     enum download_state download;
     enum error_code download_error;
@@ -341,6 +341,7 @@ static struct view look(const struct model_object *object)
         .role = model ? model->role : MODEL_CHAT,
         .installed = model && model->path,
         .loaded = memory.loaded,
+        .sees = model && model->sees,
         .size_bytes = model ? model->size_bytes : 0,
         .memory_bytes = memory.memory_bytes,
         .expires_usec = (uint64_t)memory.expires_usec,
@@ -360,7 +361,9 @@ static int get_flag(sd_bus *connection, const char *path, const char *interface,
                     sd_bus_error *ret_error)
 {
     struct view view = look(userdata);
-    int flag = !strcmp(property, "Installed") ? view.installed : view.loaded;
+    int flag = !strcmp(property, "Installed") ? view.installed
+               : !strcmp(property, "Vision")  ? view.sees
+                                              : view.loaded;
 
     (void)connection, (void)path, (void)interface, (void)ret_error;
     return sd_bus_message_append_basic(reply, 'b', &flag);
@@ -402,6 +405,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("SizeBytes", "t", get_number, 0, CHANGES),
     SD_BUS_PROPERTY("Sha256", "s", get_text, 0, CHANGES),
     SD_BUS_PROPERTY("Installed", "b", get_flag, 0, CHANGES),
+    SD_BUS_PROPERTY("Vision", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("Loaded", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("MemoryBytes", "t", get_number, 0, CHANGES),
     SD_BUS_PROPERTY("ExpiresTimestamp", "t", get_number, 0, CHANGES),
@@ -416,7 +420,7 @@ static const sd_bus_vtable vtable[] = {
 static void tell_changes(struct model_object *object)
 {
     struct view now = look(object), *told = &object->told;
-    const char *names[13];
+    const char *names[14];
     size_t n = 0;
 
     if (strcmp(now.title, told->title))
@@ -429,6 +433,8 @@ static void tell_changes(struct model_object *object)
         names[n++] = "Sha256";
     if (now.installed != told->installed)
         names[n++] = "Installed";
+    if (now.sees != told->sees)
+        names[n++] = "Vision";
     if (now.loaded != told->loaded)
         names[n++] = "Loaded";
     if (now.size_bytes != told->size_bytes)

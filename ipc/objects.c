@@ -16,6 +16,18 @@ const struct vardict_key objects_sampling_keys[] = {
     {0},
 };
 
+const struct vardict_key objects_image_keys[] = {
+    {"detail", "s", 0, 32, NULL},
+    {"min_image_tokens", "u", 0, 0, NULL},
+    {"max_image_tokens", "u", 0, 0, NULL},
+    {"min_tiles", "u", 0, 0, NULL},
+    {"max_tiles", "u", 0, 0, NULL},
+    {"tiling", "b", 0, 0, NULL},
+    {"thumbnail", "b", 0, 0, NULL},
+    {"max_encode_ms", "u", 0, 0, NULL},
+    {0},
+};
+
 /* a{sv} of the vtable's properties that have all of `flags`. */
 static int append_properties(struct bus *bus, sd_bus_message *message, const char *path,
                              const char *interface, const sd_bus_vtable *vtable, uint64_t flags,

@@ -2,7 +2,8 @@
 #pragma once
 
 /*
- * The three interfaces, one file each: manager.c, session_object.c, model_object.c.
+ * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and picture.c, the
+ * calls of Manager that are about a picture.
  *
  * Threads: bus thread.
  */
@@ -63,8 +64,16 @@ char *model_object_path(const char *id);
 /* Forget the calls of a client that wait for an answer. */
 void model_object_drop(struct client *client);
 
-/* The keys of the option "sampling". */
-extern const struct vardict_key objects_sampling_keys[];
+/* picture.c */
+
+/* The method. Positive: the reply comes later. */
+int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err);
+
+/* End all that a client asks about pictures. */
+void picture_drop(struct client *client);
+
+/* The keys of the options "sampling" and "image"; the latter also stand in parts of a question. */
+extern const struct vardict_key objects_sampling_keys[], objects_image_keys[];
 
 /* properties of an object that only one client may see: the library's own signals are broadcast */
 

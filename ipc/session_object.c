@@ -48,6 +48,7 @@ struct turn {
     struct stream *stream;         /* NULL: closed */
     uint32_t id;
     size_t n_bytes;
+    unsigned n_images;
     bool finished; /* DONE or ERROR has been said */
 };
 
@@ -55,7 +56,8 @@ static const sd_bus_vtable *interface_vtable(void);
 
 /* turns */
 
-static struct turn *turn_new(struct client *client, struct session_object *object, size_t n_bytes)
+static struct turn *turn_new(struct client *client, struct session_object *object, size_t n_bytes,
+                             unsigned n_images)
 {
     struct turn *turn = calloc(1, sizeof(*turn));
 
@@ -64,10 +66,12 @@ static struct turn *turn_new(struct client *client, struct session_object *objec
     turn->client = client;
     turn->object = object;
     turn->n_bytes = n_bytes;
+    turn->n_images = n_images;
     turn->next = client->turns;
     client->turns = turn;
     client->n_turns++;
     client->n_bytes += n_bytes;
+    client->n_images += n_images;
     client->bus->n_turns++;
     return turn;
 }
@@ -82,6 +86,7 @@ static struct turn *turn_free(struct turn *turn)
     *link = turn->next;
     client->n_turns--;
     client->n_bytes -= turn->n_bytes;
+    client->n_images -= turn->n_images;
     client->bus->n_turns--;
     bus_touch(client->bus);
     stream_free(turn->stream);
@@ -410,76 +415,121 @@ static int list_objects(sd_bus *connection, const char *prefix, void *userdata, 
 
 /* methods */
 
-/* The parts of a question: strings point into the message. */
-static int read_content(sd_bus_message *message, struct ask_part **ret_parts, size_t *ret_n,
-                        size_t *ret_bytes, struct error *err)
-{
-    struct part {
-        const char *type, *id, *text;
-    };
-    static const struct vardict_key keys[] = {
-        {"type", "s", offsetof(struct part, type), 32, NULL},
-        {"id", "s", offsetof(struct part, id), ASK_ID_MAX, NULL},
-        {"text", "s", offsetof(struct part, text), SESSION_TEXT_MAX, NULL},
-        {0},
-    };
-    _cleanup_(freep) struct ask_part *parts = calloc(ASK_PARTS_MAX, sizeof(*parts));
-    size_t n = 0, n_bytes = 0;
-    int r;
-
-    if (!parts)
-        return errors_message(err, -ENOMEM);
-    r = sd_bus_message_enter_container(message, 'a', "a{sv}");
-    if (r < 0)
-        return errors_message(err, r);
-    while ((r = sd_bus_message_at_end(message, false)) == 0) {
-        struct part part = {0};
-
-        if (n == ASK_PARTS_MAX)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "The content has more than %u parts.",
-                             ASK_PARTS_MAX);
-        r = vardict_read(message, "key of a content part", keys, &part, err);
-        if (r < 0)
-            return r;
-        if (!part.type || !part.text)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "Content part %zu has no '%s'.", n + 1,
-                             part.type ? "text" : "type");
-        if (!strcmp(part.type, "text")) {
-            if (part.id)
-                return error_set(err, ERROR_INVALID_ARGUMENT,
-                                 "Content part %zu is text and takes no 'id'.", n + 1);
-            parts[n].type = ASK_TEXT;
-        } else if (!strcmp(part.type, "tool_result")) {
-            if (!part.id)
-                return error_set(err, ERROR_INVALID_ARGUMENT,
-                                 "Content part %zu, a tool_result, has no 'id'.", n + 1);
-            parts[n].type = ASK_TOOL_RESULT;
-        } else {
-            return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "Content part %zu is of type '%s'; text and tool_result are known.",
-                             n + 1, part.type);
-        }
-        parts[n].id = part.id;
-        parts[n].text = part.text;
-        n_bytes += strlen(part.text) + (part.id ? strlen(part.id) : 0);
-        n++;
-    }
-    if (r < 0 || (r = sd_bus_message_exit_container(message)) < 0)
-        return errors_message(err, r);
-    *ret_parts = TAKE_PTR(parts);
-    *ret_n = n;
-    *ret_bytes = n_bytes;
-    return 0;
-}
-
 struct ask_arguments {
     struct ask_part *parts;
     size_t n_parts, n_bytes;
+    unsigned n_images;
     uint32_t max_tokens;
     const char *format, *tools;
     bool keep_thinking;
     char **stop, *sampling;
 };
+
+struct part {
+    const char *type, *id, *text;
+    int fd;
+    json_object *image; /* settings, or NULL */
+};
+
+static void part_done(struct part *part)
+{
+    json_object_put(part->image);
+}
+
+/* Which keys belong to a part of its type. */
+static int check_part(const struct part *part, size_t number, struct error *err)
+{
+    const bool is_image = !strcmp(part->type, "image");
+    const bool is_result = !strcmp(part->type, "tool_result");
+    const char *lacks = NULL, *extra = NULL;
+
+    if (!is_image && !is_result && strcmp(part->type, "text"))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "Content part %zu is of type '%s'; text, image and tool_result are known.",
+                         number, part->type);
+    if (is_image ? part->fd < 0 : !part->text)
+        lacks = is_image ? "fd" : "text";
+    else if (is_result && !part->id)
+        lacks = "id";
+    else if (is_image && part->text)
+        extra = "'text'";
+    else if (!is_result && part->id)
+        extra = "'id'";
+    else if (!is_image && part->fd >= 0)
+        extra = "'fd'";
+    else if (!is_image && part->image)
+        extra = "settings of a picture";
+    if (lacks)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "Content part %zu, of type %s, has no '%s'.",
+                         number, part->type, lacks);
+    if (extra)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "Content part %zu, of type %s, takes no %s.", number, part->type, extra);
+    return 0;
+}
+
+static int read_part(sd_bus_message *message, size_t number, struct ask_part *ret,
+                     struct error *err)
+{
+    static const struct vardict_key keys[] = {
+        {"type", "s", offsetof(struct part, type), 32, NULL},
+        {"id", "s", offsetof(struct part, id), ASK_ID_MAX, NULL},
+        {"text", "s", offsetof(struct part, text), SESSION_TEXT_MAX, NULL},
+        {"fd", "h", offsetof(struct part, fd), 0, NULL},
+        {"image", NULL, offsetof(struct part, image), 0, objects_image_keys},
+        {0},
+    };
+    _cleanup_(part_done) struct part part = {.fd = -1};
+    int r = vardict_read(message, "key of a content part", keys, &part, err);
+
+    if (r < 0)
+        return r;
+    if (!part.type)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "Content part %zu has no 'type'.", number);
+    r = check_part(&part, number, err);
+    if (r < 0)
+        return r;
+    *ret = (struct ask_part){
+        .type = !strcmp(part.type, "text")    ? ASK_TEXT
+                : !strcmp(part.type, "image") ? ASK_IMAGE
+                                              : ASK_TOOL_RESULT,
+        .id = part.id,
+        .text = part.text,
+        .fd = part.fd,
+    };
+    if (!part.image)
+        return 0;
+    ret->image = strdup(json_object_to_json_string_ext(part.image, JSON_C_TO_STRING_PLAIN));
+    return ret->image ? 0 : errors_message(err, -ENOMEM);
+}
+
+/* The parts of a question: strings and descriptors are the message's. */
+static int read_content(sd_bus_message *message, struct ask_arguments *ret, struct error *err)
+{
+    int r;
+
+    ret->parts = calloc(ASK_PARTS_MAX, sizeof(*ret->parts));
+    if (!ret->parts)
+        return errors_message(err, -ENOMEM);
+    r = sd_bus_message_enter_container(message, 'a', "a{sv}");
+    if (r < 0)
+        return errors_message(err, r);
+    while ((r = sd_bus_message_at_end(message, false)) == 0) {
+        struct ask_part *part = &ret->parts[ret->n_parts];
+
+        if (ret->n_parts == ASK_PARTS_MAX)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "The content has more than %u parts.",
+                             ASK_PARTS_MAX);
+        r = read_part(message, ++ret->n_parts, part, err);
+        if (r < 0)
+            return r;
+        ret->n_bytes += (part->text ? strlen(part->text) : 0) + (part->id ? strlen(part->id) : 0);
+        ret->n_images += part->type == ASK_IMAGE;
+    }
+    if (r < 0 || (r = sd_bus_message_exit_container(message)) < 0)
+        return errors_message(err, r);
+    return 0;
+}
 
 static void ask_arguments_done(struct ask_arguments *arguments)
 {
@@ -487,6 +537,8 @@ static void ask_arguments_done(struct ask_arguments *arguments)
         free(*stop);
     free(arguments->stop);
     free(arguments->sampling);
+    for (size_t i = 0; i < arguments->n_parts; i++)
+        free((char *)arguments->parts[i].image);
     free(arguments->parts);
 }
 
@@ -500,12 +552,13 @@ static int read_ask(sd_bus_message *message, struct ask_arguments *arguments,
         {"format", "s", offsetof(struct ask_arguments, format), ASK_FORMAT_MAX, NULL},
         {"tools", "s", offsetof(struct ask_arguments, tools), 32, NULL},
         {"keep_thinking", "b", offsetof(struct ask_arguments, keep_thinking), 0, NULL},
-        {"sampling", "a{sv}", offsetof(struct ask_arguments, sampling), 0, objects_sampling_keys},
+        {"sampling", "a{sv}", offsetof(struct ask_arguments, sampling), 0,
+         objects_sampling_keys},
         {0},
     };
     int r;
 
-    r = read_content(message, &arguments->parts, &arguments->n_parts, &arguments->n_bytes, err);
+    r = read_content(message, arguments, err);
     if (r < 0)
         return r;
     r = vardict_read(message, "option", keys, arguments, err);
@@ -535,7 +588,8 @@ static int read_ask(sd_bus_message *message, struct ask_arguments *arguments,
     return 0;
 }
 
-static int check_limits(const struct client *client, size_t n_bytes, struct error *err)
+static int check_limits(const struct client *client, size_t n_bytes, unsigned n_images,
+                        struct error *err)
 {
     if (client->n_turns >= CLIENT_TURNS_MAX)
         return error_set(err, ERROR_BUSY,
@@ -546,6 +600,11 @@ static int check_limits(const struct client *client, size_t n_bytes, struct erro
                          "The turns of this program hold %zu bytes, with %zu more they would pass "
                          "the limit of %zu.",
                          client->n_bytes, n_bytes, CLIENT_BYTES_MAX);
+    if (n_images > CLIENT_IMAGES_MAX - client->n_images)
+        return error_set(err, ERROR_BUSY,
+                         "The turns of this program hold %u pictures, with %u more they would pass "
+                         "the limit of %u.",
+                         client->n_images, n_images, CLIENT_IMAGES_MAX);
     if (client->bus->n_turns >= BUS_TURNS_MAX)
         return error_set(err, ERROR_BUSY,
                          "%u turns of all programs are under way, which is the "
@@ -572,11 +631,11 @@ static int ask(struct session_object *object, sd_bus_message *message, struct er
     r = read_ask(message, &arguments, &options, err);
     if (r < 0)
         return r;
-    r = check_limits(client, arguments.n_bytes, err);
+    r = check_limits(client, arguments.n_bytes, arguments.n_images, err);
     if (r < 0)
         return r;
 
-    turn = turn_new(client, object, arguments.n_bytes);
+    turn = turn_new(client, object, arguments.n_bytes, arguments.n_images);
     if (!turn)
         return errors_message(err, -ENOMEM);
     turn->stream = stream_new(object->bus->event, &turn_sink, turn, &fd, err);

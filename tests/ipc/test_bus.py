@@ -36,11 +36,11 @@ def text(words):
 class Daemon:
     """One daemon with a home of its own; another start of it finds the same state."""
 
-    def __init__(self, home, config=""):
+    def __init__(self, home, config="", models=ROOT + "/models"):
         self.home = home
         self.config = os.path.join(home, "lfmd.conf")
         with open(self.config, "w") as file:
-            file.write("[models]\ndirectories = %s/models\n%s" % (ROOT, config))
+            file.write("[models]\ndirectories = %s\n%s" % (models, config))
         self.start()
 
     def start(self, **more):

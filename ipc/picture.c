@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Manager.PlanImage(): what is asked about a picture without a conversation.
+ *
+ * It is answered when the picture has been decoded, so each call is an object that its client holds.
+ */
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "ipc/bus.h"
+#include "ipc/errors.h"
+#include "ipc/objects.h"
+#include "ipc/vardict.h"
+#include "session/image_query.h"
+
+#define MODEL_ID_MAX 4096 /* bytes */
+
+struct picture_call {
+    struct picture_call *next;
+    struct client *client;
+    sd_bus_message *message; /* to be answered */
+    struct image_query *query;
+};
+
+/* arguments */
+
+struct arguments {
+    int fd;
+    const char *model;
+    json_object *settings; /* or NULL */
+};
+
+static void arguments_done(struct arguments *arguments)
+{
+    json_object_put(arguments->settings);
+}
+
+static const char *settings_text(const struct arguments *arguments)
+{
+    return arguments->settings
+               ? json_object_to_json_string_ext(arguments->settings, JSON_C_TO_STRING_PLAIN)
+               : NULL;
+}
+
+static int read_arguments(sd_bus_message *message, struct arguments *arguments, struct error *err)
+{
+    static const struct vardict_key keys[] = {
+        {"model", "s", offsetof(struct arguments, model), MODEL_ID_MAX, NULL},
+        {"image", NULL, offsetof(struct arguments, settings), 0, objects_image_keys},
+        {0},
+    };
+    int r = sd_bus_message_read_basic(message, 'h', &arguments->fd);
+
+    return r < 0 ? errors_message(err, r) : vardict_read(message, "option", keys, arguments, err);
+}
+
+/* calls */
+
+static struct picture_call *call_new(struct bus *bus, sd_bus_message *message, struct error *err)
+{
+    struct client *client = client_get(bus, message, err);
+    struct picture_call *call;
+
+    if (!client)
+        return NULL;
+    if (client->n_pictures >= CLIENT_PICTURES_MAX) {
+        error_set(err, ERROR_BUSY,
+                  "This program asks about %u pictures already, at most %u are taken.",
+                  client->n_pictures, CLIENT_PICTURES_MAX);
+        return NULL;
+    }
+    call = calloc(1, sizeof(*call));
+    if (!call) {
+        client_settle(client);
+        errors_message(err, -ENOMEM);
+        return NULL;
+    }
+    call->client = client;
+    call->next = client->pictures;
+    client->pictures = call;
+    client->n_pictures++;
+    return call;
+}
+
+/* The client stays until client_settle(). */
+static void call_free(struct picture_call *call)
+{
+    struct client *client = call->client;
+    struct picture_call **link = &client->pictures;
+
+    while (*link != call)
+        link = &(*link)->next;
+    *link = call->next;
+    client->n_pictures--;
+    bus_touch(client->bus);
+    if (call->query)
+        image_query_cancel(call->query);
+    sd_bus_message_unref(call->message);
+    free(call);
+}
+
+static void call_end(struct picture_call *call)
+{
+    struct client *client = call->client;
+
+    call_free(call);
+    client_settle(client);
+}
+
+void picture_drop(struct client *client)
+{
+    while (client->pictures)
+        call_free(client->pictures);
+}
+
+/* PlanImage() */
+
+static int append_plan(sd_bus_message *reply, const struct image_query_result *result)
+{
+    const struct tile_plan *plan = &result->plan;
+    const struct {
+        const char *key;
+        size_t value;
+    } numbers[] = {
+        {"width", plan->width},
+        {"height", plan->height},
+        {"resized_width", plan->resized_w},
+        {"resized_height", plan->resized_h},
+        {"cols", plan->cols},
+        {"rows", plan->rows},
+        {"views", plan->n_views},
+        {"image_tokens", plan->n_image_tokens},
+        {"special_tokens", plan->n_special_tokens},
+    };
+    int r = sd_bus_message_open_container(reply, 'a', "{sv}");
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers) && r >= 0; i++)
+        r = sd_bus_message_append(reply, "{sv}", numbers[i].key, "u", (uint32_t)numbers[i].value);
+    if (r >= 0)
+        r = sd_bus_message_append(reply, "{sv}{sv}{sv}", "thumbnail", "b", (int)plan->thumbnail,
+                                  "detail", "s", image_detail_name(result->detail), "shortened",
+                                  "b", (int)result->shortened);
+    if (r >= 0 && result->predicted_usec >= 0)
+        r = sd_bus_message_append(reply, "{sv}", "predicted_ms", "u",
+                                  (uint32_t)MIN((result->predicted_usec + 999) / 1000, UINT32_MAX));
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static void plan_done(void *userdata, const struct image_query_result *result,
+                      const struct error *error)
+{
+    struct picture_call *call = userdata;
+    sd_bus_message *reply = NULL;
+    struct error err = ERROR_INIT;
+    int r = 0;
+
+    call->query = NULL;
+    if (result) {
+        r = sd_bus_message_new_method_return(call->message, &reply);
+        if (r >= 0)
+            r = append_plan(reply, result);
+        if (r >= 0)
+            r = sd_bus_send(call->client->bus->connection, reply, NULL);
+        if (r < 0)
+            errors_message(&err, r);
+        sd_bus_message_unref(reply);
+    }
+    if (!result || r < 0)
+        errors_reply(call->message, result ? &err : error);
+    call_end(call);
+}
+
+int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err)
+{
+    _cleanup_(arguments_done) struct arguments arguments = {0};
+    struct picture_call *call;
+    int r = read_arguments(message, &arguments, err);
+
+    if (r < 0)
+        return r;
+    call = call_new(bus, message, err);
+    if (!call)
+        return error_errno(err->code);
+    call->message = sd_bus_message_ref(message);
+    call->query = image_query_new(bus->engine, arguments.model, arguments.fd,
+                                  settings_text(&arguments), plan_done, call, err);
+    if (!call->query) {
+        call_end(call);
+        return error_errno(err->code);
+    }
+    return 1;
+}
