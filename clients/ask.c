@@ -86,6 +86,14 @@ static bool input_is_meant(bool has_question)
     return false;
 }
 
+static bool picture_on_input(const struct options *options)
+{
+    for (unsigned i = 0; i < options->n_images; i++)
+        if (strcmp(options->images[i], "-") == 0)
+            return true;
+    return false;
+}
+
 /* The arguments, and standard input after them or in place of "-". */
 static int question_read(const struct options *options, struct text *text)
 {
@@ -104,7 +112,8 @@ static int question_read(const struct options *options, struct text *text)
             status = append(text, word, strlen(word));
         }
     }
-    if (status == STATUS_OK && !taken && input_is_meant(text->length > 0)) {
+    if (status == STATUS_OK && !taken && !picture_on_input(options) &&
+        input_is_meant(text->length > 0)) {
         size_t before = text->length;
 
         if (before > 0)
@@ -124,12 +133,18 @@ static int question_read(const struct options *options, struct text *text)
 int ask_run(sd_bus *bus, const struct options *options)
 {
     struct conversation conversation = {0};
+    struct pictures pictures = {0};
     struct text text = {0};
-    int status;
+    int status = STATUS_OK;
 
-    status = question_read(options, &text);
+    for (unsigned i = 0; i < options->n_images && status == STATUS_OK; i++)
+        status = pictures_add(&pictures, options->images[i]);
+    if (status == STATUS_OK)
+        status = question_read(options, &text);
     if (status == STATUS_OK && text.length == 0) {
-        terminal_error("What is the question? \"lfmctl ask QUESTION\" or on standard input.");
+        terminal_error(options->n_images
+                           ? "What is the question? \"lfmctl describe FILE\" goes without one."
+                           : "What is the question? \"lfmctl ask QUESTION\" or on standard input.");
         status = STATUS_USAGE;
     }
     if (status == STATUS_OK && (!utf8_valid(text.bytes, text.length) ||
@@ -140,10 +155,11 @@ int ask_run(sd_bus *bus, const struct options *options)
     if (status == STATUS_OK)
         status = conversation_open(&conversation, bus, options);
     if (status == STATUS_OK)
-        status = conversation_ask(&conversation, text.bytes);
+        status = conversation_ask(&conversation, text.bytes, &pictures);
     if (status == STATUS_OK && options->keep && !options->json)
         terminal_note("kept: lfmctl ask --session %s ...", conversation.id);
     conversation_close(&conversation);
+    pictures_done(&pictures);
     free(text.bytes);
     return status;
 }

@@ -8,6 +8,7 @@
  * and a backslash at the end of a line begin another line, and """ begins and ends a block.
  */
 #include <errno.h>
+#include <glob.h>
 #include <histedit.h>
 #include <limits.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ struct chat {
     sd_bus *bus;
     struct options options; /* may change with /model, /system and /stats */
     struct conversation conversation;
+    struct pictures pictures; /* for the next question */
     EditLine *edit; /* NULL: no terminal */
     History *history;
     char history_path[PATH_MAX];
@@ -41,8 +43,8 @@ struct chat {
     bool interrupted_empty; /* where nothing had been typed */
 };
 
-static const char *const commands[] = {"/help",   "/id",    "/model", "/new",
-                                       "/quit",   "/stats", "/system"};
+static const char *const commands[] = {"/help", "/id",   "/image", "/model",
+                                       "/new",  "/quit", "/stats", "/system"};
 
 /* --- keys ----------------------------------------------------------------------------------- */
 
@@ -173,7 +175,25 @@ static unsigned char on_paste(EditLine *edit, wint_t ch)
 
 /* --- completion ----------------------------------------------------------------------------- */
 
-/* What may follow: commands, or the installed models after "/model ". Array of strings. */
+/* The files that begin as `path` does, folders with their slash. */
+static void add_files(struct json_object *list, const char *path)
+{
+    _cleanup_(freep) char *pattern = NULL;
+    glob_t found = {0};
+
+    if (asprintf(&pattern, "%s*", path) < 0)
+        return;
+    if (glob(pattern, GLOB_MARK | GLOB_NOSORT, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            if (utf8_valid(found.gl_pathv[i], strlen(found.gl_pathv[i])))
+                json_object_array_add(list, json_object_new_string(found.gl_pathv[i]));
+    globfree(&found);
+}
+
+/*
+ * What may follow: commands, the installed models after "/model ", files after "/image ". Array of
+ * strings.
+ */
 static struct json_object *candidates(struct chat *chat, const char *line, const char **ret_word)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
@@ -184,6 +204,9 @@ static struct json_object *candidates(struct chat *chat, const char *line, const
     if (line[0] == '/' && !strchr(line, ' ')) {
         for (size_t i = 0; i < ARRAY_LEN(commands); i++)
             json_object_array_add(list, json_object_new_string(commands[i]));
+    } else if (strncmp(line, "/image ", 7) == 0) {
+        *ret_word = line + 7;
+        add_files(list, line + 7);
     } else if (strncmp(line, "/model ", 7) == 0 &&
                sd_bus_call_method(chat->bus, BUS_NAME, BUS_ROOT,
                                   "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
@@ -482,7 +505,8 @@ static int reopen(struct chat *chat, const struct options *wanted)
 
 static void command_help(void)
 {
-    terminal_note("/new           begin again, with an empty conversation\n"
+    terminal_note("/image FILE    a picture for the next question; alone: none\n"
+                  "/new           begin again, with an empty conversation\n"
                   "/model ID      another model, and begin again; alone: list them\n"
                   "/system TEXT   other instructions, and begin again; alone: none\n"
                   "/stats         times and counts after each answer, or no longer\n"
@@ -492,6 +516,24 @@ static void command_help(void)
                   "^C cancels the answer. Alt-Enter or \\ at the end of a line begin another line;\n"
                   "%s begins and ends a block of lines. Tab completes commands.",
                   FENCE);
+}
+
+/* A shell would know what ~/ means. */
+static void command_image(struct chat *chat, const char *path)
+{
+    const char *home = getenv("HOME");
+    _cleanup_(freep) char *whole = NULL;
+
+    if (!*path) {
+        pictures_done(&chat->pictures);
+        terminal_note("The next question goes without pictures.");
+        return;
+    }
+    if (strncmp(path, "~/", 2) == 0 && home && asprintf(&whole, "%s%s", home, path + 1) < 0)
+        whole = NULL;
+    if (pictures_add(&chat->pictures, whole ? whole : path) == STATUS_OK)
+        terminal_note("%u %s with the next question.", chat->pictures.n,
+                      chat->pictures.n == 1 ? "picture goes" : "pictures go");
 }
 
 /* As reopen(); text is what wanted points to, *owned what the options pointed to before. */
@@ -534,6 +576,8 @@ static bool command(struct chat *chat, const char *line)
 
         wanted.system = system;
         reopen_with(chat, &wanted, &chat->system, system);
+    } else if (IS("/image")) {
+        command_image(chat, argument);
     } else if (IS("/stats")) {
         chat->options.stats = !chat->options.stats;
     } else if (IS("/id") && (chat->options.keep || chat->options.session)) {
@@ -559,7 +603,8 @@ static bool turn(struct chat *chat, const char *line, int *status)
         terminal_error("That was not UTF-8 text.");
         return true;
     }
-    *status = conversation_ask(&chat->conversation, line);
+    *status = conversation_ask(&chat->conversation, line, &chat->pictures);
+    pictures_done(&chat->pictures);
     if (chat->edit) {
         putchar('\n');
         if (*status == STATUS_INTERRUPTED && terminal_interrupts() > 1)
@@ -617,6 +662,7 @@ int chat_run(sd_bus *bus, const struct options *options)
     if (chat.edit && options->keep && chat.conversation.id)
         terminal_note("kept: lfmctl chat --session %s", chat.conversation.id);
     conversation_close(&chat.conversation);
+    pictures_done(&chat.pictures);
     editor_close(&chat);
     free(chat.model);
     free(chat.system);

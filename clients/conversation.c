@@ -10,10 +10,10 @@
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
+#include "clients/lines.h"
 #include "clients/terminal.h"
 #include "clients/tools.h"
 
-#define LINE_MAX_BYTES ((size_t)16 << 20) /* of one event */
 #define ROUNDS_MAX     16                 /* tool calls that follow from one question */
 #define FILE_MAX       ((size_t)1 << 20)
 #define PROGRESS_AFTER_USEC 700000
@@ -54,22 +54,38 @@ static void clock_line(char *out, size_t size)
     strftime(out, size, "Now: %A, %-d %B %Y, %H:%M.", &local);
 }
 
-/* Which model the session will have: the one that is named, or the daemon's default. */
+/*
+ * Which model the session will have: the one that is named, or the daemon's default; for pictures
+ * another that sees, where that does not.
+ */
 static char *model_id(sd_bus *bus, const struct options *options)
 {
-    _cleanup_(bus_jsonp) struct json_object *manager = NULL, *model = NULL;
-    struct json_object *path, *id;
+    _cleanup_(bus_jsonp) struct json_object *manager = NULL, *objects = NULL;
+    const char *chosen, *id = "", *other = NULL; /* none: the daemon will say so */
 
     if (options->model)
         return strdup(options->model);
-    if (bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager) != STATUS_OK)
+    if (bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager) != STATUS_OK ||
+        bus_objects(bus, &objects) != STATUS_OK)
         return NULL;
-    if (!json_object_object_get_ex(manager, "DefaultModel", &path) ||
-        strcmp(json_object_get_string(path), "/") == 0)
-        return strdup(""); /* none: the daemon will say so */
-    if (bus_properties(bus, json_object_get_string(path), BUS_MODEL, &model) != STATUS_OK)
-        return NULL;
-    return strdup(json_object_object_get_ex(model, "Id", &id) ? json_object_get_string(id) : "");
+    chosen = bus_text(manager, "DefaultModel");
+    json_object_object_foreach(objects, path, interfaces)
+    {
+        struct json_object *model;
+        bool sees;
+
+        if (!json_object_object_get_ex(interfaces, BUS_MODEL, &model))
+            continue;
+        sees = bus_flag(model, "Installed") && bus_flag(model, "Vision");
+        if (strcmp(path, chosen) == 0) {
+            id = bus_text(model, "Id");
+            if (sees || !options->n_images)
+                return strdup(id);
+        }
+        if (sees && !other)
+            other = bus_text(model, "Id");
+    }
+    return strdup(options->n_images && other ? other : id);
 }
 
 /* malloc, NULL: none */
@@ -104,13 +120,13 @@ static int tools_text(const struct options *options, bool own_model, char **ret)
     return *ret ? 0 : -1;
 }
 
-static int append_options(sd_bus_message *call, const struct options *options, const char *system,
-                          const char *tools)
+static int append_options(sd_bus_message *call, const struct options *options, const char *model,
+                          const char *system, const char *tools)
 {
     int r = sd_bus_message_open_container(call, 'a', "{sv}");
 
-    if (r >= 0 && options->model)
-        r = bus_option(call, "model", "s", options->model);
+    if (r >= 0 && *model)
+        r = bus_option(call, "model", "s", model);
     if (r >= 0 && system)
         r = bus_option(call, "system", "s", system);
     if (r >= 0 && tools)
@@ -141,7 +157,7 @@ static int create(struct conversation *c, const char *system, const char *tools)
         if (r >= 0)
             r = sd_bus_message_append(call, "a{sv}", 0);
     } else if (r >= 0) {
-        r = append_options(call, c->options, system, tools);
+        r = append_options(call, c->options, c->model, system, tools);
     }
     if (r >= 0)
         r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
@@ -250,11 +266,27 @@ static int append_ask_options(sd_bus_message *call, const struct options *o, con
     return r < 0 ? r : sd_bus_message_close_container(call);
 }
 
-/* parts: array of {"type", "text"[, "id"]} */
-static int append_parts(sd_bus_message *call, struct json_object *parts)
+static int append_picture(sd_bus_message *call, int fd, const struct options *options)
+{
+    int r = sd_bus_message_open_container(call, 'a', "{sv}");
+
+    if (r >= 0)
+        r = bus_option(call, "type", "s", "image");
+    if (r >= 0)
+        r = bus_option(call, "fd", "h", &fd);
+    if (r >= 0)
+        r = pictures_append_settings(call, options);
+    return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+/* parts: array of {"type", "text"[, "id"]}; pictures come before them. */
+static int append_parts(sd_bus_message *call, struct json_object *parts,
+                        const struct pictures *pictures, const struct options *options)
 {
     int r = sd_bus_message_open_container(call, 'a', "a{sv}");
 
+    for (unsigned i = 0; i < pictures->n && r >= 0; i++)
+        r = append_picture(call, pictures->fds[i], options);
     for (size_t i = 0; i < json_object_array_length(parts) && r >= 0; i++) {
         r = sd_bus_message_open_container(call, 'a', "{sv}");
         json_object_object_foreach(json_object_array_get_idx(parts, i), key, value)
@@ -286,8 +318,8 @@ struct turn {
     uint32_t number;
     struct json_object *calls; /* array of the tool_call events */
     struct progress progress;
-    uint64_t begun_usec;
-    bool on_new_line, thinking, cancelled, finished;
+    uint64_t begun_usec, topic; /* topic: of the progress; 0: the prompt, else a picture */
+    bool on_new_line, thinking, finished;
     int status;
 };
 
@@ -393,6 +425,53 @@ static void show_stats(struct json_object *event)
                   per_second(n_completion, bus_number(usage, "completion_usec")));
 }
 
+/* Tokens that were read, or views of the pictures that were looked at. */
+static void show_progress(struct turn *t, struct json_object *event)
+{
+    const bool looking = strcmp(bus_text(event, "stage"), "image") == 0;
+    const uint64_t image = bus_number(event, "image"), topic = looking ? image + 1 : 0;
+    char what[48] = "reading";
+
+    if (topic != t->topic) {
+        progress_clear(&t->progress);
+        t->progress = (struct progress){0}; /* it begins at its own 0 */
+        t->topic = topic;
+    }
+    if (now_usec() - t->begun_usec < PROGRESS_AFTER_USEC)
+        return;
+    if (looking && image && bus_number(event, "images") > 1)
+        snprintf(what, sizeof(what), "looking at picture %ju of %ju", (uintmax_t)image,
+                 (uintmax_t)bus_number(event, "images"));
+    else if (looking)
+        snprintf(what, sizeof(what), "looking");
+    progress_show(&t->progress, what, bus_number(event, "done"), bus_number(event, "total"), false);
+}
+
+/* How a picture was looked at. */
+static void show_picture(struct turn *t, struct json_object *event)
+{
+    const uint64_t cols = bus_number(event, "cols"), rows = bus_number(event, "rows");
+    const uint64_t predicted = bus_number(event, "predicted_ms");
+    char grid[32] = "one view", times[2][24], predicted_text[48] = "";
+
+    progress_clear(&t->progress);
+    if (!t->conversation->options->stats)
+        return;
+    if (cols * rows > 1)
+        snprintf(grid, sizeof(grid), "%jux%ju tiles", (uintmax_t)cols, (uintmax_t)rows);
+    if (predicted && !bus_flag(event, "cached"))
+        snprintf(predicted_text, sizeof(predicted_text), ", %s were expected",
+                 span(predicted * 1000, times[1]));
+    terminal_note("picture %ju, %jux%ju: %s%s, %ju tokens, %s%s",
+                  (uintmax_t)bus_number(event, "image"), (uintmax_t)bus_number(event, "width"),
+                  (uintmax_t)bus_number(event, "height"), grid,
+                  bus_flag(event, "shortened") ? " (to be in time)" : "",
+                  (uintmax_t)bus_number(event, "tokens"),
+                  bus_flag(event, "cached") ? "from memory"
+                                            : span(bus_number(event, "encode_ms") * 1000, times[0]),
+                  predicted_text);
+}
+
 static void on_done(struct turn *t, struct json_object *event)
 {
     const char *reason = bus_text(event, "reason");
@@ -453,69 +532,43 @@ static void on_event(struct turn *t, const char *line)
         show_thinking(t, bus_text(event, "text"));
     else if (strcmp(type, "tool_call") == 0)
         show_call(t, event);
-    else if (strcmp(type, "progress") == 0 && now_usec() - t->begun_usec > PROGRESS_AFTER_USEC)
-        progress_show(&t->progress, "reading", bus_number(event, "done"),
-                      bus_number(event, "total"), false);
+    else if (strcmp(type, "progress") == 0)
+        show_progress(t, event);
+    else if (strcmp(type, "image") == 0)
+        show_picture(t, event);
 }
 
-static void cancel(struct turn *t)
+static void cancel(void *userdata)
 {
     _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    struct turn *t = userdata;
 
-    t->cancelled = true;
     sd_bus_call_method(t->conversation->bus, BUS_NAME, t->conversation->path, BUS_SESSION, "Cancel",
                        &error, NULL, "u", t->number);
 }
 
-static int stream(struct turn *t)
+static bool on_line(void *userdata, const char *line)
 {
-    _cleanup_(freep) char *buffer = NULL;
-    size_t length = 0, size = 0;
+    struct turn *t = userdata;
 
-    while (!t->finished) {
-        char *newline;
-        ssize_t n;
-        int r = terminal_wait(t->fd, -1);
-
-        if (terminal_interrupts() > 1)
-            return STATUS_INTERRUPTED;
-        if (terminal_interrupts() == 1 && !t->cancelled)
-            cancel(t);
-        if (r <= 0)
-            continue;
-        if (length + 65536 > size) {
-            size = size ? size * 2 : 131072;
-            buffer = size <= 2 * LINE_MAX_BYTES ? realloc(buffer, size) : NULL;
-            if (!buffer) {
-                terminal_error("The daemon sends lines without end.");
-                return STATUS_ERROR;
-            }
-        }
-        n = read(t->fd, buffer + length, size - length - 1);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (n <= 0) {
-            begin_line(t);
-            terminal_error("The daemon ended in the middle of the answer.");
-            return STATUS_DAEMON;
-        }
-        length += (size_t)n;
-        buffer[length] = '\0';
-        while (!t->finished && (newline = memchr(buffer, '\n', length))) {
-            size_t taken = (size_t)(newline + 1 - buffer);
-
-            *newline = '\0';
-            on_event(t, buffer);
-            memmove(buffer, buffer + taken, length - taken + 1);
-            length -= taken;
-        }
-        if (ferror(stdout))
-            return STATUS_ERROR; /* nobody reads on: closing the stream cancels */
-    }
-    return t->status;
+    on_event(t, line);
+    return !t->finished;
 }
 
-static int begin(struct turn *t, struct json_object *parts, const char *format)
+static int stream(struct turn *t)
+{
+    static const struct lines_sink sink = {.line = on_line, .interrupted = cancel};
+    int status = lines_read(t->fd, &sink, t);
+
+    if (status == STATUS_DAEMON) {
+        begin_line(t);
+        terminal_error("The daemon ended in the middle of the answer.");
+    }
+    return status == STATUS_OK ? t->status : status;
+}
+
+static int begin(struct turn *t, struct json_object *parts, const struct pictures *pictures,
+                 const char *format)
 {
     struct conversation *c = t->conversation;
     _cleanup_(bus_messagep) sd_bus_message *call = NULL;
@@ -525,7 +578,7 @@ static int begin(struct turn *t, struct json_object *parts, const char *format)
 
     r = sd_bus_message_new_method_call(c->bus, &call, BUS_NAME, c->path, BUS_SESSION, "Ask");
     if (r >= 0)
-        r = append_parts(call, parts);
+        r = append_parts(call, parts, pictures, c->options);
     if (r >= 0)
         r = append_ask_options(call, c->options, format);
     if (r >= 0)
@@ -576,15 +629,15 @@ static struct json_object *answers(struct turn *t)
 }
 
 /* *ret: the parts of the turn that must follow, or NULL. */
-static int one_turn(struct conversation *c, struct json_object *parts, const char *format,
-                    struct json_object **ret)
+static int one_turn(struct conversation *c, struct json_object *parts,
+                    const struct pictures *pictures, const char *format, struct json_object **ret)
 {
     struct turn t = {.conversation = c, .fd = -1, .on_new_line = true};
     int status;
 
     *ret = NULL;
     t.calls = json_object_new_array();
-    status = begin(&t, parts, format);
+    status = begin(&t, parts, pictures, format);
     if (status == STATUS_OK) {
         status = stream(&t);
         progress_clear(&t.progress);
@@ -596,8 +649,9 @@ static int one_turn(struct conversation *c, struct json_object *parts, const cha
     return status;
 }
 
-int conversation_ask(struct conversation *c, const char *text)
+int conversation_ask(struct conversation *c, const char *text, const struct pictures *pictures)
 {
+    static const struct pictures none;
     struct json_object *parts = json_object_new_array(), *next;
     _cleanup_(freep) char *format = NULL;
     int status = STATUS_OK;
@@ -611,9 +665,10 @@ int conversation_ask(struct conversation *c, const char *text)
         return STATUS_ERROR;
     }
     terminal_forget_interrupts();
-    add_part(parts, "text", NULL, text);
+    if (*text)
+        add_part(parts, "text", NULL, text);
     for (unsigned i = 0; parts && i < ROUNDS_MAX && status == STATUS_OK; i++) {
-        status = one_turn(c, parts, format, &next);
+        status = one_turn(c, parts, i == 0 ? pictures : &none, format, &next);
         json_object_put(parts);
         parts = next;
     }

@@ -14,6 +14,7 @@
 #include <systemd/sd-bus.h>
 
 #include "clients/options.h"
+#include "clients/picture.h"
 #include "clients/status.h"
 
 struct conversation {
@@ -33,5 +34,9 @@ int conversation_open(struct conversation *conversation, sd_bus *bus,
                       const struct options *options);
 void conversation_close(struct conversation *conversation);
 
-/* One question with all that follows from it. STATUS_INTERRUPTED after Ctrl-C. */
-int conversation_ask(struct conversation *conversation, const char *text);
+/*
+ * One question, about the pictures if there are any, with all that follows from it.
+ * STATUS_INTERRUPTED after Ctrl-C.
+ */
+int conversation_ask(struct conversation *conversation, const char *text,
+                     const struct pictures *pictures);

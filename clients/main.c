@@ -21,6 +21,7 @@ static int run(const struct options *options)
     } table[] = {
         {"ask", ask_run},       {"chat", chat_run}, {"sessions", sessions_run},
         {"models", models_run}, {"pull", models_run}, {"ps", ps_run},
+        {"image", image_run},   {"describe", describe_run},
         {"status", status_run},
     };
     _cleanup_(bus_closep) sd_bus *bus = NULL;

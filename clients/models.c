@@ -98,7 +98,7 @@ static int list(sd_bus *bus, const struct options *options)
         return status;
     json_object_array_sort(models, compare_models);
     if (!options->json)
-        printf("%s%-28s  %8s  %-14s  %-9s  %s%s\n", terminal_style(1, STYLE_BOLD), "MODEL", "SIZE",
+        printf("%s%-28s  %8s  %-14s  %-12s  %s%s\n", terminal_style(1, STYLE_BOLD), "MODEL", "SIZE",
                "STATE", "FOR", "LICENCE", terminal_style(1, STYLE_PLAIN));
     for (size_t i = 0; i < json_object_array_length(models); i++) {
         struct json_object *model = json_object_array_get_idx(models, i);
@@ -112,9 +112,10 @@ static int list(sd_bus *bus, const struct options *options)
             print_json(model);
             continue;
         }
-        print_row("%-28s  %8s  %-14s  %-9s  %s%s\n", id,
+        print_row("%-28s  %8s  %-14s  %-12s  %s%s\n", id,
                   terminal_size(bus_number(model, "SizeBytes"), size), state_of(model, state),
-                  bus_text(model, "Role"), bus_text(model, "License"),
+                  bus_flag(model, "Vision") ? "chat, images" : bus_text(model, "Role"),
+                  bus_text(model, "License"),
                   bus_flag(model, "Default") ? "  (default)" : "");
     }
     return STATUS_OK;

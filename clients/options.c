@@ -31,6 +31,14 @@ enum {
     OPTION_MIN_P,
     OPTION_TOP_K,
     OPTION_SEED,
+    OPTION_DETAIL,
+    OPTION_MAX_ENCODE_MS,
+    OPTION_MIN_IMAGE_TOKENS,
+    OPTION_MAX_IMAGE_TOKENS,
+    OPTION_MIN_TILES,
+    OPTION_MAX_TILES,
+    OPTION_NO_TILING,
+    OPTION_NO_THUMBNAIL,
     OPTION_COLOR,
     OPTION_VERSION,
 };
@@ -41,7 +49,16 @@ static const struct rule {
     int has_argument, code;
     const char *verbs;
 } rules[] = {
-    {"model", required_argument, 'm', "ac"},
+    {"model", required_argument, 'm', "acid"},
+    {"image", required_argument, 'i', "a"},
+    {"detail", required_argument, OPTION_DETAIL, "acid"},
+    {"max-encode-ms", required_argument, OPTION_MAX_ENCODE_MS, "acid"},
+    {"min-image-tokens", required_argument, OPTION_MIN_IMAGE_TOKENS, "aci"},
+    {"max-image-tokens", required_argument, OPTION_MAX_IMAGE_TOKENS, "aci"},
+    {"min-tiles", required_argument, OPTION_MIN_TILES, "aci"},
+    {"max-tiles", required_argument, OPTION_MAX_TILES, "aci"},
+    {"no-tiling", no_argument, OPTION_NO_TILING, "aci"},
+    {"no-thumbnail", no_argument, OPTION_NO_THUMBNAIL, "aci"},
     {"session", required_argument, 'S', "ac"},
     {"system", required_argument, 's', "ac"},
     {"tools", required_argument, OPTION_TOOLS, "ac"},
@@ -54,7 +71,7 @@ static const struct rule {
     {"stop", required_argument, OPTION_STOP, "ac"},
     {"keep", no_argument, OPTION_KEEP, "ac"},
     {"background", no_argument, OPTION_BACKGROUND, "a"},
-    {"json", no_argument, OPTION_JSON, "acsmpPS"},
+    {"json", no_argument, OPTION_JSON, "acsmpPSid"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},
@@ -76,7 +93,8 @@ static const struct {
     char letter;
 } verbs[] = {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
-    {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"help", '\0'},
+    {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
+    {"describe", 'd'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -85,6 +103,8 @@ void options_help(void)
           "\n"
           "  ask [QUESTION...]        ask once; standard input is added, \"-\" waits for it\n"
           "  chat                     a conversation in the terminal\n"
+          "  describe FILE...         what pictures show, and the words in them\n"
+          "  image plan FILE...       how pictures would be looked at, and how long that takes\n"
           "  sessions [list]          kept conversations\n"
           "  sessions show|remove ID\n"
           "  models [list]            what is installed and what can be fetched\n"
@@ -94,6 +114,10 @@ void options_help(void)
           "  status                   the daemon\n"
           "\n"
           "  -m, --model ID           which model\n"
+          "  -i, --image FILE         ask about a picture, or several; \"-\" is standard input\n"
+          "      --detail WHAT        low, auto or high; --max-encode-ms N: time for a picture\n"
+          "      --max-image-tokens N --min-image-tokens N, --min-tiles N, --max-tiles N,\n"
+          "                           --no-tiling, --no-thumbnail\n"
           "  -s, --system TEXT        instructions for the model\n"
           "      --keep               the conversation survives; --title TEXT names it\n"
           "  -S, --session ID         go on with a kept one\n"
@@ -139,6 +163,15 @@ static int bad_value(const char *name, const char *expected)
 {
     terminal_error("--%s must be %s, not '%.60s'.", name, expected, optarg);
     return STATUS_USAGE;
+}
+
+static uint32_t *image_number(struct options *o, int code)
+{
+    return code == OPTION_MIN_IMAGE_TOKENS   ? &o->min_image_tokens
+           : code == OPTION_MAX_IMAGE_TOKENS ? &o->max_image_tokens
+           : code == OPTION_MIN_TILES        ? &o->min_tiles
+           : code == OPTION_MAX_TILES        ? &o->max_tiles
+                                             : &o->max_encode_ms;
 }
 
 static int take(struct options *o, const struct rule *rule)
@@ -210,6 +243,34 @@ static int take(struct options *o, const struct rule *rule)
             return bad_value(rule->name, "a whole number above 0");
         *(rule->code == 'n' ? &o->max_tokens : &o->context) = (uint32_t)n;
         break;
+    case 'i':
+        if (o->n_images == IMAGES_MAX) {
+            terminal_error("There are more than %d pictures.", IMAGES_MAX);
+            return STATUS_USAGE;
+        }
+        o->images[o->n_images++] = optarg;
+        break;
+    case OPTION_DETAIL:
+        if (strcmp(optarg, "low") != 0 && strcmp(optarg, "auto") != 0 &&
+            strcmp(optarg, "high") != 0)
+            return bad_value(rule->name, "low, auto or high");
+        o->detail = optarg;
+        break;
+    case OPTION_NO_TILING:
+        o->no_tiling = true;
+        break;
+    case OPTION_NO_THUMBNAIL:
+        o->no_thumbnail = true;
+        break;
+    case OPTION_MAX_ENCODE_MS:
+    case OPTION_MIN_IMAGE_TOKENS:
+    case OPTION_MAX_IMAGE_TOKENS:
+    case OPTION_MIN_TILES:
+    case OPTION_MAX_TILES:
+        if (!read_whole(optarg, UINT32_MAX, &n) || n == 0)
+            return bad_value(rule->name, "a whole number above 0");
+        *image_number(o, rule->code) = (uint32_t)n;
+        break;
     case OPTION_TOP_K:
         if (!read_whole(optarg, UINT32_MAX, &n))
             return bad_value(rule->name, "a whole number");
@@ -278,7 +339,7 @@ int options_read(struct options *o, int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LEN(rules); i++)
         table[i] = (struct option){rules[i].name, rules[i].has_argument, NULL, rules[i].code};
     opterr = 0;
-    while ((code = getopt_long(argc, argv, ":m:S:s:n:aqh", table, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, ":m:S:s:n:i:aqh", table, NULL)) != -1) {
         const struct rule *rule = NULL;
 
         for (size_t i = 0; i < ARRAY_LEN(rules); i++) {

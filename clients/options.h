@@ -12,7 +12,8 @@
 
 #include "clients/terminal.h"
 
-#define STOPS_MAX 16
+#define STOPS_MAX  16
+#define IMAGES_MAX 16 /* of one question; as many descriptors go with a message */
 
 struct options {
     const char *model, *session, *system;
@@ -21,6 +22,11 @@ struct options {
     const char *title;
     const char *stop[STOPS_MAX + 1];
     unsigned n_stop;
+    const char *images[IMAGES_MAX];
+    unsigned n_images;
+    const char *detail; /* of pictures, as what follows */
+    uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms; /* 0: not given */
+    bool no_tiling, no_thumbnail;
     bool keep, background, no_tools, no_clock, dry_run_tools;
     bool json, stats, quiet, thinking, all;
     uint32_t max_tokens, context; /* 0: not given */

@@ -47,18 +47,36 @@ static int list(sd_bus *bus, const struct options *options)
     return STATUS_OK;
 }
 
+/* Text, or parts of which some are pictures. */
+static void show_content(struct json_object *content)
+{
+    const char *text;
+
+    if (!json_object_is_type(content, json_type_array)) {
+        text = content ? json_object_get_string(content) : "";
+        terminal_text(stdout, text, strlen(text));
+        return;
+    }
+    for (size_t i = 0; i < json_object_array_length(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i);
+
+        text = bus_text(part, "text");
+        if (strcmp(bus_text(part, "type"), "image") == 0)
+            printf("[picture, %" PRIu64 "x%" PRIu64 "] ", bus_number(part, "width"),
+                   bus_number(part, "height"));
+        else
+            terminal_text(stdout, text, strlen(text));
+    }
+}
+
 static void show_message(struct json_object *message)
 {
     const char *role = bus_text(message, "role");
-    struct json_object *content;
-    const char *text = "";
+    struct json_object *content = NULL;
 
-    if (json_object_object_get_ex(message, "content", &content) && content)
-        text = json_object_is_type(content, json_type_string)
-                   ? json_object_get_string(content)
-                   : json_object_to_json_string_ext(content, JSON_C_TO_STRING_NOSLASHESCAPE);
+    json_object_object_get_ex(message, "content", &content);
     printf("%s%s:%s ", terminal_style(1, STYLE_BOLD), role, terminal_style(1, STYLE_PLAIN));
-    terminal_text(stdout, text, strlen(text));
+    show_content(content);
     fputs("\n", stdout);
     if (json_object_object_get_ex(message, "tool_calls", &content) &&
         json_object_array_length(content) > 0) {

@@ -16,4 +16,6 @@ int chat_run(sd_bus *bus, const struct options *options);     /* chat.c */
 int sessions_run(sd_bus *bus, const struct options *options); /* sessions.c */
 int models_run(sd_bus *bus, const struct options *options);   /* models.c: models, pull */
 int ps_run(sd_bus *bus, const struct options *options);       /* models.c */
+int image_run(sd_bus *bus, const struct options *options);    /* image.c */
+int describe_run(sd_bus *bus, const struct options *options); /* image.c */
 int status_run(sd_bus *bus, const struct options *options);   /* status.c */

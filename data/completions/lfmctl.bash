@@ -18,7 +18,8 @@ _lfmctl()
     [[ $line == *[[:space:]] ]] && words+=("")
     cur=${words[-1]} prev=${words[-2]}
     [[ $cur == --*=* ]] && prev=${cur%%=*} cur=${cur#*=}
-    local options='--model --session --system --tools --no-tools --tool-command --dry-run-tools
+    local options='--model --image --detail --max-encode-ms --min-image-tokens --max-image-tokens
+        --min-tiles --max-tiles --no-tiling --no-thumbnail --session --system --tools --no-tools --tool-command --dry-run-tools
         --no-clock --format --title --stop --keep --background --json --stats --thinking
         --max-tokens --context --temperature --top-p --min-p --top-k --seed --all --quiet --color
         --help --version'
@@ -30,7 +31,8 @@ _lfmctl()
     case $prev in
     --model | -m) _lfmctl_offer -W "$(_lfmctl_ids models)"; return ;;
     --session | -S) _lfmctl_offer -W "$(_lfmctl_ids sessions)"; return ;;
-    --tools | --format) _lfmctl_offer -f; return ;;
+    --detail) _lfmctl_offer -W 'low auto high'; return ;;
+    --tools | --format | --image | -i) _lfmctl_offer -f; return ;;
     --tool-command) _lfmctl_offer -c; return ;;
     --color) _lfmctl_offer -W 'auto always never'; return ;;
     esac
@@ -39,7 +41,9 @@ _lfmctl()
         return
     fi
     case $verb:$sub in
-    :*) _lfmctl_offer -W 'ask chat sessions models pull ps status help' ;;
+    :*) _lfmctl_offer -W 'ask chat describe image sessions models pull ps status help' ;;
+    image:) _lfmctl_offer -W plan ;;
+    describe:* | image:*) _lfmctl_offer -f ;;
     sessions:) _lfmctl_offer -W 'list show remove' ;;
     sessions:show | sessions:remove)
         _lfmctl_offer -W "$(_lfmctl_ids sessions)" ;;

@@ -54,6 +54,9 @@ static void test_usage_errors_end_with_status_2_and_a_sentence(void **state)
         {"ask --session a --model b hi", "--session goes without"},
         {"status --keep", "--keep means nothing to \"lfmctl status\""},
         {"models --thinking", "--thinking means nothing"},
+        {"ask --detail much hi", "low, auto or high"},
+        {"ask --max-encode-ms 0 hi", "--max-encode-ms must be a whole number above 0"},
+        {"describe --image a b", "--image means nothing"},
     };
     char out[4096], arguments[256];
 
@@ -81,7 +84,8 @@ static void test_help_and_version_go_to_stdout_with_status_0(void **state)
 static void test_no_bus_is_status_3_for_every_verb(void **state)
 {
     static const char *const verbs[] = {"ask hi",   "chat", "sessions", "models",
-                                        "pull lfm2-350m", "ps",   "status"};
+                                        "pull lfm2-350m", "ps",   "status",
+                                        "image plan a", "describe a"};
     char out[4096], arguments[256];
 
     (void)state;
