@@ -124,7 +124,8 @@ static void show_stage(AskWindow *self)
         gtk_stack_set_visible_child_name(self->stage, "hidden");
     } else {
         gtk_picture_set_paintable(self->picture, GDK_PAINTABLE(picture->texture));
-        gtk_picture_set_alternative_text(self->picture, picture->name);
+        gtk_accessible_update_property(GTK_ACCESSIBLE(self->picture), GTK_ACCESSIBLE_PROPERTY_LABEL,
+                                       picture->name, -1);
         gtk_stack_set_visible_child_name(self->stage, "picture");
     }
 }
@@ -172,11 +173,13 @@ static void on_thumbnail(AskWindow *self, GtkToggleButton *button)
 
 static void add_thumbnail(AskWindow *self, const struct picture *picture)
 {
-    GtkWidget *button = gtk_toggle_button_new(), *image = gtk_picture_new();
+    GtkWidget *button = gtk_toggle_button_new();
+    /* The button has the name. */
+    GtkWidget *image =
+        g_object_new(GTK_TYPE_IMAGE, "accessible-role", GTK_ACCESSIBLE_ROLE_PRESENTATION,
+                     "pixel-size", THUMBNAIL_SIDE, NULL);
     GtkWidget *first = gtk_widget_get_first_child(GTK_WIDGET(self->strip));
 
-    gtk_picture_set_content_fit(GTK_PICTURE(image), GTK_CONTENT_FIT_COVER);
-    gtk_widget_set_size_request(image, THUMBNAIL_SIDE, THUMBNAIL_SIDE);
     gtk_button_set_child(GTK_BUTTON(button), image);
     gtk_widget_set_tooltip_text(button, picture->name);
     gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL,
@@ -205,8 +208,8 @@ static void got_preview(GObject *source G_GNUC_UNUSED, GAsyncResult *result, voi
         picture->trouble = g_strdup(error->message);
     if (!g_cancellable_is_cancelled(self->life) &&
         g_ptr_array_find(self->pictures, picture, &index)) {
-        gtk_picture_set_paintable(
-            GTK_PICTURE(gtk_button_get_child(GTK_BUTTON(thumbnail(self, index)))),
+        gtk_image_set_from_paintable(
+            GTK_IMAGE(gtk_button_get_child(GTK_BUTTON(thumbnail(self, index)))),
             GDK_PAINTABLE(picture->texture));
         if (picture == shown_picture(self))
             show_stage(self);
@@ -513,6 +516,12 @@ static const char *chosen_detail(AskWindow *self)
     return g_variant_get_string(state, NULL);
 }
 
+/* Nothing is there for a screen reader when there is nothing to tell; the place stays. */
+static void tell_cost(AskWindow *self, const char *text)
+{
+    gtk_label_set_text(self->cost, text[0] ? text : " ");
+}
+
 /* "about 3 s · 4 parts" */
 static void show_cost(AskWindow *self)
 {
@@ -530,7 +539,7 @@ static void show_cost(AskWindow *self)
     if (plan->views > 1)
         g_string_append_printf(text, g_dngettext(NULL, "%u part", "%u parts", plan->views),
                                plan->views);
-    gtk_label_set_text(self->cost, text->str);
+    tell_cost(self, text->str);
 }
 
 static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
@@ -546,7 +555,7 @@ static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *
             return;
         /* The others' costs say nothing then. */
         g_cancellable_cancel(self->planning);
-        gtk_label_set_text(self->cost, sentence);
+        tell_cost(self, sentence);
         return;
     }
     self->plan.views += plan.views;
@@ -564,7 +573,7 @@ static void update_cost(AskWindow *self)
     if (self->planning)
         g_cancellable_cancel(self->planning);
     g_clear_object(&self->planning);
-    gtk_label_set_text(self->cost, "");
+    tell_cost(self, "");
     if (!self->bus || !self->seeing || self->seeing->len == 0)
         return;
     self->planning = g_cancellable_new();

@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: MIT
+"""lfm-ask as people use it: a real window under Xvfb, a real daemon that the bus starts, and the
+accessibility tree that a screen reader reads.
+
+usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...]   (no bus or screen is needed)
+
+SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
+"""
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zlib
+
+import gi
+
+LFM_ASK, DAEMON, ROOT = sys.argv[1:4]
+NAME = "org.lfmd.Assistant1"
+PATIENCE = 60  # seconds; nothing here waits for its end unless it fails
+
+home = tempfile.mkdtemp()
+service = home + "/data/dbus-1/services/%s.service" % NAME
+started = []
+
+
+def start(*command, **more):
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **more)
+    started.append(process)
+    return process
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def install_service():
+    write(service, "[D-BUS Service]\nName=%s\nExec=%s --config %s/lfmd.conf\n" % (NAME, DAEMON, home))
+
+
+# A bus and a screen of our own stand before the libraries look for them.
+os.environ.update(
+    HOME=home, XDG_DATA_HOME=home + "/home", XDG_STATE_HOME=home + "/state", XDG_CONFIG_HOME=home + "/config",
+    XDG_RUNTIME_DIR=home + "/run", XDG_DATA_DIRS=home + "/data:/usr/local/share:/usr/share", NO_AT_BRIDGE="0",
+    GDK_BACKEND="x11", GSK_RENDERER="cairo", GTK_A11Y="atspi", GSETTINGS_BACKEND="memory", LC_ALL="C.UTF-8",
+    GTK_IM_MODULE="gtk-im-context-simple",
+    ASAN_OPTIONS="detect_leaks=0:" + os.environ.get("ASAN_OPTIONS", ""))  # of GTK and fontconfig
+os.makedirs(home + "/run", mode=0o700)
+write(home + "/lfmd.conf", "[models]\ndirectories = %s/models\n" % home)
+install_service()
+display = start("Xvfb", "-displayfd", "1", "-screen", "0", "1000x800x24", "-fbdir", home, "-nolisten", "tcp",
+                stdout=subprocess.PIPE)
+os.environ["DISPLAY"] = ":" + display.stdout.readline().decode().strip()
+bus = start("dbus-daemon", "--session", "--nofork", "--print-address=1", stdout=subprocess.PIPE)
+os.environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().decode().strip()
+
+gi.require_version("Atspi", "2.0")
+from gi.repository import Atspi, Gio, GLib  # noqa: E402
+
+
+def setUpModule():
+    global desktop
+    Atspi.init()
+    desktop = Atspi.get_desktop(0)
+
+
+def tearDownModule():
+    for process in reversed(started):
+        process.terminate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def wait_for(condition, what):
+    """What the condition returns, once it is true."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        while GLib.MainContext.default().iteration(False):
+            pass
+        try:
+            got = condition()
+        except (GLib.Error, TypeError, AttributeError):  # an object that went while it was looked at
+            got = None
+        if got:
+            return got
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain for " + (what() if callable(what) else what))
+        time.sleep(0.02)
+
+
+def models(*files):
+    """The model folder holds these and no others."""
+    shutil.rmtree(home + "/models", ignore_errors=True)
+    os.mkdir(home + "/models")
+    for file in files:
+        shutil.copy(ROOT + "/" + file, home + "/models")
+
+
+def ask_bus(method, *name):
+    connection = Gio.bus_get_sync(Gio.BusType.SESSION)
+    reply = connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", method,
+                                 GLib.Variant("(s)", name) if name else None, None, 0, -1)
+    return reply.unpack()
+
+
+def daemon_pid():
+    try:
+        return ask_bus("GetConnectionUnixProcessID", NAME)[0]
+    except GLib.Error:
+        return None
+
+
+def end_daemon(number=signal.SIGKILL):
+    pid = daemon_pid()
+    if pid:
+        os.kill(pid, number)
+        wait_for(lambda: daemon_pid() != pid, "the end of the daemon")
+
+
+def xdotool(*arguments):
+    subprocess.run(["xdotool", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def everything(accessible):
+    """All that is below it, but for what controls are made of."""
+    role = accessible.get_role_name()
+    yield accessible, role
+    if role in ("push button", "text", "label", "image", "scroll bar", "progress bar"):
+        return
+    for i in range(accessible.get_child_count()):
+        child = accessible.get_child_at_index(i)
+        if child:
+            yield from everything(child)
+
+
+def showing(accessible):
+    """GTK 4.8 knows of VISIBLE only."""
+    return accessible.get_state_set().contains(Atspi.StateType.VISIBLE)
+
+
+def text_of(accessible):
+    return Atspi.Text.get_text(accessible, 0, Atspi.Text.get_character_count(accessible))
+
+
+class Window:
+    def __init__(self, *files, **environment):
+        self.process = start(LFM_ASK, *files, env=dict(os.environ, **environment))
+        self.known = {}  # a walk through the tree takes its time
+        self.frame = wait_for(self.find_frame, "the window")
+        self.xdotool("windowfocus")
+        wait_for(lambda: self.entry.get_state_set().contains(Atspi.StateType.FOCUSED), "the focus on the question")
+
+    def xdotool(self, *arguments):
+        xdotool("search", "--sync", "--onlyvisible", "--all", "--pid", str(self.process.pid), "--name", "Ask",
+                *arguments)
+
+    def find_frame(self):
+        for i in range(desktop.get_child_count()):
+            application = desktop.get_child_at_index(i)
+            if application and application.get_process_id() == self.process.pid and application.get_child_count():
+                application.set_cache_mask(Atspi.Cache.NONE)  # what is, not what was
+                return application.get_child_at_index(0)
+        assert self.process.poll() is None
+        return None
+
+    def look(self, role, name):
+        """A control that is there now."""
+        known = self.known.get((role, name))
+        try:
+            if known and known.get_name() == name and showing(known):
+                return known
+        except GLib.Error:
+            pass
+        for accessible, its_role in everything(self.frame):
+            if its_role == role and accessible.get_name() == name and showing(accessible):
+                self.known[role, name] = accessible
+                return accessible
+        return None
+
+    def find(self, role, name):
+        return wait_for(lambda: self.look(role, name), lambda: "%s %r in\n%s" % (role, name, self.tree()))
+
+    def tree(self):
+        return "\n".join("%s %r" % (role, a.get_name()) for a, role in everything(self.frame) if showing(a))
+
+    def press(self, name):
+        self.find("push button", name).do_action(0)
+
+    @property
+    def entry(self):
+        return self.find("text", "Question")
+
+    def text(self):
+        return text_of(self.find("text", "Conversation"))
+
+    def typed(self):
+        return text_of(self.entry)
+
+    def ask(self, question):
+        xdotool("type", question)
+        wait_for(lambda: self.typed() == question, lambda: "the typed question, not %r" % self.typed())
+        xdotool("key", "Return")
+
+    def busy(self):
+        """The button beside the question says so."""
+        row = self.entry.get_parent()
+        names = [row.get_child_at_index(i).get_name() for i in range(row.get_child_count())]
+        return "Stop" in names
+
+    def idle(self):
+        return not self.busy()
+
+    def answer(self, question):
+        """What stands below the question, once it is complete."""
+        def below():
+            return self.text().rpartition(question + "\n")[2].strip()
+
+        wait_for(below, lambda: "an answer in %r" % self.text())
+        wait_for(self.idle, "the end of the answer")
+        return below()
+
+    def notice(self, part):
+        wait_for(lambda: any(role == "label" and part in a.get_name() for a, role in everything(self.frame)),
+                 lambda: "a notice with %r in\n%s" % (part, self.tree()))
+
+    def close(self):
+        xdotool("key", "ctrl+w")
+        status = self.process.wait(PATIENCE)
+        started.remove(self.process)
+        return status
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.windows = []
+
+    def tearDown(self):
+        if "SHOTS" in os.environ:
+            subprocess.run(["import", "-window", "root", "%s/%s.png" % (os.environ["SHOTS"], self._testMethodName)])
+        for window in self.windows:
+            if window.process.poll() is None:
+                window.process.kill()
+                window.process.wait()
+                started.remove(window.process)
+        end_daemon()
+
+    def open(self, *files, **environment):
+        window = Window(*files, **environment)
+        self.windows.append(window)
+        return window
+
+
+class Text(Case):
+    """Without a picture it is a small window to talk in."""
+
+    def setUp(self):
+        super().setUp()
+        models("models/lfmd-core-q8_0.gguf")
+
+    def test_a_question_is_answered_in_the_text_view_and_followed_up(self):
+        window = self.open()
+        window.ask("hello")
+        first = window.answer("hello")
+        self.assertTrue(first)
+        window.ask("what is the time")
+        self.assertTrue(window.answer("what is the time"))
+        self.assertIn(first, window.text())
+        self.assertEqual(window.close(), 0)
+
+    def test_the_answer_is_copied_and_a_new_question_forgets(self):
+        window = self.open()
+        window.ask("hello")
+        answer = window.answer("hello")
+        xdotool("key", "ctrl+shift+c")
+        wait_for(lambda: subprocess.run(["xclip", "-o", "-selection", "clipboard"], capture_output=True,
+                                        text=True).stdout == answer, "the answer in the clipboard")
+        xdotool("key", "ctrl+n")
+        wait_for(lambda: window.text() == "", "an empty conversation")
+
+    def test_a_daemon_that_dies_is_told_and_the_next_answers(self):
+        window = self.open()
+        window.ask("hello")
+        window.answer("hello")
+        end_daemon()
+        wait_for(lambda: "was ended" in window.text(), "word of the daemon's end")
+        window.ask("hello again")
+        self.assertTrue(window.answer("hello again"))
+
+    def test_a_daemon_that_dies_at_work_is_told_and_asked_again(self):
+        window = self.open()
+        window.ask("hello")
+        window.answer("hello")
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        window.ask("good morning")
+        wait_for(window.busy, "the Stop button")
+        os.kill(pid, signal.SIGKILL)
+        window.notice("The assistant ended")
+        self.assertTrue(window.idle())
+        window.press("Try again")
+        self.assertTrue(window.answer("good morning"))
+
+    def test_escape_ends_a_question_that_nobody_answers(self):
+        window = self.open()
+        window.ask("hello")
+        window.answer("hello")
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            window.ask("good morning")
+            wait_for(window.busy, "the Stop button")
+            xdotool("key", "Escape")
+            xdotool("key", "Escape")
+            wait_for(window.idle, "the end of the question")
+            self.assertIn("Stopped.", window.text())
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        window.ask("hello again")
+        self.assertTrue(window.answer("hello again"))
+
+    def test_without_a_daemon_it_says_so_and_finds_one_that_comes(self):
+        os.unlink(service)
+        ask_bus("ReloadConfig")
+        try:
+            window = self.open()
+            window.notice("not installed here")
+        finally:
+            install_service()
+            ask_bus("ReloadConfig")
+        window.press("Try again")
+        window.ask("hello")
+        self.assertTrue(window.answer("hello"))
+
+
+class Pictures(Case):
+    """What the window does with pictures before anybody looks at them."""
+
+    def setUp(self):
+        super().setUp()
+        models("models/lfmd-core-q8_0.gguf")
+
+    def file(self, name, source="rgb.png"):
+        path = "%s/pictures/%s" % (home, name)
+        os.makedirs(home + "/pictures", exist_ok=True)
+        shutil.copy("%s/tests/data/vision/images/%s" % (ROOT, source), path)
+        return path
+
+    def title(self, window, expected):
+        wait_for(lambda: window.frame.get_name() == expected,
+                 lambda: "the title, which is " + window.frame.get_name())
+
+    def paste(self, window, done):
+        """The window hears of a new clipboard when the X server gets round to it."""
+        next_try = 0
+
+        def pasted():
+            nonlocal next_try
+            if not done() and time.monotonic() > next_try:
+                xdotool("key", "ctrl+v")
+                next_try = time.monotonic() + 3
+            return done()
+
+        wait_for(pasted, lambda: "what was pasted in\n" + window.tree())
+
+    def test_every_control_has_a_name_and_the_keyboard_reaches_it(self):
+        window = self.open(self.file("a.png"), self.file("b.jpg", "grey.jpg"))
+        window.find("push button", "a.png")
+        for accessible, role in everything(window.frame):
+            name = accessible.get_name()
+            focusable = accessible.get_state_set().contains(Atspi.StateType.FOCUSABLE)
+            if role in ("image", "progress bar") or \
+                    focusable and role not in ("frame", "scroll pane", "panel", "filler"):
+                self.assertRegex(name, r"^(?!Gtk|Adw|_)\S", "%s\n%s" % (role, window.tree()))
+        conversation = window.find("text", "Conversation").get_state_set()
+        self.assertTrue(conversation.contains(Atspi.StateType.FOCUSABLE))
+        self.assertFalse(conversation.contains(Atspi.StateType.EDITABLE))
+
+    def test_without_a_model_that_sees_it_says_how_to_get_one(self):
+        window = self.open(self.file("a.png"))
+        window.notice("lfmctl pull")
+        window.ask("what is this")
+        wait_for(lambda: window.typed() == "what is this", "the question, which stays")
+        self.assertEqual(window.text(), "")
+
+    def test_pictures_are_shown_one_by_one_and_taken_out(self):
+        names = ["one.png", "--two 'q\" ü.gif", "three.tif"]
+        window = self.open(*[self.file(n, s) for n, s in zip(names, ["rgb.png", "rgb.gif", "rgb_plain.tif"])])
+        self.title(window, "three.tif – Ask")
+        window.press(names[1])
+        self.title(window, names[1] + " – Ask")
+        window.find("image", names[1])
+        window.press("Take this picture out")
+        self.title(window, "one.png – Ask")
+        window.press("Take this picture out")
+        self.title(window, "three.tif – Ask")
+        window.press("Take this picture out")
+        self.title(window, "Ask about a picture")
+
+    def test_what_cannot_be_opened_or_shown_is_told(self):
+        fifo, bomb = home + "/fifo.png", home + "/bomb.png"
+        os.mkfifo(fifo)
+        window = self.open(fifo)
+        window.notice("“fifo.png” is not a file")
+        self.assertEqual(window.close(), 0)
+        window = self.open(home + "/nothing.png")
+        window.notice("“nothing.png” cannot be opened")
+        self.assertEqual(window.close(), 0)
+        write_png(bomb, 30000, 30000)
+        for path in bomb, self.file("damaged.png", "rgb.png"), ROOT + "/README.md":
+            if path.endswith("damaged.png"):
+                os.truncate(path, 40)
+            window = self.open(path)
+            window.notice("This picture cannot be shown here")
+            self.assertEqual(window.close(), 0)
+
+    def test_pictures_and_files_are_pasted(self):
+        window = self.open()
+        path = self.file("copied file.png")
+        clipboard(b"file://" + path.replace(" ", "%20").encode() + b"\r\n", "text/uri-list")
+        self.paste(window, lambda: window.frame.get_name() == "copied file.png – Ask")
+        with open(path, "rb") as file:
+            clipboard(file.read(), "image/png")
+        self.paste(window, lambda: window.frame.get_name() == "Pasted picture – Ask")
+        window.find("image", "Pasted picture")
+        clipboard(b"some words", "UTF8_STRING")
+        self.paste(window, lambda: window.typed().startswith("some words"))
+
+    def test_it_is_dark_where_the_desktop_is_and_small_where_it_must_be(self):
+        shades = []
+        for scheme in "prefer-light", "prefer-dark":
+            window = self.open(self.file("a.png"), ADW_DEBUG_COLOR_SCHEME=scheme)
+            window.find("image", "a.png")
+            shades.append(wait_for(lambda: sum(pixel(300, 500)), "pixels"))
+            self.assertEqual(window.close(), 0)
+        self.assertGreater(shades[0], 3 * 200)
+        self.assertLess(shades[1], 3 * 80)
+        window = self.open(self.file("a.png"))
+        window.xdotool("windowsize", "--sync", "340", "420")
+        self.assertEqual(window.close(), 0)
+
+
+def write_png(path, width, height):
+    """A black picture of one bit a pixel."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) +
+                   chunk(b"IDAT", zlib.compress(bytes((width // 8 + 1) * height))) + chunk(b"IEND", b""))
+
+
+def clipboard(data, kind):
+    subprocess.run(["xclip", "-selection", "clipboard", "-t", kind], input=data, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def pixel(x, y):
+    """Of the screen: Xvfb keeps it in a file in xwd's format."""
+    with open(home + "/Xvfb_screen0", "rb") as file:
+        header = struct.unpack(">25I", file.read(100))
+        file.seek(header[0] + 12 * header[19] + header[12] * y + 4 * x)
+        return file.read(3)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[4:]])
