@@ -350,7 +350,7 @@ class Completing(unittest.TestCase):
 
     def test_bash_completes_verbs_options_and_ids(self):
         self.assertEqual(self.complete("st"), ["status"])
-        self.assertEqual(self.complete("ask", "--max"), ["--max-tokens"])
+        self.assertEqual(self.complete("ask", "--max-to"), ["--max-tokens"])
         self.assertEqual(self.complete("ask", "--model", "lfmd-"), [MODEL])
         self.assertEqual(self.complete("models", "ver"), ["verify"])
         self.assertEqual(self.complete("models", "load", "lfmd-"), [MODEL])

@@ -7,8 +7,10 @@
  * Input: calls one after the other, each of one byte that chooses it from the table, two bytes with
  * the length of its body (little endian), and the body as it is on the wire. All come from one
  * client, which leaves the bus at the end; then nothing of it may be left. Every call has an answer.
+ * Those that may be about pictures bring two descriptors: one is a picture, the other a folder.
  */
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -32,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PROPERTIES DRIVER ".Properties"
 #define OBJECTS    DRIVER ".ObjectManager"
 #define INPUT_MAX  65536 /* fits the socket, which the same thread fills and reads */
+#define N_FDS      2
 #define KEPT       "0123456789abcdef0123456789abcdef"
 
 enum { CALL = 1, RETURN, ERROR, SIGNAL }; /* message types of the protocol */
@@ -39,28 +42,30 @@ enum { CALL = 1, RETURN, ERROR, SIGNAL }; /* message types of the protocol */
 static const struct call {
     enum { ROOT, SESSION, MODEL, PUBLISHED } object;
     const char *interface, *member, *signature;
+    uint32_t n_fds;
 } calls[] = {
-    {ROOT, BUS_MANAGER, "CreateSession", "a{sv}"},
-    {SESSION, BUS_SESSION, "Ask", "aa{sv}a{sv}"},
-    {SESSION, BUS_SESSION, "Cancel", "u"},
-    {SESSION, BUS_SESSION, "History", ""},
-    {SESSION, BUS_SESSION, "Close", ""},
-    {ROOT, BUS_MANAGER, "ListSessions", ""},
-    {ROOT, BUS_MANAGER, "OpenSession", "sa{sv}"},
-    {ROOT, BUS_MANAGER, "ForgetSession", "s"},
-    {ROOT, BUS_MANAGER, "Rescan", ""},
-    {MODEL, BUS_MODEL, "Load", ""},
-    {MODEL, BUS_MODEL, "Unload", ""},
-    {MODEL, BUS_MODEL, "Remove", ""},
-    {MODEL, BUS_MODEL, "Verify", ""},
-    {PUBLISHED, BUS_MODEL, "Download", ""},
-    {PUBLISHED, BUS_MODEL, "CancelDownload", ""},
-    {PUBLISHED, BUS_MODEL, "Load", ""},
-    {ROOT, OBJECTS, "GetManagedObjects", ""},
-    {SESSION, PROPERTIES, "GetAll", "s"},
-    {MODEL, PROPERTIES, "Get", "ss"},
-    {ROOT, PROPERTIES, "Set", "ssv"},
-    {ROOT, BUS_MANAGER, "FindModel", "s"},
+    {ROOT, BUS_MANAGER, "CreateSession", "a{sv}", 0},
+    {SESSION, BUS_SESSION, "Ask", "aa{sv}a{sv}", N_FDS},
+    {SESSION, BUS_SESSION, "Cancel", "u", 0},
+    {SESSION, BUS_SESSION, "History", "", 0},
+    {SESSION, BUS_SESSION, "Close", "", 0},
+    {ROOT, BUS_MANAGER, "ListSessions", "", 0},
+    {ROOT, BUS_MANAGER, "OpenSession", "sa{sv}", 0},
+    {ROOT, BUS_MANAGER, "ForgetSession", "s", 0},
+    {ROOT, BUS_MANAGER, "Rescan", "", 0},
+    {MODEL, BUS_MODEL, "Load", "", 0},
+    {MODEL, BUS_MODEL, "Unload", "", 0},
+    {MODEL, BUS_MODEL, "Remove", "", 0},
+    {MODEL, BUS_MODEL, "Verify", "", 0},
+    {PUBLISHED, BUS_MODEL, "Download", "", 0},
+    {PUBLISHED, BUS_MODEL, "CancelDownload", "", 0},
+    {PUBLISHED, BUS_MODEL, "Load", "", 0},
+    {ROOT, OBJECTS, "GetManagedObjects", "", 0},
+    {SESSION, PROPERTIES, "GetAll", "s", 0},
+    {MODEL, PROPERTIES, "Get", "ss", 0},
+    {ROOT, PROPERTIES, "Set", "ssv", 0},
+    {ROOT, BUS_MANAGER, "FindModel", "s", 0},
+    {ROOT, BUS_MANAGER, "PlanImage", "ha{sv}", N_FDS},
 };
 
 static sd_event *event;
@@ -72,6 +77,7 @@ static char scratch[64];
 /* the other end */
 
 static int bus_fd;
+static int picture_fds[N_FDS];
 static pthread_mutex_t writing = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint answered; /* the greatest serial of a call that was answered */
 static atomic_uint awaited;  /* serial of the call that must be answered; 0: it was */
@@ -128,15 +134,29 @@ static void begin(struct message *message, uint8_t type, uint32_t serial, uint32
     put_u32(message, 0); /* of the fields, as soon as it is known */
 }
 
-static void end(struct message *message, const void *body, size_t n_body)
+static void end(struct message *message, const void *body, size_t n_body, bool with_fds)
 {
     const uint32_t n_fields = (uint32_t)message->n - 16;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(picture_fds))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(picture_fds)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    struct iovec part;
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
 
     memcpy(message->bytes + 12, &n_fields, 4);
     align(message, 8);
     put(message, body, n_body);
+    part = (struct iovec){message->bytes, message->n};
+    memcpy(CMSG_DATA(&control.header), picture_fds, sizeof(picture_fds));
+    if (with_fds) {
+        header.msg_control = &control;
+        header.msg_controllen = sizeof(control);
+    }
     pthread_mutex_lock(&writing);
-    if (write(bus_fd, message->bytes, message->n) != (ssize_t)message->n)
+    if (sendmsg(bus_fd, &header, 0) != (ssize_t)message->n)
         abort();
     pthread_mutex_unlock(&writing);
 }
@@ -173,7 +193,7 @@ static void answer(uint32_t serial, const uint8_t *fields, size_t n_fields)
     align(&reply, 8);
     put(&reply, (const uint8_t[]){5, 1, 'u', 0}, 4);
     put_u32(&reply, serial);
-    end(&reply, body.bytes, body.n);
+    end(&reply, body.bytes, body.n, false);
 }
 
 /* The serial that a reply answers: the field of type u. */
@@ -284,7 +304,7 @@ static void setup(void)
 {
     static const struct bus_hooks hooks = {
         .ready = ready, .refused = refused, .models_changed = models_changed, .reload = reload};
-    char own[80], installed[80], model[120], state[80];
+    char own[80], installed[80], model[120], vision[120], state[80];
     const char *const directories[] = {own, installed, NULL};
     sd_bus *connection;
     pthread_t thread;
@@ -297,10 +317,15 @@ static void setup(void)
     snprintf(own, sizeof(own), "%s/own", scratch);
     snprintf(installed, sizeof(installed), "%s/installed", scratch);
     snprintf(model, sizeof(model), "%s/tiny.gguf", installed);
+    snprintf(vision, sizeof(vision), "%s/mmproj-tiny.gguf", installed);
     snprintf(state, sizeof(state), "%s/state", scratch);
     mkdir(own, 0700);
     mkdir(installed, 0700);
-    if (symlink(data_path("tiny_dense_f32.gguf"), model) < 0 ||
+    picture_fds[0] = open(data_path("vision/single.png"), O_RDONLY | O_CLOEXEC);
+    picture_fds[1] = open(scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (picture_fds[0] < 0 || picture_fds[1] < 0 ||
+        symlink(data_path("vision/tiny_text_f32.gguf"), model) < 0 ||
+        symlink(data_path("vision/mmproj-tiny_text_f32.gguf"), vision) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         abort();
     keep_a_session(state);
@@ -335,7 +360,8 @@ static uint32_t next_serial(void)
 }
 
 static void send_call(const char *path, const char *interface, const char *member,
-                      const char *signature, uint32_t serial, const uint8_t *body, size_t n_body)
+                      const char *signature, uint32_t n_fds, uint32_t serial, const uint8_t *body,
+                      size_t n_body)
 {
     static struct message message;
 
@@ -346,7 +372,12 @@ static void send_call(const char *path, const char *interface, const char *membe
     put_field(&message, 6, 's', BUS_NAME);
     put_field(&message, 7, 's', CLIENT);
     put_field(&message, 8, 'g', signature);
-    end(&message, body, n_body);
+    if (n_fds) {
+        align(&message, 8);
+        put(&message, (const uint8_t[]){9, 1, 'u', 0}, 4);
+        put_u32(&message, n_fds);
+    }
+    end(&message, body, n_body, n_fds > 0);
 }
 
 /* Messages are taken in order: when this call is answered, all before it have been taken. */
@@ -354,7 +385,7 @@ static void settle(void)
 {
     const uint32_t serial = next_serial();
 
-    send_call(BUS_PATH, "org.freedesktop.DBus.Peer", "Ping", "", serial, NULL, 0);
+    send_call(BUS_PATH, "org.freedesktop.DBus.Peer", "Ping", "", 0, serial, NULL, 0);
     while (atomic_load(&answered) < serial)
         run_loop();
 }
@@ -375,7 +406,7 @@ static void leave(void)
     put_field(&message, 3, 's', "NameOwnerChanged");
     put_field(&message, 7, 's', DRIVER);
     put_field(&message, 8, 'g', "sss");
-    end(&message, body.bytes, body.n);
+    end(&message, body.bytes, body.n, false);
     settle();
     if (bus->clients || bus->sessions || bus->n_turns)
         abort();
@@ -396,10 +427,12 @@ static void make_call(const struct call *call, const uint8_t *body, size_t n_bod
     const uint32_t serial = next_serial();
 
     atomic_store(&awaited, serial);
-    send_call(path, call->interface, call->member, call->signature, serial, body, n_body);
+    send_call(path, call->interface, call->member, call->signature, call->n_fds, serial, body,
+              n_body);
     settle();
-    /* Those two are answered when their work is done. */
-    if (atomic_load(&awaited) && strcmp(call->member, "Load") && strcmp(call->member, "Verify"))
+    /* Those are answered when their work is done. */
+    if (atomic_load(&awaited) && strcmp(call->member, "Load") && strcmp(call->member, "Verify") &&
+        strcmp(call->member, "PlanImage"))
         abort();
 }
 
