@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """lfmctl as people use it: a real daemon, a real terminal, a real server to pull from.
 
-usage: dbus-run-session -- /usr/bin/python3 test_daily.py LFMCTL DAEMON FETCH SOURCE_ROOT
+usage: dbus-run-session -- /usr/bin/python3 test_daily.py LFMCTL DAEMON FETCH DECODER SOURCE_ROOT
 """
 import json
 import os
@@ -20,8 +20,9 @@ import fcntl
 import time
 import unittest
 
-LFMCTL, DAEMON, FETCH, ROOT = sys.argv[1:5]
+LFMCTL, DAEMON, FETCH, DECODER, ROOT = sys.argv[1:6]
 MODEL = "lfmd-core-q8_0"
+SINGLE, TILED = ROOT + "/tests/data/vision/single.png", ROOT + "/tests/data/vision/tiled.png"
 told = []  # to systemd
 PATIENCE = 120  # seconds; nothing here waits for its end unless it fails
 
@@ -41,7 +42,8 @@ def setUpModule():
         file.write("[models]\ndirectories = %s/models\ndefault = lfmd-core\nmirror = http://127.0.0.1:%d\n" %
                    (ROOT, port))
     environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data", HOME=home,
-                       TERM="xterm", LFMD_FETCH=FETCH, PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
+                       TERM="xterm", LFMD_FETCH=FETCH, LFMD_IMAGE=DECODER,
+                       PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
     environment.pop("NO_COLOR", None)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(home + "/notify")
@@ -181,6 +183,73 @@ class Asking(unittest.TestCase):
         self.assertIn("hello again", shown)
         self.assertEqual(run("sessions", "remove", session["id"]).returncode, 0)
         self.assertEqual(run("sessions").stdout, "")
+
+
+class Looking(unittest.TestCase):
+    def test_a_question_about_pictures_is_answered(self):
+        for arguments, stdin in [(["--image", SINGLE, "what is this?"], ""),
+                                 (["-i", SINGLE, "-i", TILED], "which is older?"),
+                                 (["-i", TILED, "--detail", "low", "--max-encode-ms", "5000", "what?"], "")]:
+            result = run("ask", "--stats", *arguments, stdin=stdin)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertNotEqual(result.stdout.strip(), "")
+            self.assertRegex(result.stderr, r"picture 1, \d+x\d+: .* \d+ tokens")
+
+    def test_a_picture_may_come_on_standard_input(self):
+        with open(SINGLE, "rb") as file:
+            direct = subprocess.run([LFMCTL, "ask", "-i", "-", "what is this?"], stdin=file, capture_output=True,
+                                    text=True, env=environment, timeout=PATIENCE)
+            file.seek(0)
+            piped = subprocess.run([LFMCTL, "ask", "-i", "-", "what is this?"], input=file.read(),
+                                   capture_output=True, env=environment, timeout=PATIENCE)
+        self.assertEqual((direct.returncode, piped.returncode), (0, 0), direct.stderr)
+        self.assertEqual(direct.stdout, run("ask", "-i", SINGLE, "what is this?").stdout)
+        self.assertEqual(direct.stdout, piped.stdout.decode())
+
+    def test_what_cannot_be_a_picture_is_said_before_anything_is_asked(self):
+        for path, words in (home + "/absent.png", "cannot be read"), (home, "is a folder"):
+            result = run("ask", "-i", path, "what?")
+            self.assertEqual((result.returncode, result.stdout), (1, ""))
+            self.assertIn(words, result.stderr)
+        self.assertEqual(run("ask", "-i", SINGLE).returncode, 2)
+        self.assertEqual(run("ask", "-i", ROOT + "/README.md", "what?").returncode, 1)
+        self.assertIn("min_tiles", run("ask", "-i", SINGLE, "--min-tiles", "200", "what?").stderr)
+
+    def test_plans_are_a_table_or_json(self):
+        rows = run("image", "plan", SINGLE, TILED).stdout.splitlines()
+        self.assertEqual(rows[0].split(), ["SIZE", "VIEW", "TILES", "VIEWS", "TOKENS", "TIME", "FILE"])
+        self.assertEqual([row.split()[-1] for row in rows[1:]], [SINGLE, TILED])
+        [plan] = json_lines(run("image", "plan", "--json", "--detail", "low", TILED).stdout)
+        self.assertEqual((plan["file"], plan["views"], plan["detail"]), (TILED, 1, "low"))
+        result = run("image", "plan", home, SINGLE)  # one that fails keeps no other back
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(SINGLE, result.stdout)
+
+    def test_models_that_see_are_marked(self):
+        self.assertRegex(run("models").stdout, MODEL + r" .* chat, images ")
+
+    def test_a_chat_takes_pictures(self):
+        terminal = chat("--stats")
+        terminal.send("/im\t")
+        terminal.expect("/im", "age ")
+        terminal.send(SINGLE[:-4] + "\t")
+        terminal.expect(".png")
+        terminal.send("\r")
+        terminal.expect("1 picture goes", "> ")
+        terminal.send("what is this?\r")
+        terminal.expect("picture 1, ", "first token after", "> ")
+        terminal.send("and this?\r")
+        terminal.expect("first token after", "> ")
+        terminal.send("/image /nosuch\r")
+        terminal.expect("cannot be read", "> ")
+        terminal.send("/quit\r")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_pictures_of_a_kept_conversation_are_shown_as_such(self):
+        run("ask", "--keep", "-i", SINGLE, "what is this?")
+        session = json_lines(run("sessions", "--json").stdout)[0]["id"]
+        self.assertRegex(run("sessions", "show", session).stdout, r"\[picture, \d+x\d+\] what is this\?")
+        self.assertEqual(run("sessions", "remove", session).returncode, 0)
 
 
 class Chatting(unittest.TestCase):
