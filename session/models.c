@@ -1210,7 +1210,7 @@ const struct model *models_find_seeing(const struct models *models, const char *
     else
         error_set(err, ERROR_INVALID_ARGUMENT,
                   "The model %s cannot see pictures, because it has no vision file (mmproj). "
-                  "\"lfmctl pull lfm2-vl-450m\" installs a model that can.",
+                  "\"lfmctl pull lfm2.5-vl-450m\" installs a model that can.",
                   model->id);
     return NULL;
 }

@@ -258,30 +258,17 @@ static int check_options(const struct engine *engine, const struct session_optio
     return 0;
 }
 
-static const struct model *first_that_sees(const struct engine *engine)
-{
-    for (size_t i = 0; i < models_n(engine->models); i++) {
-        const struct model *model = models_at(engine->models, i);
-
-        if (model->path && model->vision_path && model->role == MODEL_CHAT &&
-            model->error.code == ERROR_NONE)
-            return model;
-    }
-    return NULL;
-}
-
 const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
                                        struct error *err)
 {
-    const struct model *model = models_find(engine->models, name, err);
+    const struct model *model = sees ? models_find_seeing(engine->models, name, err)
+                                     : models_find(engine->models, name, err);
 
     if (model && model->role != MODEL_CHAT) {
         error_set(err, ERROR_INVALID_ARGUMENT,
                   "The model %s is for retrieval; it cannot hold a conversation.", model->id);
         return NULL;
     }
-    if (model && !name && sees && !model->vision_path && first_that_sees(engine))
-        return first_that_sees(engine);
     return model;
 }
 
@@ -789,35 +776,18 @@ static const char *question_text(const struct turn *turn)
     return parts || !turn->asked ? NULL : json_object_get_string(turn->asked);
 }
 
-static int refuse_picture(const struct engine *engine, const struct model *model, struct error *err)
-{
-    const struct model *other = first_that_sees(engine);
-
-    if (model->vision_error.code != ERROR_NONE)
-        return error_set(err, model->vision_error.code, "%s", model->vision_error.text);
-    if (other)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "The model %s cannot see pictures; the model %s can.", model->id,
-                         other->id);
-    return error_set(err, ERROR_INVALID_ARGUMENT,
-                     "The model %s cannot see pictures. `lfmctl pull lfm2.5-vl-450m` fetches one "
-                     "that can.",
-                     model->id);
-}
-
 /* Who names no model and begins with a picture gets one that sees. */
 static const struct model *choose_model(struct session *session, const struct ask_part *parts,
                                         size_t n_parts, struct error *err)
 {
     const struct model *model;
-    bool sees = false;
+    bool sees = false, may_change;
     char *id;
 
     for (size_t i = 0; i < n_parts; i++)
         sees = sees || parts[i].type == ASK_IMAGE;
-    if (!sees || !session->any_model || session->last_turn > 0)
-        return session_find_model(session->engine, session->model_id, false, err);
-    model = session_find_model(session->engine, NULL, true, err);
+    may_change = sees && session->any_model && session->last_turn == 0;
+    model = session_find_model(session->engine, may_change ? NULL : session->model_id, sees, err);
     if (model && strcmp(model->id, session->model_id) != 0) {
         id = strdup(model->id);
         if (!id) {
@@ -863,12 +833,11 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
         result = take_options(turn, options, err);
     if (result == 0)
         result = take_sampling(turn, model, options->sampling, err);
-    if (result == 0 && turn->n_photos > 0 && !model->vision_path)
-        result = refuse_picture(engine, model, err);
     if (result == 0 && !session->title && question_text(turn))
         session->title = make_title(question_text(turn));
-    if (result == 0 && (!turn->last_resort || !copy(model->vision_path, &turn->vision_path) || !copy(model->id, &turn->model_id) ||
+    if (result == 0 && (!turn->last_resort || !copy(model->id, &turn->model_id) ||
                         !copy(model->path, &turn->model_path) ||
+                        !copy(model->vision_path, &turn->vision_path) ||
                         (!session->title && !(session->title = strdup("")))))
         result = no_memory(err);
     if (result < 0) {
