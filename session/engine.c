@@ -757,6 +757,7 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
     TAILQ_INIT(&engine->loaded);
     TAILQ_INIT(&engine->turns);
     TAILQ_INIT(&engine->queries);
+    TAILQ_INIT(&engine->descriptions);
     atomic_store(&engine->progress_usec, clock_usec());
     if (config->state_directory && !(engine->store = store_new(config->state_directory, err)))
         goto no_store;
@@ -869,6 +870,7 @@ struct engine *engine_free(struct engine *engine)
     while (dispatch_one(engine))
         ;
     photos_free(engine->photos);
+    descriptions_forget(engine);
     while ((entry = LIST_FIRST(&engine->memory))) {
         LIST_REMOVE(entry, link);
         free(entry);

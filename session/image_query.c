@@ -36,9 +36,6 @@ static int fill(struct image_query *query, const char *model_name, int fd, const
         return error_errno(err->code);
     if (image_settings_read(settings, &image, err) < 0)
         return -EINVAL;
-    if (!model->vision_path)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot see pictures.",
-                         model->id);
     own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -135,6 +132,8 @@ static void plan(struct image_query *query)
         .detail = photo->settings.detail,
         .shortened = choice.shortened,
         .predicted_usec = speed > 0 ? (int64_t)(choice.cost / speed) : -1,
+        .sha256 = photo->id,
+        .source_fd = photo->fd,
     };
 }
 

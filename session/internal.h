@@ -263,6 +263,8 @@ struct engine {
     struct session_list sessions;
     size_t n_sessions; /* open */
     size_t n_queries;
+    TAILQ_HEAD(description_list, description) descriptions; /* that were made; last used first */
+    size_t n_descriptions;
     size_t n_closing;
     LIST_HEAD(, memory_entry) memory;
     struct job stop_job;
@@ -356,6 +358,10 @@ void image_query_deliver(struct image_query *query);
  * first that sees when the default does not. */
 const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
                                        struct error *err);
+
+/* --- describe.c, for engine.c (bus thread) --------------------------------------------------- */
+
+void descriptions_forget(struct engine *engine);
 
 /* --- session.c, for engine.c (bus thread) ---------------------------------------------------- */
 

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+#include "session/describe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "session/image_query.h"
+#include "session/internal.h"
+#include "session/json.h"
+
+#define DESCRIPTIONS_MAX 128 /* that are kept */
+
+/* Short answers, always the same ones. */
+#define SAMPLING "{\"temperature\": 0}"
+
+static const struct {
+    const char *key, *text;
+    uint32_t max_tokens;
+} questions[] = {
+    {"short", "Describe this picture in one sentence.", 64},
+    {"long", "Describe this picture in detail.", 256},
+    {"text", "Which words are in this picture?", 256},
+};
+
+#define N_QUESTIONS ARRAY_LEN(questions)
+
+struct description {
+    TAILQ_ENTRY(description) link;
+    char photo_id[PHOTO_ID_LENGTH + 1];
+    char *model_id;
+    struct image_settings settings;
+    struct json_object *line; /* the last one, with `cached` */
+};
+
+struct describe {
+    struct engine *engine;
+    const struct describe_sink *sink;
+    void *userdata;
+    char *model_id, *image;
+    struct image_settings settings;
+    struct image_query *query;            /* under way, or NULL */
+    char photo_id[PHOTO_ID_LENGTH + 1];
+    int fd;                               /* of its bytes, which do not change; or -1 */
+    struct session *session;
+    size_t question;      /* that is being answered */
+    struct buffer answer; /* to it, so far */
+    struct json_object *line;
+};
+
+static int no_memory(struct error *err)
+{
+    return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a description.");
+}
+
+/* --- descriptions that were made ------------------------------------------------------------- */
+
+static void forget(struct engine *engine, struct description *description)
+{
+    TAILQ_REMOVE(&engine->descriptions, description, link);
+    engine->n_descriptions--;
+    free(description->model_id);
+    json_object_put(description->line);
+    free(description);
+}
+
+void descriptions_forget(struct engine *engine)
+{
+    while (!TAILQ_EMPTY(&engine->descriptions))
+        forget(engine, TAILQ_FIRST(&engine->descriptions));
+}
+
+static struct description *find(const struct describe *describe)
+{
+    struct description *d;
+
+    TAILQ_FOREACH(d, &describe->engine->descriptions, link)
+    if (strcmp(d->photo_id, describe->photo_id) == 0 &&
+        strcmp(d->model_id, describe->model_id) == 0 &&
+        memcmp(&d->settings, &describe->settings, sizeof(d->settings)) == 0)
+        return d;
+    return NULL;
+}
+
+/* What there is no memory for is not kept. */
+static void keep(struct describe *describe)
+{
+    struct engine *engine = describe->engine;
+    struct description *description = find(describe);
+
+    if (description)
+        forget(engine, description); /* it was made twice at the same time */
+    description = calloc(1, sizeof(*description));
+    if (!description || !(description->model_id = strdup(describe->model_id))) {
+        free(description);
+        return;
+    }
+    memcpy(description->photo_id, describe->photo_id, sizeof(description->photo_id));
+    description->settings = describe->settings;
+    description->line = TAKE_PTR(describe->line);
+    json_set(description->line, "cached", json_object_new_boolean(true));
+    TAILQ_INSERT_HEAD(&engine->descriptions, description, link);
+    if (++engine->n_descriptions > DESCRIPTIONS_MAX)
+        forget(engine, TAILQ_LAST(&engine->descriptions, description_list));
+}
+
+/* --- answers --------------------------------------------------------------------------------- */
+
+/* The sink may free the description: nothing of it is touched afterwards. */
+static void tell(struct describe *describe, const char *line, size_t length, bool last)
+{
+    describe->sink->line(describe->userdata, line, length, last);
+}
+
+static void fail(struct describe *describe, const struct error *err)
+{
+    static const char no_memory_line[] = "{\"event\":\"error\",\"name\":\"NoMemory\",\"message\":"
+                                         "\"There is not enough memory for a description.\"}";
+    _cleanup_(json_putp) struct json_object *line = json_object_new_object();
+    _cleanup_(freep) char *text = NULL;
+
+    json_set(line, "event", json_object_new_string("error"));
+    json_set(line, "name", json_object_new_string(error_name(err->code)));
+    json_set(line, "message", json_object_new_string(err->text));
+    text = json_write(line);
+    describe->session = session_close(describe->session, false);
+    tell(describe, text ? text : no_memory_line, strlen(text ? text : no_memory_line), true);
+}
+
+static void finish(struct describe *describe)
+{
+    _cleanup_(freep) char *text = json_write(describe->line);
+    struct error err = ERROR_INIT;
+
+    if (!text) {
+        no_memory(&err);
+        fail(describe, &err);
+        return;
+    }
+    keep(describe);
+    tell(describe, text, strlen(text), true);
+}
+
+static void ask(struct describe *describe);
+
+static void answered(struct describe *describe)
+{
+    const char *text = describe->answer.text ? describe->answer.text : "";
+    struct error err = ERROR_INIT;
+
+    describe->session = session_close(describe->session, false);
+    if (!json_set(describe->line, questions[describe->question].key,
+                  json_object_new_string_len(text, (int)describe->answer.length))) {
+        no_memory(&err);
+        fail(describe, &err);
+        return;
+    }
+    describe->answer.length = 0;
+    if (++describe->question < N_QUESTIONS) {
+        ask(describe);
+        return;
+    }
+    if (!json_set(describe->line, "cached", json_object_new_boolean(false))) {
+        no_memory(&err);
+        fail(describe, &err);
+        return;
+    }
+    finish(describe);
+}
+
+static void add_text(struct describe *describe, const struct turn_event *event)
+{
+    _cleanup_(json_putp) struct json_object *line = json_tokener_parse(event->line);
+    const char *text = line ? json_member_text(line, "text") : NULL;
+    struct error err = ERROR_INIT;
+
+    if (text && buffer_add(&describe->answer, text, strlen(text)) == 0)
+        return;
+    no_memory(&err);
+    fail(describe, &err);
+}
+
+static void take_event(void *userdata, const struct turn_event *event)
+{
+    struct describe *describe = userdata;
+
+    switch (event->type) {
+    case TURN_PROGRESS:
+    case TURN_IMAGE:
+        if (describe->question == 0)
+            tell(describe, event->line, event->length, false);
+        break;
+    case TURN_TEXT:
+        add_text(describe, event);
+        break;
+    case TURN_DONE:
+        answered(describe);
+        break;
+    case TURN_ERROR:
+        tell(describe, event->line, event->length, true);
+        break;
+    case TURN_START:
+    case TURN_THINKING:
+    case TURN_TOOL_CALL: /* no tools are offered */
+        break;
+    }
+}
+
+/* The next question, in a conversation of its own. */
+static void ask(struct describe *describe)
+{
+    static const struct session_sink sink = {.event = take_event};
+    const struct session_options session_options = {
+        .model = describe->model_id,
+        .keep_alive_sec = INT64_MIN,
+        .sampling = SAMPLING,
+        .image = describe->image,
+    };
+    const struct ask_part parts[] = {
+        {.type = ASK_IMAGE, .fd = describe->fd},
+        {.type = ASK_TEXT, .text = questions[describe->question].text},
+    };
+    const struct ask_options options = {.max_tokens = questions[describe->question].max_tokens};
+    struct error err = ERROR_INIT;
+    uint32_t turn;
+
+    describe->session = session_new(describe->engine, &session_options, &sink, describe, &err);
+    if (!describe->session ||
+        session_ask(describe->session, parts, ARRAY_LEN(parts), &options, &turn, &err) < 0)
+        fail(describe, &err);
+}
+
+/* The picture can be decoded, and its content has a name. */
+static void queried(void *userdata, const struct image_query_result *result,
+                    const struct error *error)
+{
+    struct describe *describe = userdata;
+    const struct description *made;
+    struct error err = ERROR_INIT;
+
+    describe->query = NULL;
+    if (error) {
+        fail(describe, error);
+        return;
+    }
+    snprintf(describe->photo_id, sizeof(describe->photo_id), "%s", result->sha256);
+    made = find(describe);
+    if (made) {
+        json_object_put(describe->line);
+        describe->line = json_object_get(made->line);
+        finish(describe);
+        return;
+    }
+    describe->fd = fcntl(result->source_fd, F_DUPFD_CLOEXEC, 0);
+    if (describe->fd < 0) {
+        error_set(&err, ERROR_IO, "The picture cannot be kept open: %s.", strerror(errno));
+        fail(describe, &err);
+        return;
+    }
+    ask(describe);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static struct json_object *line_new(const char *model_id)
+{
+    struct json_object *line = json_object_new_object();
+
+    if (json_set(line, "event", json_object_new_string("description")) &&
+        json_set(line, "model", json_object_new_string(model_id)))
+        return line;
+    json_object_put(line);
+    return NULL;
+}
+
+struct describe *describe_new(struct engine *engine, int fd, const struct describe_options *options,
+                              const struct describe_sink *sink, void *userdata, struct error *err)
+{
+    const struct model *model = models_find_seeing(engine->models, options->model, err);
+    struct describe *describe = model ? calloc(1, sizeof(*describe)) : NULL;
+
+    if (!describe) {
+        no_memory(err); /* unless there is another error */
+        return NULL;
+    }
+    describe->engine = engine;
+    describe->sink = sink;
+    describe->userdata = userdata;
+    describe->fd = -1;
+    if (image_settings_read(options->image, &describe->settings, err) < 0)
+        return describe_free(describe);
+    describe->model_id = strdup(model->id);
+    describe->image = options->image ? strdup(options->image) : NULL;
+    describe->line = line_new(model->id);
+    if (!describe->model_id || (options->image && !describe->image) || !describe->line) {
+        no_memory(err);
+        return describe_free(describe);
+    }
+    describe->query =
+        image_query_new(engine, model->id, fd, options->image, queried, describe, err);
+    return describe->query ? describe : describe_free(describe);
+}
+
+struct describe *describe_free(struct describe *describe)
+{
+    if (!describe)
+        return NULL;
+    session_close(describe->session, false);
+    image_query_cancel(describe->query);
+    if (describe->fd >= 0)
+        close(describe->fd);
+    json_object_put(describe->line);
+    buffer_done(&describe->answer);
+    free(describe->model_id);
+    free(describe->image);
+    free(describe);
+    return NULL;
+}
