@@ -319,6 +319,13 @@ static int method_plan_image(sd_bus_message *message, void *userdata, sd_bus_err
     return errors_return(ret_error, picture_plan(userdata, message, &err), &err);
 }
 
+static int method_describe(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct error err = ERROR_INIT;
+
+    return errors_return(ret_error, picture_describe(userdata, message, &err), &err);
+}
+
 /* properties */
 
 static int get_version(sd_bus *connection, const char *path, const char *interface,
@@ -388,6 +395,9 @@ static const sd_bus_vtable vtable[] = {
                             method_find_model, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("PlanImage", SD_BUS_ARGS("h", image, "a{sv}", options),
                             SD_BUS_RESULT("a{sv}", plan), method_plan_image,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_ARGS("h", image, "a{sv}", options),
+                            SD_BUS_RESULT("h", stream), method_describe,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescan", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_rescan,
                             SD_BUS_VTABLE_UNPRIVILEGED),

@@ -66,8 +66,9 @@ void model_object_drop(struct client *client);
 
 /* picture.c */
 
-/* The method. Positive: the reply comes later. */
+/* The methods. Positive: the reply comes later, or has gone. */
 int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err);
+int picture_describe(struct bus *bus, sd_bus_message *message, struct error *err);
 
 /* End all that a client asks about pictures. */
 void picture_drop(struct client *client);

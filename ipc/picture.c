@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Manager.PlanImage(): what is asked about a picture without a conversation.
+ * Manager.PlanImage() and Manager.Describe(): what is asked about a picture without a conversation.
  *
- * It is answered when the picture has been decoded, so each call is an object that its client holds.
+ * Both are answered when the picture has been decoded, so each call is an object that its client
+ * holds. PlanImage() is answered then; Describe() has a stream from the beginning.
  */
 
 #include <errno.h>
@@ -15,7 +16,9 @@
 #include "ipc/bus.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
+#include "ipc/stream.h"
 #include "ipc/vardict.h"
+#include "session/describe.h"
 #include "session/image_query.h"
 
 #define MODEL_ID_MAX 4096 /* bytes */
@@ -23,8 +26,14 @@
 struct picture_call {
     struct picture_call *next;
     struct client *client;
+
+    /* PlanImage() */
     sd_bus_message *message; /* to be answered */
     struct image_query *query;
+
+    /* Describe() */
+    struct stream *stream;     /* NULL: closed */
+    struct describe *describe; /* NULL: it has said its last */
 };
 
 /* arguments */
@@ -100,6 +109,8 @@ static void call_free(struct picture_call *call)
     bus_touch(client->bus);
     if (call->query)
         image_query_cancel(call->query);
+    describe_free(call->describe);
+    stream_free(call->stream);
     sd_bus_message_unref(call->message);
     free(call);
 }
@@ -194,4 +205,60 @@ int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err)
         return error_errno(err->code);
     }
     return 1;
+}
+
+/* Describe() */
+
+/* Its lines are few: they wait in the stream. */
+static void stream_hold(void *userdata, bool hold)
+{
+    (void)userdata, (void)hold;
+}
+
+/* All is read, or nobody wants it. */
+static void stream_closed(void *userdata)
+{
+    call_end(userdata);
+}
+
+static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = stream_closed};
+
+static void describe_line(void *userdata, const char *line, size_t length, bool last)
+{
+    struct picture_call *call = userdata;
+
+    stream_line(call->stream, line, length);
+    if (!last)
+        return;
+    call->describe = describe_free(call->describe);
+    if (stream_end(call->stream))
+        call_end(call);
+}
+
+static const struct describe_sink describe_sink = {.line = describe_line};
+
+int picture_describe(struct bus *bus, sd_bus_message *message, struct error *err)
+{
+    _cleanup_(arguments_done) struct arguments arguments = {0};
+    _cleanup_(closep) int fd = -1;
+    struct picture_call *call;
+    int r = read_arguments(message, &arguments, err);
+
+    if (r < 0)
+        return r;
+    call = call_new(bus, message, err);
+    if (!call)
+        return error_errno(err->code);
+    call->stream = stream_new(bus->event, &stream_sink, call, &fd, err);
+    if (call->stream)
+        call->describe = describe_new(
+            bus->engine, arguments.fd,
+            &(struct describe_options){arguments.model, settings_text(&arguments)}, &describe_sink,
+            call, err);
+    if (!call->describe) {
+        call_end(call);
+        return error_errno(err->code);
+    }
+    /* If the reply cannot go, the last reading end closes here and that cancels. */
+    return sd_bus_reply_method_return(message, "h", fd);
 }

@@ -225,6 +225,17 @@ class Looking(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn(SINGLE, result.stdout)
 
+    def test_a_picture_is_described_in_words_or_json(self):
+        [first] = json_lines(run("describe", "--json", SINGLE).stdout)
+        self.assertEqual((first["event"], first["file"]), ("description", SINGLE))
+        self.assertIn(first["short"], run("describe", SINGLE).stdout)
+        both = run("describe", SINGLE, TILED).stdout
+        self.assertLess(both.index(SINGLE), both.index(TILED))
+        self.assertEqual(run("describe", ROOT + "/README.md").returncode, 1)
+        terminal = Terminal(LFMCTL, "describe", ROOT + "/tests/data/vision/wide.png")
+        terminal.send("\x03")
+        self.assertIn(terminal.status(), (0, 130))
+
     def test_models_that_see_are_marked(self):
         self.assertRegex(run("models").stdout, MODEL + r" .* chat, images ")
 

@@ -66,6 +66,7 @@ static const struct call {
     {ROOT, PROPERTIES, "Set", "ssv", 0},
     {ROOT, BUS_MANAGER, "FindModel", "s", 0},
     {ROOT, BUS_MANAGER, "PlanImage", "ha{sv}", N_FDS},
+    {ROOT, BUS_MANAGER, "Describe", "ha{sv}", N_FDS},
 };
 
 static sd_event *event;

@@ -13,6 +13,7 @@ import threading
 import unittest
 
 import dbus
+import dbus.lowlevel
 
 DAEMON, DECODER, ROOT = sys.argv[1:4]
 sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
@@ -285,6 +286,49 @@ class Images(unittest.TestCase):
         self.refused("UnsupportedFormat", "", plan, dbus.types.UnixFd(memfd(b"no")), vardict())
         self.refused("InvalidArgument", "'foo'", plan, dbus.types.UnixFd(memfd(b"no")), vardict(foo=1))
         self.refused("ModelNotFound", "nobody", plan, dbus.types.UnixFd(memfd(b"no")), vardict(model="nobody"))
+        self.refused("InvalidArgument", MODEL, plan, dbus.types.UnixFd(memfd(b"no")), vardict(model="blind"))
+
+    # --- descriptions
+
+    def describe(self, fd, **options):
+        stream = self.client.manager.Describe(dbus.types.UnixFd(fd), vardict(**options))
+        os.close(fd)
+        return lines(stream)
+
+    def test_a_picture_is_described_once(self):
+        first = self.describe(os.open(SINGLE, os.O_RDONLY))
+        self.assertEqual(first[-1]["event"], "description", first)
+        self.assertFalse(first[-1]["cached"])
+        second = self.describe(memfd(content(SINGLE)))
+        self.assertTrue(second[-1]["cached"], second)
+        for key in "short", "long", "text", "model":
+            self.assertIsInstance(first[-1][key], str)
+            self.assertEqual(first[-1][key], second[-1][key])
+
+    def test_descriptions_of_what_is_no_picture_end_with_an_error(self):
+        self.failed("UnsupportedFormat", "", self.describe(memfd(b"no picture")))
+        self.refused("InvalidArgument", MODEL, self.describe, os.open(SINGLE, os.O_RDONLY), model="blind")
+
+    def test_closing_the_stream_of_a_description_ends_it(self):
+        for _ in range(5):
+            stream = self.client.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
+            os.close(stream.take())
+        leaving = Client()
+        leaving.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
+        call = dbus.lowlevel.MethodCallMessage(NAME, PATH, NAME + ".Manager", "PlanImage")
+        call.append(dbus.types.UnixFd(memfd(content(TILED))), vardict(), signature="ha{sv}")
+        leaving.bus.send_message(call)
+        leaving.bus.flush()
+        leaving.close()
+        self.assertEqual(self.describe(os.open(SINGLE, os.O_RDONLY))[-1]["event"], "description")
+
+    def test_eight_pictures_at_once_are_a_program_s_limit(self):
+        streams = [self.client.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
+                   for _ in range(8)]
+        self.refused("Busy", "8", self.client.manager.Describe, dbus.types.UnixFd(memfd(b"")), vardict())
+        for stream in streams:
+            os.close(stream.take())
+        wait_until(lambda: self.describe(os.open(SINGLE, os.O_RDONLY))[-1]["event"] == "description")
 
     def test_which_models_see_is_a_property(self):
         for name, sees in (MODEL, True), ("blind", False), ("lfm2.5-vl-450m", True):
