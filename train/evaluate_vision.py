@@ -5,7 +5,7 @@
 
 An item is one picture that training never draws and one question in a conversation of its own; it
 counts when every token of the reply is what greedy decoding gives. The weights are those that the
-files hold, so Q8_0 rounding is part of the figures. Words count by letters as well.
+files hold, so Q8_0 rounding is part of the figures.
 """
 
 import argparse
@@ -36,12 +36,6 @@ CELLS = {
     "is it there": ("test", "shapes", "is there"),
     "one sentence": ("test", "shapes", "short"),
     "in detail": ("test", "shapes", "long"),
-    "word beside shapes": ("test", "shapes and word", "text"),
-    "word of a sign": ("known", "words", "text"),
-    "word never printed": ("test", "words", "text"),
-    "word, new typeface": ("font", "words", "text"),
-    "button, word known": ("known", "widgets", "text"),
-    "word on a widget": ("test", "widgets", "text"),
     "name of an icon": ("test", "icons", "icon"),
     "icon at a place": ("test", "icons", "at"),
     "where is the icon": ("test", "icons", "where"),
@@ -49,7 +43,7 @@ CELLS = {
     "flag": ("test", "flags", "flag"),
     "no words": ("test", "shapes", "text"),
     "cannot tell: not there": ("test", "shapes", ("where", "colour", "kind")),
-    "cannot tell: too small": ("test", ("words", "shapes and word"), "text"),
+    "cannot tell: a word": ("test", ("words", "shapes and word", "widgets"), "text"),
     "cannot tell: beyond": ("test", ("shapes", "icons", "words"), "beyond"),
 }
 
@@ -60,8 +54,7 @@ def item(rng, split, scenes, asked, cannot):
         kind = scenes if isinstance(scenes, str) else rng.choice(scenes)
         scene = pictures.scene(rng, split, kind)
         q = questions.question(rng, scene, asked if isinstance(asked, str) else rng.choice(asked))
-        if q and (q[2] == questions.CANNOT) == cannot and \
-                (asked != "text" or kind == "shapes" or cannot or any(scene.texts)):
+        if q and (q[2] == questions.CANNOT) == cannot:
             return scene, q[1], q[2]
 
 
@@ -126,14 +119,6 @@ def figures(pair, made, show=0):
         replies = pair.replies(group)
         right = [wanted == found for wanted, found in replies]
         row = {"n": len(group), "exact": round(100 * sum(right) / len(right), 1)}
-        if "word" in name and name != "no words":
-            letters = collections.Counter()
-            for wanted, found in replies:
-                for a, b in zip(wanted, found):
-                    if len(pair.vocabulary.id_to_token(a)) == 1 and \
-                            pair.vocabulary.id_to_token(a) in pictures.SYMBOLS:
-                        letters[a == b] += 1
-            row["letters"] = round(100 * letters[True] / max(1, letters.total()), 1)
         out[name] = row
         print(f"{name:24}", row, flush=True)
         wrong = [(g, r) for g, r, ok in zip(group, replies, right) if not ok]
@@ -145,9 +130,8 @@ def figures(pair, made, show=0):
 def write_sample(pair, seed, folder, each=3):
     """vision.jsonl, the pictures beside it, and what this pair reaches on exactly these lines."""
     made = items(each, f"{seed}/sample", {
-        name: ("free" if split == "test" else split, scenes, asked)
-        for name, (split, scenes, asked) in CELLS.items()
-        if split != "theme" and scenes != "widgets"})
+        name: ("free", scenes if isinstance(scenes, str) else scenes[:2], asked)
+        for name, (split, scenes, asked) in CELLS.items() if split != "theme"})
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     lines, right, total = [], collections.Counter(), collections.Counter()
     for name, group in made.items():

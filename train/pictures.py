@@ -6,8 +6,7 @@ words in free fonts, icons and flags of Debian's packages, and mixtures of words
 
   None      training
   "test"    scenes, words, icon sizes kept out of training by their checksum
-  "font"    the same in typefaces, "theme" with icons of a theme that training never sees
-  "known"   test scenes with words that training prints as well
+  "theme"   the same with icons of a theme that training never sees
   "free"    test scenes that may be handed on: no icons but those of the public domain
 
 A scene knows, besides its questions, what every 32 x 32 pixel token of its view shows: the centre
@@ -46,8 +45,6 @@ FONTS = {
     "/usr/share/fonts/truetype/lato": ["Lato-Regular", "Lato-Bold"],
     "/usr/share/fonts/truetype/roboto/unhinted/RobotoTTF": ["Roboto-Regular", "Roboto-Bold"],
 }
-FONTS_KEPT = {"/usr/share/fonts/truetype/noto": ["NotoSans-Regular", "NotoSans-Bold",
-                                                 "NotoSerif-Regular"]}
 SIGNS = """STOP OPEN EXIT SALE CAFE HOTEL BANK TAXI BUS SHOP HELP SAVE CANCEL YES NO OK QUIT CLOSE
 PLAY PAUSE START NEXT BACK DONE EDIT SEND PRINT COPY DELETE APPLY LOGIN RETRY SKIP FREE NEW OFF ON
 MENU WAIT PUSH PULL SLOW DANGER LUNCH PARK ZOO MUSEUM WATER MILK BREAD""".split()
@@ -75,6 +72,9 @@ ICONS = {
     "speaker": ["audio-volume-high"], "network": ["network-workgroup"],
     "floppy": ["media-floppy"], "broom": ["edit-clear"], "plus": ["list-add"],
 }
+# Icons that are asked about; the others only help the encoder.
+TALKED = """folder computer printer camera phone battery trash mail calculator keyboard mouse lock
+sun cloud music picture""".split()
 FLAGS = {"France": "fr", "Spain": "es", "Italy": "it", "Germany": "de", "Poland": "pl",
          "Norway": "no", "Japan": "jp", "China": "cn", "India": "in", "Brazil": "br",
          "Canada": "ca", "Egypt": "eg", "Kenya": "ke", "Peru": "pe", "Chile": "cl", "Cuba": "cu",
@@ -142,9 +142,9 @@ def flag_picture(country):
 @functools.cache
 def widget_pictures(split):
     """[(description, picture)] of words on GTK widgets, rendered once."""
-    folder = WIDGETS / (split or "train")
+    folder = WIDGETS / ("test" if split else "train")
     if not (folder / "list.json").exists():
-        rng = random.Random(f"widgets {split}")
+        rng = random.Random(f"widgets {folder.name}")
         wanted = []
         for i in range(300 if split else 1500):
             word = printed(rng, split)
@@ -162,9 +162,7 @@ def font(path, size):
     return ImageFont.truetype(path, size)
 
 
-def fonts_of(split):
-    table = FONTS_KEPT if split == "font" else FONTS
-    return [f"{folder}/{name}.ttf" for folder, names in table.items() for name in names]
+TYPEFACES = [f"{folder}/{name}.ttf" for folder, names in FONTS.items() for name in names]
 
 
 # --- drawing ------------------------------------------------------------------------------------
@@ -270,8 +268,6 @@ def sizes(rng, words_only=False):
 
 def printed(rng, split, signs=0.5):
     """A word that the split may print, in capitals; `signs` is the share of the words of SIGNS."""
-    if split == "known":
-        return rng.choice(SIGNS)
     kept = split is not None
     while True:
         if rng.random() < signs:
@@ -289,10 +285,10 @@ def printed(rng, split, signs=0.5):
 PLAIN = ["DejaVuSans-Bold", "LiberationSans-Bold", "FreeSansBold"]
 
 
-def write_word(rng, scene, pen, word, row, rgb, split, high=0.85, plain=False):
+def write_word(rng, scene, pen, word, row, rgb, high=0.85, plain=False):
     """Prints a word into a row of tokens; too small to be read where the word is None."""
     cw, ch = scene.cell
-    path = rng.choice([f for f in fonts_of(split) if not plain or pathlib.Path(f).stem in PLAIN])
+    path = rng.choice([f for f in TYPEFACES if not plain or pathlib.Path(f).stem in PLAIN])
     if word is None:
         text = f"{words.invented(rng, False, True, 2, 3)} {words.invented(rng, False)}"
         size = max(4, round(0.17 * ch))
@@ -384,7 +380,7 @@ def shape_scene(rng, split, size, with_word, full=False):
         for _ in range(20):
             word = None if rng.random() < 0.1 else printed(rng, split)
             if (word is None or len(word) <= scene.cols) and write_word(
-                    rng, scene, pen, word, word_row, ink(rng, rgb), split, 0.75):
+                    rng, scene, pen, word, word_row, ink(rng, rgb), 0.75):
                 break
     return scene
 
@@ -418,7 +414,7 @@ def word_scene(rng, split, size, full=False):
             word = None if rng.random() < 0.06 else printed(rng, split, 0.1 if full else 0.5)
             if word is not None and len(word) > scene.cols:
                 continue
-            if write_word(rng, scene, pen, word, row, tone, split, 2.0 if count == 1 else 0.85,
+            if write_word(rng, scene, pen, word, row, tone, 2.0 if count == 1 else 0.85,
                           plain):
                 break
     return scene
@@ -483,7 +479,7 @@ def icon_scene(rng, split, size, full=False):
     reach = min(size)
     for place in sorted(places):
         while True:
-            name = rng.choice(list(ICONS))
+            name = rng.choice(list(ICONS) if full else TALKED)
             fitting = [c for c in choices if c[0] == name]
             if fitting and (name not in names.values() or rng.random() < 0.2):
                 break
@@ -516,8 +512,8 @@ def flag_scene(rng, split, size):
     return scene
 
 
-KINDS = {"shapes": 0.36, "shapes and word": 0.12, "words": 0.22, "widgets": 0.08, "icons": 0.16,
-         "flags": 0.06}
+KINDS = {"shapes": 0.55, "shapes and word": 0.1, "words": 0.05, "widgets": 0.03, "icons": 0.17,
+         "flags": 0.1}
 
 
 def scene(rng, split=None, kind=None, size=None, full=False):

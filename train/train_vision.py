@@ -284,7 +284,7 @@ class Run:
             blank = pictures.Scene(size)
             if blank.rows * blank.cols <= 24 or rng.random() < 0.4:
                 break  # small views are cheap
-        kind = "words" if rng.random() < PAGES else None
+        kind = "words" if self.args.stage == "encode" and rng.random() < PAGES else None
         scenes = [pictures.scene(rng, None, kind, size, full) for _ in range(count)]
         self.state["pictures"] += len(scenes)
         return "encode", self.see(scenes)[1]
