@@ -11,6 +11,14 @@
 #include "base/cleanup.h"
 #include "vision/decode/decode.h"
 
+/* What a library loses over a damaged file ends with the decoder child. */
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libdav1d\n";
+}
+
 static int decode_bytes(const uint8_t *data, size_t size, struct image *ret, struct error *err)
 {
     const struct source source = {

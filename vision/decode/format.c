@@ -91,8 +91,10 @@ static bool is_svg(const uint8_t *data, size_t size)
         begin++;
     if (begin == size || data[begin] != '<')
         return false;
-    return memmem(data + begin, MIN(size - begin, 4096), "<svg", 4) != NULL ||
-           memmem(data + begin, MIN(size - begin, 4096), ":svg", 4) != NULL;
+    for (size_t i = begin; i < MIN(size, 4096); i++)
+        if (AT(i, "<svg") || AT(i, ":svg"))
+            return true;
+    return false;
 }
 
 /* No mark at the beginning: a mark at the end, or a header that makes sense from end to end. */
