@@ -173,8 +173,8 @@ static void store_heads(void *context, size_t first, size_t last, unsigned worke
         unsigned char *const k = (unsigned char *)job->ws->heads + 2 * i * job->ws->head_bytes;
 
         kv_store_k(KV_F32, job->k + i * job->hd, job->n, job->d, job->hd, k, 0);
-        kv_store_v(KV_F32, job->v + i * job->hd, job->n, job->d, job->hd,
-                   k + job->ws->head_bytes, 0);
+        kv_store_v(KV_F32, job->v + i * job->hd, job->n, job->d, job->hd, k + job->ws->head_bytes,
+                   0);
     }
 }
 

@@ -34,8 +34,8 @@ static size_t carve(struct arena *arena, const struct vision_shape *shape, enum 
 {
     const size_t d = shape->n_hidden;
     const size_t wide = MAX(MAX((size_t)shape->n_ff, (size_t)shape->n_projector), PATCHES_VALUES);
-    const size_t row_values = MAX(rows_values(form, n, d),
-                                  rows_values(form, STEP_ROWS, MAX(wide, 4 * d)));
+    const size_t row_values =
+        MAX(rows_values(form, n, d), rows_values(form, STEP_ROWS, MAX(wide, 4 * d)));
     const size_t head_bytes = kv_bytes(KV_F32, d / shape->n_head, n);
     const struct {
         void **at;

@@ -41,10 +41,10 @@ bool layer_norm_load(struct loader *loader, const char *name, size_t width, stru
 struct workspace {
     struct arena arena;
     size_t n_max;
-    float *x;         /* [n_max][d] */
-    float *h;         /* [n_max][d] */
-    float *q, *k, *v; /* [n_max][d] */
-    float *wide;      /* [STEP_ROWS][max(f, p, values of a patch)] */
+    float *x;          /* [n_max][d] */
+    float *h;          /* [n_max][d] */
+    float *q, *k, *v;  /* [n_max][d] */
+    float *wide;       /* [STEP_ROWS][max(f, p, values of a patch)] */
     void *heads;       /* keys and values of one view, as attend() or attend_wide() reads them */
     size_t head_bytes; /* of the keys of one head, for attend() */
     struct rows rows;

@@ -31,9 +31,9 @@
 #define TILES_SIZE_MAX 16384
 
 /* Of sessions: 10 x 10 tiles, for which there are marker tokens, and a thumbnail. */
-#define TILES_LINE_MAX   10
-#define TILES_VIEWS_MAX  (TILES_LINE_MAX * TILES_LINE_MAX + 1)
-#define TILES_TOKENS_MAX 1024 /* max_image_tokens, and of one tile */
+#define TILES_LINE_MAX         10
+#define TILES_VIEWS_MAX        (TILES_LINE_MAX * TILES_LINE_MAX + 1)
+#define TILES_TOKENS_MAX       1024 /* max_image_tokens, and of one tile */
 #define TILES_SIDE_OF_TILE_MAX ((uint32_t)1024)
 
 struct tile_settings {

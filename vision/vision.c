@@ -67,10 +67,11 @@ static int plan(const struct gguf *gguf, bool precise, struct vision *vision,
         return r;
     vision->siglip.shape = info->shape;
     vision->form = precise ? MATRIX_PRECISE : MATRIX_WIDE;
-    r = loader_plan(gguf, vision->form, "an LFM2 vision encoder", load_weights, vision, ret_weight_bytes,
-                    err);
+    r = loader_plan(gguf, vision->form, "an LFM2 vision encoder", load_weights, vision,
+                    ret_weight_bytes, err);
     if (r == 0)
-        info->bytes = *ret_weight_bytes + workspace_plan(&info->shape, vision->form, VISION_PATCHES);
+        info->bytes =
+            *ret_weight_bytes + workspace_plan(&info->shape, vision->form, VISION_PATCHES);
     return r;
 }
 
@@ -104,7 +105,8 @@ struct vision *vision_load(const char *path, bool precise, struct pool *pool, st
     if (!vision->gguf || kernels_check(err) < 0 ||
         plan(vision->gguf, precise, vision, &weight_bytes, err) < 0 ||
         arena_init(&vision->arena, weight_bytes, "the weights of a vision encoder", err) < 0 ||
-        loader_load(vision->gguf, vision->form, load_weights, vision, &vision->arena, pool, err) < 0 ||
+        loader_load(vision->gguf, vision->form, load_weights, vision, &vision->arena, pool, err) <
+            0 ||
         workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, err) < 0)
         return vision_free(vision);
     patches_norm_init(&vision->pixels, vision->info.shape.pixel_mean, vision->info.shape.pixel_std);
