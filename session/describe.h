@@ -11,7 +11,7 @@
  *   {"event":"description","model":"...","short":"...","long":"...","text":"...","cached":false}
  *
  * (`text`: the words in the picture) or an `error`. Descriptions are kept in memory, by the content
- * of the file, the model and the settings: the same picture again costs no more than its hash.
+ * of the file, the model and the settings: the same picture again is decoded, no more.
  *
  * Threads: bus thread.
  */
