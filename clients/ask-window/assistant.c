@@ -102,6 +102,12 @@ GPtrArray *assistant_models_finish(GAsyncResult *result, GError **error)
     return g_task_propagate_pointer(G_TASK(result), error);
 }
 
+void assistant_rescan(GDBusConnection *bus)
+{
+    g_dbus_connection_call(bus, ASSISTANT_NAME, ASSISTANT_PATH, ASSISTANT_MANAGER, "Rescan", NULL,
+                           NULL, G_DBUS_CALL_FLAGS_NONE, ASSISTANT_CALL_MSEC, NULL, NULL, NULL);
+}
+
 /* --- what it will cost ---------------------------------------------------------------------- */
 
 static void got_plan(GObject *source, GAsyncResult *result, void *userdata)

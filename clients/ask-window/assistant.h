@@ -30,6 +30,9 @@ void assistant_models_async(GDBusConnection *bus, GCancellable *cancellable,
                             GAsyncReadyCallback done, void *userdata);
 GPtrArray *assistant_models_finish(GAsyncResult *result, GError **error); /* of seeing_model */
 
+/* Have the daemon look for models that were put there by hand; what is asked next knows them. */
+void assistant_rescan(GDBusConnection *bus);
+
 struct plan {
     uint32_t views, tokens;
     uint32_t predicted_ms; /* 0: the speed is not known yet */

@@ -144,7 +144,7 @@ static void child_ended(GObject *source, GAsyncResult *result, void *userdata)
     else
         g_task_return_new_error(
             task, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-            _("This picture cannot be shown here. It can still be asked about."));
+            _("This picture cannot be shown here; the assistant may see it all the same."));
 }
 
 void preview_async(int fd, GCancellable *cancellable, GAsyncReadyCallback done, void *userdata)

@@ -669,7 +669,7 @@ static bool can_see(AskWindow *self)
         return true;
     tell(self, GTK_MESSAGE_WARNING, true,
          _("No model that can look at pictures is installed. To fetch one, run this in a "
-           "terminal:\nlfmctl pull lfm2-vl-450m"));
+           "terminal:\nlfmctl pull lfm2.5-vl-450m"));
     return false;
 }
 
@@ -730,6 +730,8 @@ static void retry(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNU
 
     self->again = self->asked;
     hide_notice(self);
+    if (self->bus)
+        assistant_rescan(self->bus);
     refresh_models(self);
 }
 

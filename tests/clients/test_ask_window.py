@@ -7,6 +7,7 @@ usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...] 
 SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
 """
 import os
+import re
 import shutil
 import signal
 import struct
@@ -228,7 +229,7 @@ class Window:
         return below()
 
     def notice(self, part):
-        wait_for(lambda: any(role == "label" and part in a.get_name() for a, role in everything(self.frame)),
+        wait_for(lambda: any(role == "label" and re.search(part, a.get_name()) for a, role in everything(self.frame)),
                  lambda: "a notice with %r in\n%s" % (part, self.tree()))
 
     def close(self):
@@ -445,6 +446,69 @@ class Pictures(Case):
         window = self.open(self.file("a.png"))
         window.xdotool("windowsize", "--sync", "340", "420")
         self.assertEqual(window.close(), 0)
+
+
+class Seeing(Case):
+    """With the default model and its eyes."""
+
+    def setUp(self):
+        super().setUp()
+        models("models/lfmd-core-q8_0.gguf", "models/mmproj-lfmd-core-q8_0.gguf")
+
+    def picture(self, name="tiled.png"):
+        return "%s/tests/data/vision/%s" % (ROOT, name)
+
+    def test_a_picture_is_asked_about_and_stays_for_the_next_question(self):
+        window = self.open(self.picture())
+        window.ask("what is this")
+        self.assertTrue(window.answer("what is this"))
+        self.assertTrue(window.text().startswith("tiled.png\nwhat is this\n"))
+        window.ask("and its color")
+        self.assertTrue(window.answer("and its color"))
+        self.assertEqual(window.text().count("tiled.png"), 1)
+        # The speed is known now, and is told when the picture goes along again.
+        xdotool("key", "ctrl+n")
+        for detail in "High detail", "Low detail":
+            window.press(detail)
+            window.notice(r"less than 1 s|about \d+ s")
+
+    def test_several_pictures_are_asked_about_together(self):
+        window = self.open(self.picture("single.png"), self.picture("wide.png"))
+        window.ask("which is larger")
+        self.assertTrue(window.answer("which is larger"))
+        self.assertTrue(window.text().startswith("single.png, wide.png\n"))
+
+    def test_a_daemon_that_dies_is_shown_the_picture_again(self):
+        window = self.open(self.picture())
+        window.ask("what is this")
+        window.answer("what is this")
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        window.ask("is it red")
+        wait_for(window.busy, "the Stop button")
+        os.kill(pid, signal.SIGKILL)
+        window.notice("The assistant ended")
+        window.press("Try again")
+        self.assertTrue(window.answer("is it red"))
+        self.assertEqual(window.text().count("tiled.png"), 2)
+
+    def test_a_model_that_comes_to_see_answers_what_was_asked(self):
+        os.unlink(home + "/models/mmproj-lfmd-core-q8_0.gguf")
+        window = self.open(self.picture())
+        window.notice("lfmctl pull")
+        window.ask("what is this")
+        shutil.copy(ROOT + "/models/mmproj-lfmd-core-q8_0.gguf", home + "/models")
+        window.press("Try again")
+        self.assertTrue(window.answer("what is this"))
+
+    def test_a_picture_that_is_none_is_refused_and_another_one_asked_about(self):
+        window = self.open(ROOT + "/README.md")
+        window.ask("what is this")
+        window.notice("Picture 1: This is no picture")
+        wait_for(window.idle, "the end of the turn")
+        window.press("Take this picture out")
+        window.ask("hello")
+        self.assertTrue(window.answer("hello"))
 
 
 def write_png(path, width, height):
