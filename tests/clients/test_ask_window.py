@@ -258,6 +258,10 @@ class Case(unittest.TestCase):
         self.windows.append(window)
         return window
 
+    def title(self, window, expected):
+        wait_for(lambda: window.frame.get_name() == expected,
+                 lambda: "the title, which is " + window.frame.get_name())
+
 
 class Text(Case):
     """Without a picture it is a small window to talk in."""
@@ -353,10 +357,6 @@ class Pictures(Case):
         os.makedirs(home + "/pictures", exist_ok=True)
         shutil.copy("%s/tests/data/vision/images/%s" % (ROOT, source), path)
         return path
-
-    def title(self, window, expected):
-        wait_for(lambda: window.frame.get_name() == expected,
-                 lambda: "the title, which is " + window.frame.get_name())
 
     def paste(self, window, done):
         """The window hears of a new clipboard when the X server gets round to it."""
@@ -507,6 +507,7 @@ class Seeing(Case):
         window.notice("Picture 1: This is no picture")
         wait_for(window.idle, "the end of the turn")
         window.press("Take this picture out")
+        self.title(window, "Ask about a picture")
         window.ask("hello")
         self.assertTrue(window.answer("hello"))
 
