@@ -234,9 +234,8 @@ static void layer_forward(const struct siglip *siglip, const struct siglip_layer
     const float eps = siglip->shape.norm_eps;
 
     norm_rows(pass, &layer->ln1, eps, ws->x, n, d, ws->h);
-    linear_rows(pass, &layer->q, ws->h, n, ws->q);
-    linear_rows(pass, &layer->k, ws->h, n, ws->k);
-    linear_rows(pass, &layer->v, ws->h, n, ws->v);
+    linear_rows_n(pass, (const struct linear *const[]){&layer->q, &layer->k, &layer->v},
+                  (float *const[]){ws->q, ws->k, ws->v}, 3, ws->h, n);
     for (size_t i = 0, first = 0; i < n_views; first += patches_count(&views[i++].view))
         attend_view(siglip, pass, layer->q.w.form, first, patches_count(&views[i].view), ws->h);
     linear_rows(pass, &layer->out, ws->h, n, ws->q);

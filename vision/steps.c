@@ -173,20 +173,34 @@ void add_rows(const struct pass *pass, float *x, const float *y, size_t n, size_
     pool_run(pass->pool, add_some, &job, n, ROWS_CHUNK);
 }
 
-static void product_rows(const struct pass *pass, const struct linear *linear, pool_fn *finish,
-                         const float *x, size_t n, float *y)
+/* The rows are quantised once for all products. */
+static void product_rows(const struct pass *pass, const struct linear *const *linears,
+                         float *const *y, size_t n_linears, pool_fn *finish, const float *x,
+                         size_t n)
 {
-    struct rows_job job = {.b = linear->b, .y = y, .width = linear->w.out};
+    const struct matrix *matrices[MATMUL_MAX];
 
-    rows_set(&pass->ws->rows, x, n, linear->w.in, pass->pool);
-    matmul(&linear->w, &pass->ws->rows, y, pass->pool);
-    pool_run(pass->pool, finish, &job, n, ROWS_CHUNK);
+    for (size_t i = 0; i < n_linears; i++)
+        matrices[i] = &linears[i]->w;
+    rows_set(&pass->ws->rows, x, n, linears[0]->w.in, pass->pool);
+    matmul_n(matrices, y, n_linears, &pass->ws->rows, pass->pool);
+    for (size_t i = 0; i < n_linears; i++) {
+        struct rows_job job = {.b = linears[i]->b, .y = y[i], .width = matrices[i]->out};
+
+        pool_run(pass->pool, finish, &job, n, ROWS_CHUNK);
+    }
+}
+
+void linear_rows_n(const struct pass *pass, const struct linear *const *linears, float *const *y,
+                   size_t n_linears, const float *x, size_t n)
+{
+    product_rows(pass, linears, y, n_linears, bias_some, x, n);
 }
 
 void linear_rows(const struct pass *pass, const struct linear *linear, const float *x, size_t n,
                  float *y)
 {
-    product_rows(pass, linear, bias_some, x, n, y);
+    product_rows(pass, &linear, &y, 1, bias_some, x, n);
 }
 
 void mlp_rows(const struct pass *pass, const struct linear *up, enum gelu gelu,
@@ -197,7 +211,7 @@ void mlp_rows(const struct pass *pass, const struct linear *up, enum gelu gelu,
     for (size_t done = 0; done < n; done += STEP_ROWS) {
         const size_t rows = MIN(n - done, STEP_ROWS);
 
-        product_rows(pass, up, finish, x + done * up->w.in, rows, pass->ws->wide);
+        product_rows(pass, &up, &pass->ws->wide, 1, finish, x + done * up->w.in, rows);
         linear_rows(pass, down, pass->ws->wide, rows, y + done * down->w.out);
     }
 }

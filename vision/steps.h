@@ -65,6 +65,10 @@ struct pass {
 void linear_rows(const struct pass *pass, const struct linear *linear, const float *x, size_t n,
                  float *y);
 
+/* The same for several, at most MATMUL_MAX, that read the same rows. */
+void linear_rows_n(const struct pass *pass, const struct linear *const *linears, float *const *y,
+                   size_t n_linears, const float *x, size_t n);
+
 /* out[n][width] = norm(x); x == out is fine */
 void norm_rows(const struct pass *pass, const struct layer_norm *norm, float eps, const float *x,
                size_t n, size_t width, float *out);
