@@ -55,6 +55,13 @@ static void print_json(const char *path, struct json_object *object)
     fflush(stdout);
 }
 
+/* Which of several files the sentence before was about. */
+static void note_file(const struct options *options, unsigned n_files, const char *path)
+{
+    if (n_files > 1 && !options->json)
+        terminal_note("(%s)", path);
+}
+
 /* Names of files are text of somebody else. */
 static void print_name(const char *path)
 {
@@ -116,8 +123,10 @@ int image_run(sd_bus *bus, const struct options *options)
                terminal_style(1, STYLE_PLAIN));
     for (unsigned i = 1; i < options->n_arguments && status != STATUS_DAEMON; i++) {
         status = plan(bus, options, options->arguments[i]);
-        if (status != STATUS_OK)
-            result = status; /* the others are planned all the same */
+        if (status == STATUS_OK)
+            continue;
+        note_file(options, options->n_arguments - 1, options->arguments[i]);
+        result = status; /* the others are planned all the same */
     }
     return result;
 }
@@ -133,7 +142,9 @@ struct description {
 
 static void print_description(const struct description *d, struct json_object *event)
 {
-    const char *words = bus_text(event, "text");
+    const char *const parts[] = {bus_text(event, "short"), bus_text(event, "long"),
+                                 bus_text(event, "text")};
+    bool any = false;
 
     if (d->options->json) {
         print_json(d->path, event);
@@ -144,14 +155,14 @@ static void print_description(const struct description *d, struct json_object *e
         print_name(d->path);
         fputs(terminal_style(1, STYLE_PLAIN), stdout);
     }
-    terminal_text(stdout, bus_text(event, "short"), strlen(bus_text(event, "short")));
-    fputs("\n\n", stdout);
-    terminal_text(stdout, bus_text(event, "long"), strlen(bus_text(event, "long")));
-    fputs("\n", stdout);
-    if (*words) {
-        fputs("\n", stdout);
-        terminal_text(stdout, words, strlen(words));
-        fputs("\n", stdout);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (!*parts[i])
+            continue;
+        if (any)
+            putchar('\n');
+        terminal_text(stdout, parts[i], strlen(parts[i]));
+        putchar('\n');
+        any = true;
     }
     fflush(stdout);
 }
@@ -201,7 +212,7 @@ static int describe(sd_bus *bus, const struct options *options, const char *path
 
     if (status != STATUS_OK)
         return status;
-    r = sd_bus_message_read(reply, "h", &fd);
+    r = sd_bus_message_read(reply, "h", &fd); /* the reply's */
     if (r < 0)
         return bus_failure(NULL, r);
     status = lines_read(fd, &sink, &d);
@@ -225,8 +236,10 @@ int describe_run(sd_bus *bus, const struct options *options)
         status = describe(bus, options, options->arguments[i]);
         if (status == STATUS_INTERRUPTED)
             return status;
-        if (status != STATUS_OK)
-            result = status; /* the others are described all the same */
+        if (status == STATUS_OK)
+            continue;
+        note_file(options, options->n_arguments, options->arguments[i]);
+        result = status; /* the others are described all the same */
     }
     return result;
 }
