@@ -140,7 +140,6 @@ struct photos {
     struct queue queue;
     pthread_t thread;
     struct queue_node stop;
-    atomic_uint n_open; /* photos in the queue or under way */
 };
 
 static int name_source(struct photo *photo, struct error *err)
@@ -219,7 +218,6 @@ static void work(struct photos *photos, struct photo *photo)
     atomic_store(&photo->state, r < 0 ? PHOTO_FAILED : PHOTO_READY);
     photo_unref(photo);
     photos->config.done(photos->config.userdata);
-    atomic_fetch_sub(&photos->n_open, 1);
 }
 
 static void *photos_main(void *userdata)
@@ -283,11 +281,5 @@ void photos_decode(struct photos *photos, struct photo *photo)
     photo->error = (struct error)ERROR_INIT;
     atomic_store(&photo->cancel, false);
     atomic_store(&photo->state, PHOTO_DECODING);
-    atomic_fetch_add(&photos->n_open, 1);
     queue_push(&photos->queue, &photo_ref(photo)->node);
-}
-
-bool photos_busy(const struct photos *photos)
-{
-    return atomic_load(&photos->n_open) > 0;
 }

@@ -93,6 +93,3 @@ struct photos *photos_free(struct photos *photos);
 
 /* Give the photo to the thread, which holds it too until the state is READY or FAILED. */
 void photos_decode(struct photos *photos, struct photo *photo);
-
-/* Whether something is under way: no idle exit. */
-bool photos_busy(const struct photos *photos);
