@@ -57,6 +57,14 @@ static inline struct dirent **picture_files(void)
     return entries;
 }
 
+/* Whether this build has the library for it; if not, the file is refused by the name of its kind. */
+static inline bool picture_readable(const char *name)
+{
+    return !(!HAVE_WEBP && strstr(name, ".webp")) && !(!HAVE_TIFF && strstr(name, ".tif")) &&
+           !(!HAVE_SVG && strstr(name, ".svg")) &&
+           !(!HAVE_HEIF && (strstr(name, ".heic") || strstr(name, ".avif")));
+}
+
 /* Says where the picture is wrong, or NULL. Files that lose something may be off by a little. */
 static inline const char *picture_wrong(const char *name, const struct image *image)
 {
@@ -74,8 +82,8 @@ static inline const char *picture_wrong(const char *name, const struct image *im
             const unsigned quadrant = 2 * (y / (16 * scale)) + x / (32 * scale);
             /* Where two quadrants meet, blur and chroma of half the size mix them. */
             const unsigned dx = x % (32 * scale), dy = y % (16 * scale);
-            const bool inside = dx >= 4 * scale && dx < 28 * scale && dy >= 4 * scale &&
-                                dy < 12 * scale;
+            const bool inside =
+                dx >= 4 * scale && dx < 28 * scale && dy >= 4 * scale && dy < 12 * scale;
 
             for (unsigned c = 0; inside && c < 3; c++) {
                 const int expected = strncmp(name, "grey", 4) == 0      ? greys[quadrant]
@@ -92,4 +100,19 @@ static inline const char *picture_wrong(const char *name, const struct image *im
         }
     }
     return NULL;
+}
+
+/* What came of decoding a file: NULL when it is as it must be. The image is given back. */
+static inline const char *picture_unexpected(const char *name, int r, struct image *image,
+                                             const char *error)
+{
+    const char *wrong = NULL;
+
+    if (!picture_readable(name))
+        return r < 0 && strstr(error, "which this build cannot read") ? NULL : "it is not refused";
+    if (r < 0)
+        return error;
+    wrong = picture_wrong(name, image);
+    image_done(image);
+    return wrong;
 }

@@ -100,6 +100,8 @@ static void expect_reference(const char *folder, struct json_object *expected)
     struct error err;
     int fd;
 
+    if (!picture_readable(file))
+        return;
     snprintf(path, sizeof(path), "%s/%s", folder, file);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
@@ -154,11 +156,11 @@ static void test_every_form_of_file_is_read_inside_the_sandbox(void **state)
         struct image image;
         struct error err;
 
-        if (decode_fd(fd, LIMITS, &image, &err) < 0)
-            fail_msg("%s: %s", name, err.text);
-        if (picture_wrong(name, &image))
-            fail_msg("%s: %s", name, picture_wrong(name, &image));
-        image_done(&image);
+        const char *unexpected =
+            picture_unexpected(name, decode_fd(fd, LIMITS, &image, &err), &image, err.text);
+
+        if (unexpected)
+            fail_msg("%s: %s", name, unexpected);
     }
     for (size_t i = 0; i < PICTURE_FILES + 2; i++)
         free(entries[i]);
@@ -170,7 +172,7 @@ static void test_the_name_of_a_file_says_nothing(void **state)
     char path[] = "/tmp/lfmd-test-XXXXXX.jpg";
     const int fd = mkstemps(path, 4);
     size_t size;
-    _cleanup_(freep) uint8_t *data = picture_bytes("lossless.webp", &size);
+    _cleanup_(freep) uint8_t *data = picture_bytes("rgb.gif", &size);
     struct image image;
     struct error err;
 
@@ -179,7 +181,7 @@ static void test_the_name_of_a_file_says_nothing(void **state)
     assert_int_equal(write(fd, data, size), size);
     if (decode_fd(fd, LIMITS, &image, &err) < 0)
         fail_msg("%s", err.text);
-    assert_null(picture_wrong("lossless.webp", &image));
+    assert_null(picture_wrong("rgb.gif", &image));
     image_done(&image);
     close(fd);
     unlink(path);
@@ -230,10 +232,13 @@ static void expect_colour(const char *svg, uint32_t expected)
 static void test_a_drawing_reaches_nothing_outside_itself(void **state)
 {
     char path[] = "/tmp/lfmd-test-XXXXXX.svg", text[1024];
-    const int fd = mkstemps(path, 4);
     static const char black[] = SVG "<rect id='r' width='512' height='512'/></svg>";
+    int fd;
 
     (void)state;
+    if (!HAVE_SVG)
+        skip();
+    fd = mkstemps(path, 4);
     assert_true(fd >= 0 && write(fd, black, strlen(black)) == (ssize_t)strlen(black));
     expect_colour(black, 0x000000);
     snprintf(text, sizeof(text), SVG "<image width='512' height='512' href='file://%s'/></svg>",
@@ -269,6 +274,8 @@ static void test_a_drawing_is_on_white_and_has_a_sensible_size(void **state)
     };
 
     (void)state;
+    if (!HAVE_SVG)
+        skip();
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         char text[256];
         struct image image;
@@ -293,7 +300,7 @@ static void test_a_drawing_has_its_text(void **state)
     size_t n_dark = 0;
 
     (void)state;
-    if (access("/etc/fonts/fonts.conf", R_OK) < 0)
+    if (!HAVE_SVG || access("/etc/fonts/fonts.conf", R_OK) < 0)
         skip();
     if (decode_text(SVG "<text x='10' y='300' font-size='200'>Text</text></svg>", &image, &err) < 0)
         fail_msg("%s", err.text);
@@ -324,6 +331,8 @@ static void test_drawings_that_never_end_are_refused(void **state)
     size_t n;
 
     (void)state;
+    if (!HAVE_SVG)
+        skip();
     assert_int_equal(decode_text(laughs, &image, &err), error_errno(ERROR_UNSUPPORTED_FORMAT));
     n = (size_t)sprintf(uses, "%s<defs><g id='g0'><rect width='1' height='1'/></g>", SVG);
     for (int level = 1; level <= 10; level++) {
@@ -729,7 +738,7 @@ static size_t resident_pages(void)
 
 static void test_a_thousand_pictures_leave_nothing_behind(void **state)
 {
-    static const char *const names[] = {"rgb.png", "orientation6.jpg", "lossless.webp", "rgb.gif"};
+    static const char *const names[] = {"rgb.png", "orientation6.jpg", "rgb.ppm", "rgb.gif"};
     size_t descriptors = 0, pages = 0;
 
     (void)state;
@@ -772,7 +781,8 @@ static void *decode_many(void *arg)
 
 static void test_threads_decode_side_by_side(void **state)
 {
-    static const char *const names[] = {"rgb.png", "orientation6.jpg", "rgb.heic"};
+    static const char *const names[] = {"rgb.png", "orientation6.jpg",
+                                        HAVE_HEIF ? "rgb.heic" : "rgb.gif"};
     pthread_t threads[ARRAY_LEN(names)];
 
     (void)state;

@@ -44,11 +44,11 @@ static void test_one_picture_comes_out_of_every_form_of_file(void **state)
         size_t size;
         _cleanup_(freep) uint8_t *data = picture_bytes(name, &size);
 
-        if (decode_bytes(data, size, &image, &err) < 0)
-            fail_msg("%s: %s", name, err.text);
-        if (picture_wrong(name, &image))
-            fail_msg("%s: %s", name, picture_wrong(name, &image));
-        image_done(&image);
+        const char *unexpected =
+            picture_unexpected(name, decode_bytes(data, size, &image, &err), &image, err.text);
+
+        if (unexpected)
+            fail_msg("%s: %s", name, unexpected);
     }
     for (size_t i = 0; i < PICTURE_FILES + 2; i++)
         free(entries[i]);
@@ -163,6 +163,8 @@ static void test_a_picture_that_is_too_large_is_refused_by_its_header(void **sta
         struct error err;
         size_t size;
         _cleanup_(freep) uint8_t *data = picture_bytes(table[i].file, &size);
+        const char *expected =
+            picture_readable(table[i].file) ? table[i].expected : "which this build cannot read";
         uint8_t *found =
             table[i].after ? memmem(data, size, table[i].after, table[i].offset) : data;
 
@@ -170,7 +172,7 @@ static void test_a_picture_that_is_too_large_is_refused_by_its_header(void **sta
         memcpy(found + table[i].offset, table[i].header, table[i].length);
         if (decode_bytes(data, size, &image, &err) == 0)
             fail_msg("%s, row %zu: %u x %u pixels", table[i].file, i, image.width, image.height);
-        if (!strstr(err.text, table[i].expected))
+        if (!strstr(err.text, expected))
             fail_msg("%s, row %zu: %s", table[i].file, i, err.text);
     }
 }
@@ -212,10 +214,11 @@ static void test_what_follows_a_picture_does_not_matter(void **state)
 
         data = realloc(data, size + 1000);
         memset(data + size, 'x', 1000);
-        if (decode_bytes(data, size + 1000, &image, &err) < 0)
-            fail_msg("%s: %s", names[i], err.text);
-        assert_null(picture_wrong(names[i], &image));
-        image_done(&image);
+        const char *unexpected = picture_unexpected(
+            names[i], decode_bytes(data, size + 1000, &image, &err), &image, err.text);
+
+        if (unexpected)
+            fail_msg("%s: %s", names[i], unexpected);
     }
 }
 
