@@ -15,7 +15,8 @@ struct lines_sink {
 };
 
 /*
- * Read until the sink has enough. STATUS_OK then; STATUS_INTERRUPTED after Ctrl-C, which where
- * `interrupted` is told of it is the second one; STATUS_DAEMON, without a word, when the stream ends before; STATUS_ERROR after a sentence.
+ * Read until the sink has enough. STATUS_OK then; STATUS_INTERRUPTED after Ctrl-C, the second one
+ * where `interrupted` is told of the first; STATUS_DAEMON, without a word, when the stream ends
+ * before; STATUS_ERROR after a sentence.
  */
 int lines_read(int fd, const struct lines_sink *sink, void *userdata);

@@ -24,8 +24,8 @@ struct options {
     unsigned n_stop;
     const char *images[IMAGES_MAX];
     unsigned n_images;
-    const char *detail; /* of pictures, as what follows */
-    uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms; /* 0: not given */
+    const char *detail; /* of pictures, as what follows; 0: not given */
+    uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms;
     bool no_tiling, no_thumbnail;
     bool keep, background, no_tools, no_clock, dry_run_tools;
     bool json, stats, quiet, thinking, all;

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and picture.c, the
- * calls of Manager that are about a picture.
+ * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and picture.c,
+ * the calls of Manager that are about a picture.
  *
  * Threads: bus thread.
  */

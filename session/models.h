@@ -8,8 +8,9 @@
  * A model's id is its registry name ("lfm2.5-1.2b-instruct"; another quantisation of it:
  * "lfm2.5-1.2b-instruct:q8_0") or its file's stem. Each file that can be fetched is in the list,
  * installed ones first. Vision files ("mmproj" in the name) are no models of their own: they belong
- * to the model in the same folder whose name is theirs, quantisations apart. A download runs in the helper process lfmd-fetch, the only program here
- * that may use the network, and only when the user asks.
+ * to the model in the same folder whose name is theirs, quantisations apart. A download runs in the
+ * helper process lfmd-fetch, the only program here that may use the network, and only when the user
+ * asks.
  *
  * Threads: bus thread.
  */
@@ -105,8 +106,8 @@ int models_download_cancel(struct models *models, const char *id, struct error *
  * ERROR_UNSUPPORTED_FORMAT, it is not; with another error, it could not be read.
  */
 int models_verify(struct models *models, const char *id, struct error *err);
-/* The user's own files, with what a download left beside them; others are ERROR_NOT_ALLOWED. A vision
- * file that another model needs stays. */
+/* The user's own files, with what a download left beside them; others are ERROR_NOT_ALLOWED. A
+ * vision file that another model needs stays. */
 int models_remove(struct models *models, const char *id, struct error *err);
 
 /* Descriptor that is readable when a helper has said something; then call models_dispatch(). */
