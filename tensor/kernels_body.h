@@ -722,14 +722,37 @@ ALWAYS void wide_dots(const int16_t *w, const int16_t *x, size_t pairs, int n, v
         UNROLL for (int i = 0; i < n; i++)
             sum[i] = vw_dot(sum[i], v, x + i * WIDE_BLOCK + 2 * k);
     }
+    /* What is loaded after this must not wait in registers for it: a sum would go to memory. */
+    __asm__ volatile("" ::: "memory");
 }
 
-/* Blocks of positions go through a chunk of groups together, so that both stay in the caches. */
+/*
+ * The rows of a tile, as many at a time as fit. Each count has its own call of an inlined function
+ * in one that is not: with anything else around it a compiler puts sums into memory.
+ */
+static int wide_count(size_t rows)
+{
+    return rows >= VEC_WIDE_ROWS ? VEC_WIDE_ROWS : rows >= 2 ? 2 : 1;
+}
+
+#define WIDE_COUNTS(n, function, ...)                                                              \
+    do {                                                                                           \
+        if (n == VEC_WIDE_ROWS)                                                                    \
+            function(VEC_WIDE_ROWS, __VA_ARGS__);                                                  \
+        else if (n == 2)                                                                           \
+            function(2, __VA_ARGS__);                                                              \
+        else                                                                                       \
+            function(1, __VA_ARGS__);                                                              \
+    } while (0)
+
+#define APART static __attribute__((noinline))
+
+/* Positions that go through some groups together. */
 #define WIDE_POSITIONS (8 * ACT_TILE)
 
 /* Add one block of one group to n positions. */
-ALWAYS void wide_block(const int16_t *w, const int16_t *x, const float *d, size_t pairs, int n,
-                       bool first, float (*acc)[LANES])
+ALWAYS void wide_block_n(int n, const int16_t *w, const int16_t *x, const float *d, size_t pairs,
+                         bool first, float (*acc)[LANES])
 {
     vi sum[VEC_WIDE_ROWS];
 
@@ -739,53 +762,68 @@ ALWAYS void wide_block(const int16_t *w, const int16_t *x, const float *d, size_
                                 first ? vf_zero() : vf_load(acc[i])));
 }
 
-/* The rows of a tile, as many at a time as fit; `each` is a call with r and the constant count. */
-#define WIDE_ROWS(rows, each)                                                                      \
-    do {                                                                                           \
-        size_t r = 0;                                                                              \
-                                                                                                   \
-        for (; r + VEC_WIDE_ROWS <= (rows); r += VEC_WIDE_ROWS)                                    \
-            each(VEC_WIDE_ROWS);                                                                   \
-        for (; r + 2 <= (rows); r += 2)                                                            \
-            each(2);                                                                               \
-        for (; r < (rows); r++)                                                                    \
-            each(1);                                                                               \
-    } while (0)
+APART void wide_block(int n, const int16_t *w, const int16_t *x, const float *d, size_t pairs,
+                      bool first, float (*acc)[LANES])
+{
+    WIDE_COUNTS(n, wide_block_n, w, x, d, pairs, first, acc);
+}
 
-static void wide_positions(const struct weights *w, size_t g, const struct acts *x, size_t first,
-                           size_t last, float *y, size_t y_stride, float (*acc)[LANES])
+/* The rows of a tile times block b of a group. */
+static void wide_tile(const struct weights *w, const int16_t *quants, size_t b,
+                      const struct acts *x, size_t tile, size_t rows, float (*acc)[LANES])
 {
     const size_t n_blocks = (w->in + WIDE_BLOCK - 1) / WIDE_BLOCK;
-    const float *const scales =
-        (const float *)(const void *)(w->data + g * packing_wide_group_bytes(w->in));
-    const int16_t *const quants = (const int16_t *)(const void *)(scales + GROUP_ROWS);
-    const vf scale = vf_load(scales);
+    const size_t at = (tile / ACT_TILE * n_blocks + b) * ACT_TILE;
+    const size_t pairs = (MIN(w->in - b * WIDE_BLOCK, (size_t)WIDE_BLOCK) + 1) / 2;
+    int n;
+
+    for (size_t r = 0; r < rows; r += n) {
+        n = wide_count(rows - r);
+        wide_block(n, quants + b * WIDE_BLOCK * GROUP_ROWS, x->wide + (at + r) * WIDE_BLOCK,
+                   x->wide_d + at + r, pairs, b == 0, acc + r);
+    }
+}
+
+/* The groups [first, last) times some positions: block by block, so that what the groups share
+ * stays in the near cache. */
+static void wide_positions(const struct weights *w, size_t first, size_t last, const struct acts *x,
+                           size_t begin, size_t end, float *y, size_t y_stride, float *acc)
+{
+    const size_t n_blocks = (w->in + WIDE_BLOCK - 1) / WIDE_BLOCK;
+    const size_t group_bytes = packing_wide_group_bytes(w->in);
+    float (*const rows)[LANES] = (float (*)[LANES])acc; /* [groups][positions] */
 
     for (size_t b = 0; b < n_blocks; b++) {
-        const int16_t *const block = quants + b * WIDE_BLOCK * GROUP_ROWS;
-        const size_t pairs = (MIN(w->in - b * WIDE_BLOCK, (size_t)WIDE_BLOCK) + 1) / 2;
+        for (size_t g = first; g < last; g++) {
+            const float *const scales = (const float *)(const void *)(w->data + g * group_bytes);
 
-        for (size_t t = first; t < last; t += ACT_TILE) {
-            const size_t at = (t / ACT_TILE * n_blocks + b) * ACT_TILE;
-
-#define BLOCK(n)                                                                                   \
-    wide_block(block, x->wide + (at + r) * WIDE_BLOCK, x->wide_d + at + r, pairs, n, b == 0,       \
-               acc + (t - first) + r)
-            WIDE_ROWS(MIN(last - t, (size_t)ACT_TILE), BLOCK);
-#undef BLOCK
+            for (size_t t = begin; t < end; t += ACT_TILE)
+                wide_tile(w, (const int16_t *)(const void *)(scales + GROUP_ROWS), b, x, t,
+                          MIN(end - t, (size_t)ACT_TILE),
+                          rows + (g - first) * WIDE_POSITIONS + (t - begin));
         }
     }
-    for (size_t p = first; p < last; p++)
-        store_group(vf_mul(vf_load(acc[p - first]), scale), y + p * y_stride, g * GROUP_ROWS,
-                    w->out);
+    for (size_t g = first; g < last; g++) {
+        const vf scale = vf_load((const float *)(const void *)(w->data + g * group_bytes));
+
+        for (size_t p = begin; p < end; p++)
+            store_group(vf_mul(vf_load(rows[(g - first) * WIDE_POSITIONS + p - begin]), scale),
+                        y + p * y_stride, g * GROUP_ROWS, w->out);
+    }
 }
+
+#define WIDE_GROUPS 4
+
+_Static_assert(WIDE_GROUPS * WIDE_POSITIONS * LANES * sizeof(float) <= POOL_SCRATCH_BYTES,
+               "scratch is too small");
 
 static void product_wide(const struct weights *w, size_t first, size_t last, const struct acts *x,
                          float *y, size_t y_stride, void *scratch)
 {
-    for (size_t p = 0; p < x->n; p += WIDE_POSITIONS)
-        for (size_t g = first; g < last; g++)
-            wide_positions(w, g, x, p, MIN(x->n, p + WIDE_POSITIONS), y, y_stride, scratch);
+    for (size_t g = first; g < last; g += WIDE_GROUPS)
+        for (size_t p = 0; p < x->n; p += WIDE_POSITIONS)
+            wide_positions(w, g, MIN(last, g + WIDE_GROUPS), x, p, MIN(x->n, p + WIDE_POSITIONS), y,
+                           y_stride, scratch);
 }
 
 /* --- dots of f32 rows ----------------------------------------------------------------------- */
@@ -1263,14 +1301,20 @@ struct wide_scratch {
     float scale[ACT_TILE];
 };
 
-ALWAYS void wide_scores(const int16_t *k, const int16_t *q, size_t pairs, int n, vf kd,
-                        float *score)
+ALWAYS void wide_scores_n(int n, const int16_t *k, const float *kd, const int16_t *q, size_t pairs,
+                          float *score)
 {
     vi sum[VEC_WIDE_ROWS];
 
     wide_dots(k, q, pairs, n, sum);
     UNROLL for (int i = 0; i < n; i++)
-        vf_store(score + i * WIDE_SCORES, vf_mul(vf_from_vi(sum[i]), kd));
+        vf_store(score + i * WIDE_SCORES, vf_mul(vf_from_vi(sum[i]), vf_load(kd)));
+}
+
+APART void wide_scores(int n, const int16_t *k, const float *kd, const int16_t *q, size_t pairs,
+                       float *score)
+{
+    WIDE_COUNTS(n, wide_scores_n, k, kd, q, pairs, score);
 }
 
 /* Turn the scores of row r into p; d: what a score is in powers of 2. */
@@ -1297,8 +1341,8 @@ static void wide_soften(struct wide_scratch *s, size_t r, size_t n, float d, flo
     s->scale[r] = largest / WIDE_MAX / vf_sum(lane);
 }
 
-ALWAYS void wide_values(const int16_t *v, const int16_t *p, size_t pairs, int n, bool first,
-                        float (*acc)[LANES])
+ALWAYS void wide_values_n(int n, const int16_t *v, const int16_t *p, size_t pairs, bool first,
+                          float (*acc)[LANES])
 {
     vi sum[VEC_WIDE_ROWS];
 
@@ -1307,12 +1351,19 @@ ALWAYS void wide_values(const int16_t *v, const int16_t *p, size_t pairs, int n,
         vf_store(acc[i], vf_add(first ? vf_zero() : vf_load(acc[i]), vf_from_vi(sum[i])));
 }
 
+APART void wide_values(int n, const int16_t *v, const int16_t *p, size_t pairs, bool first,
+                       float (*acc)[LANES])
+{
+    WIDE_COUNTS(n, wide_values_n, v, p, pairs, first, acc);
+}
+
 static void wide_attend(const struct attend_wide_work *work, void *scratch)
 {
     struct wide_scratch *const s = scratch;
     const size_t hd = work->head_dim, n_padded = round_up(work->n, LANES);
     float d[ACT_TILE], largest;
     vf most = vf_zero();
+    int n;
 
     for (size_t k = 0; k < n_padded; k += LANES)
         most = vf_max(most, vf_load(work->vd + k));
@@ -1325,24 +1376,21 @@ static void wide_attend(const struct attend_wide_work *work, void *scratch)
         d[r] = quantise_wide(work->q + r * work->stride, hd, WIDE_MAX, s->q[r]) *
                (LOG2E / sqrtf((float)hd));
     for (size_t k = 0; k < n_padded; k += LANES) {
-        const vf kd = vf_load(work->kd + k);
-
-#define SCORES(n) wide_scores(work->k + k * hd, s->q[r], hd / 2, n, kd, s->score[r] + k)
-        WIDE_ROWS(work->n_rows, SCORES);
-#undef SCORES
+        for (size_t r = 0; r < work->n_rows; r += n) {
+            n = wide_count(work->n_rows - r);
+            wide_scores(n, work->k + k * hd, work->kd + k, s->q[r], hd / 2, s->score[r] + k);
+        }
     }
     for (size_t r = 0; r < work->n_rows; r++)
         wide_soften(s, r, work->n, d[r], largest);
 
     for (size_t i = 0; i < hd; i += LANES) {
         for (size_t k = 0; k < n_padded; k += WIDE_BLOCK) {
-            const size_t pairs = MIN(n_padded - k, (size_t)WIDE_BLOCK) / 2;
-
-#define VALUES(n)                                                                                  \
-    wide_values(work->v + i * n_padded + k * LANES, s->p[k / WIDE_BLOCK][r], pairs, n, k == 0,     \
-                s->acc + r)
-            WIDE_ROWS(work->n_rows, VALUES);
-#undef VALUES
+            for (size_t r = 0; r < work->n_rows; r += n) {
+                n = wide_count(work->n_rows - r);
+                wide_values(n, work->v + i * n_padded + k * LANES, s->p[k / WIDE_BLOCK][r],
+                            MIN(n_padded - k, (size_t)WIDE_BLOCK) / 2, k == 0, s->acc + r);
+            }
         }
         for (size_t r = 0; r < work->n_rows; r++)
             store_some(work->out + r * work->stride + i,
