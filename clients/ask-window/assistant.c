@@ -126,7 +126,6 @@ static void got_plan(GObject *source, GAsyncResult *result, void *userdata)
     plan = g_new0(struct plan, 1);
     dictionary = g_variant_get_child_value(reply, 0);
     g_variant_lookup(dictionary, "views", "u", &plan->views);
-    g_variant_lookup(dictionary, "image_tokens", "u", &plan->tokens);
     g_variant_lookup(dictionary, "predicted_ms", "u", &plan->predicted_ms);
     g_task_return_pointer(task, plan, g_free);
 }

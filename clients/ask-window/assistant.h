@@ -34,7 +34,7 @@ GPtrArray *assistant_models_finish(GAsyncResult *result, GError **error); /* of 
 void assistant_rescan(GDBusConnection *bus);
 
 struct plan {
-    uint32_t views, tokens;
+    uint32_t views;
     uint32_t predicted_ms; /* 0: the speed is not known yet */
 };
 

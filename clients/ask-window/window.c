@@ -47,8 +47,8 @@ struct _AskWindow {
     bool again;                        /* ask it again once the models are known */
 
     GCancellable *planning; /* NULL: nothing to plan */
-    guint n_planning;
-    struct plan plan; /* the sum so far */
+    GPtrArray *unplanned;   /* of picture */
+    struct plan plan;       /* the sum so far */
 };
 
 G_DEFINE_TYPE(AskWindow, ask_window, ADW_TYPE_APPLICATION_WINDOW)
@@ -542,6 +542,8 @@ static void show_cost(AskWindow *self)
     tell_cost(self, text->str);
 }
 
+static void plan_next(AskWindow *self);
+
 static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
 {
     g_autoptr(AskWindow) self = userdata;
@@ -551,18 +553,28 @@ static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *
     if (!assistant_plan_finish(result, &plan, &error)) {
         g_autofree char *sentence = assistant_sentence(error);
 
-        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-            return;
-        /* The others' costs say nothing then. */
-        g_cancellable_cancel(self->planning);
-        tell_cost(self, sentence);
+        if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            tell_cost(self, sentence);
         return;
     }
     self->plan.views += plan.views;
-    self->plan.tokens += plan.tokens;
     self->plan.predicted_ms += plan.predicted_ms;
-    if (--self->n_planning == 0)
+    plan_next(self);
+}
+
+/* One after the other: the daemon looks at a few pictures at a time. */
+static void plan_next(AskWindow *self)
+{
+    struct picture *picture;
+
+    if (self->unplanned->len == 0) {
         show_cost(self);
+        return;
+    }
+    picture = g_ptr_array_steal_index(self->unplanned, 0);
+    assistant_plan_async(self->bus, picture->fd, chosen_detail(self), chosen_model(self),
+                         self->planning, got_plan, g_object_ref(self));
+    picture_unref(picture);
 }
 
 /* Of the pictures that go with the next question. */
@@ -577,12 +589,11 @@ static void update_cost(AskWindow *self)
     if (!self->bus || !self->seeing || self->seeing->len == 0)
         return;
     self->planning = g_cancellable_new();
-    self->n_planning = pictures->len;
     self->plan = (struct plan){0};
+    g_ptr_array_set_size(self->unplanned, 0);
     for (guint i = 0; i < pictures->len; i++)
-        assistant_plan_async(self->bus, ((struct picture *)pictures->pdata[i])->fd,
-                             chosen_detail(self), chosen_model(self), self->planning, got_plan,
-                             g_object_ref(self));
+        g_ptr_array_add(self->unplanned, picture_ref(pictures->pdata[i]));
+    plan_next(self);
 }
 
 static void on_detail(GSimpleAction *action, GVariant *parameter, gpointer userdata)
@@ -910,6 +921,7 @@ static void ask_window_init(AskWindow *self)
 
     self->life = g_cancellable_new();
     self->pictures = g_ptr_array_new_with_free_func((GDestroyNotify)picture_unref);
+    self->unplanned = g_ptr_array_new_with_free_func((GDestroyNotify)picture_unref);
     g_action_map_add_action_entries(G_ACTION_MAP(self), actions, G_N_ELEMENTS(actions), self);
     gtk_widget_init_template(GTK_WIDGET(self));
     transcript_init(self->transcript);
@@ -948,6 +960,7 @@ static void ask_window_finalize(GObject *object)
     g_clear_object(&self->bus);
     g_clear_pointer(&self->seeing, g_ptr_array_unref);
     g_clear_pointer(&self->pictures, g_ptr_array_unref);
+    g_clear_pointer(&self->unplanned, g_ptr_array_unref);
     g_free(self->asked);
     G_OBJECT_CLASS(ask_window_parent_class)->finalize(object);
 }

@@ -6,6 +6,7 @@ usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...] 
 
 SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
 """
+import itertools
 import os
 import re
 import shutil
@@ -134,7 +135,7 @@ def everything(accessible):
     """All that is below it, but for what controls are made of."""
     role = accessible.get_role_name()
     yield accessible, role
-    if role in ("push button", "text", "label", "image", "scroll bar", "progress bar"):
+    if role in ("push button", "text", "label", "image", "scroll bar"):
         return
     for i in range(accessible.get_child_count()):
         child = accessible.get_child_at_index(i)
@@ -434,6 +435,23 @@ class Pictures(Case):
         clipboard(b"some words", "UTF8_STRING")
         self.paste(window, lambda: window.typed().startswith("some words"))
 
+    def test_a_file_is_dropped(self):
+        window = self.open()
+        source = start("/usr/bin/python3", ROOT + "/tests/clients/drag_source.py", self.file("it's dropped.png"))
+        xdotool("search", "--sync", "--onlyvisible", "--pid", str(source.pid), "--name", "drag", "windowmove", "--sync",
+                "700", "0")
+        steps = itertools.cycle(["mousemove 750 50", "mousedown 1", "mousemove 770 70", "mousemove 600 100",
+                                 "mousemove 400 150", "mousemove 300 200", "mousemove 310 210", "mouseup 1"])
+
+        def dropped():
+            """The pointer goes at the pace at which the windows are looked at, as often as it takes."""
+            if window.frame.get_name() == "it's dropped.png – Ask":
+                return True
+            xdotool(*next(steps).split())
+            return False
+
+        wait_for(dropped, "what was dropped")
+
     def test_it_is_dark_where_the_desktop_is_and_small_where_it_must_be(self):
         shades = []
         for scheme in "prefer-light", "prefer-dark":
@@ -491,6 +509,48 @@ class Seeing(Case):
         window.press("Try again")
         self.assertTrue(window.answer("is it red"))
         self.assertEqual(window.text().count("tiled.png"), 2)
+
+    def large(self):
+        """Pictures that take a while to look at."""
+        paths = ["%s/large%d.png" % (home, i) for i in range(16)]
+        for i, path in enumerate(paths):
+            write_png(path, 1600, 1400 + i)
+        return paths
+
+    def test_looking_shows_its_progress_and_may_die(self):
+        window = self.open(*self.large())
+        window.press("High detail")
+        window.notice("part")  # what it will take
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        window.ask("what is this")
+        wait_for(window.busy, "the Stop button")
+
+        def looking():
+            """Let the daemon work for a moment, then look at the window in peace."""
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+            os.kill(pid, signal.SIGSTOP)
+            bar = window.look("progress bar", "Progress")
+            return bar and Atspi.Value.get_current_value(bar) > 0
+
+        wait_for(looking, "progress")
+        os.kill(pid, signal.SIGKILL)
+        window.notice("ended in the middle of the answer")
+        self.assertTrue(window.idle())
+
+    def test_looking_is_stopped(self):
+        window = self.open(*self.large())
+        window.press("High detail")
+        window.notice("part")  # what it will take
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        window.ask("what is this")
+        wait_for(window.busy, "the Stop button")
+        xdotool("key", "Escape")
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: "Stopped." in window.text(), "the end")
+        self.assertEqual(window.answer("what is this"), "Stopped.")
 
     def test_a_model_that_comes_to_see_answers_what_was_asked(self):
         os.unlink(home + "/models/mmproj-lfmd-core-q8_0.gguf")
