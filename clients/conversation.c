@@ -184,7 +184,7 @@ int conversation_open(struct conversation *c, sd_bus *bus, const struct options 
         c->model = model_id(bus, options);
         if (!c->model)
             return STATUS_DAEMON;
-        own_model = strncmp(c->model, "lfmd-", 5) == 0;
+        own_model = strncmp(c->model, "lfmd-", 5) == 0 && !options->n_images;
         system = system_text(options, own_model);
         if (tools_text(options, own_model, &tools) < 0)
             return STATUS_ERROR;
