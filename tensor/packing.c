@@ -7,6 +7,7 @@
 #include "tensor/packing.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -314,13 +315,19 @@ void packing_wide_group(enum dtype type, size_t in, const void *rows, size_t row
 
     memset(group, 0, packing_wide_group_bytes(in));
     for (size_t r = 0; r < n_rows; r++) {
-        float scale;
+        float inverse;
 
         dtype_to_f32(type, (const uint8_t *)rows + r * row_bytes, row, in);
-        scale = wide_scale(row, in);
-        scales[r] = scale;
-        for (size_t k = 0; scale > 0 && k < in; k++)
-            quants[(k / 2 * GROUP_ROWS + r) * 2 + k % 2] = (int16_t)lrintf(row[k] / scale);
+        scales[r] = wide_scale(row, in);
+        inverse = scales[r] > FLT_MIN ? 1 / scales[r] : 0;
+        for (size_t k = 0; k < in; k++) {
+            /* 1.5 * 2^23 leaves the nearest integer in the low bits: a tenth of lrintf(). */
+            const float shifted = row[k] * inverse + 12582912.0f;
+            uint32_t bits;
+
+            memcpy(&bits, &shifted, sizeof(bits));
+            quants[(k / 2 * GROUP_ROWS + r) * 2 + k % 2] = (int16_t)(uint16_t)bits;
+        }
     }
 }
 
