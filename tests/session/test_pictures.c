@@ -35,7 +35,8 @@
 #define SEES      "seeing" /* tiny_text_f32 with its vision file */
 #define BLIND     "blind"
 #define WAIT_MSEC 120000
-#define GRID      1536 /* pixels: 3 x 3 tiles and a thumbnail */
+#define GRID      1024 /* pixels: 2 x 2 tiles and a thumbnail */
+#define TILES     "{\"max_tiles\": 4}"
 
 static char directory[64], state_directory[96], model_directory[96], hanging[96];
 static struct engine_config config;
@@ -495,12 +496,12 @@ static void test_a_large_picture_is_cut_into_tiles(void **state)
 
     (void)state;
     open_client(&client);
-    ask_about(&client, make_picture(GRID, GRID, 1), "{\"max_tiles\": 9}", "What is this?");
+    ask_about(&client, make_picture(GRID, GRID, 1), TILES, "What is this?");
     wait_done(&client);
-    assert_int_equal(number_of(client.image[0], "cols"), 3);
-    assert_int_equal(number_of(client.image[0], "rows"), 3);
-    assert_int_equal(number_of(client.image[0], "views"), 10);
-    assert_int_equal(number_of(client.image[0], "tokens"), 10 * 256);
+    assert_int_equal(number_of(client.image[0], "cols"), 2);
+    assert_int_equal(number_of(client.image[0], "rows"), 2);
+    assert_int_equal(number_of(client.image[0], "views"), 5);
+    assert_int_equal(number_of(client.image[0], "tokens"), 5 * 256);
     assert_true(client.n_looked > 1);
     close_client(&client, false);
 }
@@ -565,7 +566,7 @@ static void test_too_little_time_means_less_detail(void **state)
 
     (void)state;
     open_client(&client);
-    ask_about(&client, make_picture(3000, 3000, 1), "{\"max_encode_ms\": 1}", "What is this?");
+    ask_about(&client, make_picture(GRID, GRID, 1), "{\"max_encode_ms\": 1}", "What is this?");
     wait_done(&client);
     assert_true(flag_of(client.image[0], "shortened"));
     assert_int_equal(number_of(client.image[0], "views"), 1);
@@ -633,7 +634,7 @@ static void test_two_sessions_ask_about_a_picture_at_the_same_time(void **state)
     (void)state;
     for (int i = 0; i < 2; i++) {
         open_client(&clients[i]);
-        ask_about(&clients[i], make_picture(GRID, GRID, 7), NULL, "What is this?");
+        ask_about(&clients[i], make_picture(GRID, GRID, 7), TILES, "What is this?");
     }
     for (int i = 0; i < 2; i++)
         wait_done(&clients[i]);
@@ -659,7 +660,7 @@ static void test_a_conversation_goes_on_while_a_picture_is_encoded(void **state)
     WAIT_FOR(talks.n_events[TURN_TEXT]);
     open_client(&looks);
     looks.other = &talks;
-    ask_about(&looks, make_picture(GRID, GRID, 3), NULL, "What is this?");
+    ask_about(&looks, make_picture(GRID, GRID, 3), TILES, "What is this?");
     wait_done(&looks);
     assert_true(looks.n_looked > 2);
     assert_true(looks.n_other_last > looks.n_other_first);
@@ -705,14 +706,14 @@ static void test_cancel_between_views_and_ask_again(void **state)
 
     (void)state;
     open_client(&client);
-    ask_about(&client, make_picture(GRID, GRID, 4), NULL, "What is this?");
+    ask_about(&client, make_picture(GRID, GRID, 4), TILES, "What is this?");
     client.cancel_at = 1;
     wait_done(&client);
     assert_string_equal(reason_of(&client), "cancelled");
     assert_int_equal(client.n_events[TURN_TEXT], 0);
     history = history_of(&client);
     assert_int_equal(json_object_array_length(history), 0);
-    ask_about(&client, make_picture(GRID, GRID, 4), NULL, "What is this?");
+    ask_about(&client, make_picture(GRID, GRID, 4), TILES, "What is this?");
     wait_done(&client);
     assert_string_equal(reason_of(&client), "length");
     close_client(&client, false);
@@ -853,7 +854,7 @@ static void test_a_picture_that_does_not_fit_is_refused_before_it_is_encoded(voi
     (void)state;
     open_with(&client,
               &(struct session_options){.n_context = 512, .keep_alive_sec = INT64_MIN});
-    ask_about(&client, make_picture(GRID, GRID, 1), "{\"max_tiles\": 9}", "What is this?");
+    ask_about(&client, make_picture(GRID, GRID, 1), TILES, "What is this?");
     wait_error(&client, "ContextFull", "512");
     assert_int_equal(client.n_looked, 0);
     close_client(&client, false);
@@ -991,7 +992,7 @@ static struct answer query(int fd, const char *settings)
 
 static void test_a_query_says_what_a_picture_would_take(void **state)
 {
-    struct answer answer = query(make_picture(GRID, GRID, 1), "{\"max_tiles\": 9}");
+    struct answer answer = query(make_picture(GRID, GRID, 1), TILES);
     struct error err = ERROR_INIT;
     struct client client;
     int fd;
@@ -999,8 +1000,8 @@ static void test_a_query_says_what_a_picture_would_take(void **state)
     (void)state;
     assert_int_equal(answer.error.code, ERROR_NONE);
     assert_int_equal(answer.result.plan.width, GRID);
-    assert_int_equal(answer.result.plan.cols * answer.result.plan.rows, 9);
-    assert_int_equal(answer.result.plan.n_image_tokens, 2560);
+    assert_int_equal(answer.result.plan.cols * answer.result.plan.rows, 4);
+    assert_int_equal(answer.result.plan.n_image_tokens, 5 * 256);
     assert_true(answer.result.predicted_usec < 0); /* nothing is loaded */
 
     open_client(&client);
@@ -1124,7 +1125,7 @@ static void test_descriptions_can_be_given_up_at_any_time(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(readers); i++)
-        begin_to_describe(&readers[i], make_picture(GRID, GRID, 30 + (unsigned)i));
+        begin_to_describe(&readers[i], make_picture(600, 600, 30 + (unsigned)i));
     readers[3].describe = describe_free(readers[3].describe);
     for (size_t i = 0; i < ARRAY_LEN(readers); i++)
         WAIT_FOR(!readers[i].describe);
