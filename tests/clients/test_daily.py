@@ -237,7 +237,7 @@ class Looking(unittest.TestCase):
         self.assertIn(terminal.status(), (0, 130))
 
     def test_models_that_see_are_marked(self):
-        self.assertRegex(run("models").stdout, MODEL + r" .* chat, images ")
+        self.assertRegex(run("models").stdout, r"lfmd-\S+ .* chat, images ")
 
     def test_a_chat_takes_pictures(self):
         terminal = chat("--stats")
