@@ -99,11 +99,12 @@ def wait_for(condition, what):
 
 
 def models(*files):
-    """The model folder holds these and no others."""
+    """The model folder holds these of the repository and no others."""
     shutil.rmtree(home + "/models", ignore_errors=True)
     os.mkdir(home + "/models")
     for file in files:
-        shutil.copy(ROOT + "/" + file, home + "/models")
+        if file.endswith(".gguf"):
+            shutil.copy(ROOT + "/models/" + file, home + "/models")
 
 
 def ask_bus(method, *name):
@@ -269,7 +270,7 @@ class Text(Case):
 
     def setUp(self):
         super().setUp()
-        models("models/lfmd-core-q8_0.gguf")
+        models("lfmd-core-q8_0.gguf")
 
     def test_a_question_is_answered_in_the_text_view_and_followed_up(self):
         window = self.open()
@@ -351,7 +352,7 @@ class Pictures(Case):
 
     def setUp(self):
         super().setUp()
-        models("models/lfmd-core-q8_0.gguf")
+        models("lfmd-core-q8_0.gguf")
 
     def file(self, name, source="rgb.png"):
         path = "%s/pictures/%s" % (home, name)
@@ -467,11 +468,11 @@ class Pictures(Case):
 
 
 class Seeing(Case):
-    """With the default model and its eyes."""
+    """With the default model that sees."""
 
     def setUp(self):
         super().setUp()
-        models("models/lfmd-core-q8_0.gguf", "models/mmproj-lfmd-core-q8_0.gguf")
+        models(*os.listdir(ROOT + "/models"))
 
     def picture(self, name="tiled.png"):
         return "%s/tests/data/vision/%s" % (ROOT, name)
@@ -553,11 +554,11 @@ class Seeing(Case):
         self.assertEqual(window.answer("what is this"), "Stopped.")
 
     def test_a_model_that_comes_to_see_answers_what_was_asked(self):
-        os.unlink(home + "/models/mmproj-lfmd-core-q8_0.gguf")
+        models("lfmd-core-q8_0.gguf")
         window = self.open(self.picture())
         window.notice("lfmctl pull")
         window.ask("what is this")
-        shutil.copy(ROOT + "/models/mmproj-lfmd-core-q8_0.gguf", home + "/models")
+        models(*os.listdir(ROOT + "/models"))
         window.press("Try again")
         self.assertTrue(window.answer("what is this"))
 
