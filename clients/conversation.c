@@ -125,7 +125,8 @@ static int append_options(sd_bus_message *call, const struct options *options, c
 {
     int r = sd_bus_message_open_container(call, 'a', "{sv}");
 
-    if (r >= 0 && *model)
+    /* Without a name the daemon may still take another, when a picture comes with the first turn. */
+    if (r >= 0 && *model && (options->model || options->n_images))
         r = bus_option(call, "model", "s", model);
     if (r >= 0 && system)
         r = bus_option(call, "system", "s", system);
