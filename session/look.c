@@ -21,7 +21,7 @@
 #include "session/internal.h"
 #include "session/json.h"
 
-#define CAUTION        0.8 /* share of a time limit that plans are made for */
+#define CAUTION        0.7 /* share of a time limit that plans are made for */
 #define CALIBRATE_SIDE 128 /* pixels of the picture that a new encoder is timed with */
 #define SPEED_NEW      0.5 /* weight of the last measurement */
 
