@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Teaches the text core to see, in three stages of their own; each writes RUN/last.pt.
+"""Teaches the text core to see, in four stages of their own; each writes RUN/last.pt.
 
     encode   the encoder alone: what every token shows (dense heads, thrown away later), while the
              projector is fitted to soft tokens, i.e. to sums of the core's own word embeddings
     soft     the core alone: it answers about pictures whose tokens are those sums, without pixels,
              beside the dialogues that it can already hold; runs at the same time as `encode`
     joint    both at a low rate, answers through the pixels, with the dense targets kept
+    read     the core alone, through the pixels of the encoder as it is
 
     python train/train_vision.py encode --run RUN/encode --core CORE.gguf --steps N
     python train/train_vision.py soft   --run RUN/soft   --core CORE.gguf --steps N
     python train/train_vision.py joint  --run RUN/joint  --core CORE.gguf --steps N \\
         --encoder RUN/encode/last.pt --text RUN/soft/last.pt
+    python train/train_vision.py read   --run RUN/read --core CORE.gguf --steps N \\
+        --encoder RUN/joint/last.pt --text RUN/joint/last.pt
 
 A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
 given again. All data is drawn from the seed and the number of the step.
@@ -42,6 +45,7 @@ WARMUP = 60
 PICTURES = 32  # in a step of `encode`
 FULL = 0.65  # of the steps of `encode` have pictures that show as much as they can
 PARTS_AT = 2  # block whose patches tell the letter or the object that they belong to
+FIT = {"encode": 1.0, "joint": 4.0}  # weight of the distance to the soft tokens
 MORE = 8  # pictures for the dense targets alone in a step of `joint`
 MUON_RATE = 0.02
 NOISE = 0.2  # of soft tokens, in their standard deviation
@@ -210,13 +214,16 @@ class Run:
         if args.stage != "soft":
             cfg = vision.Config(out=core.cfg.hidden)
             self.parts["encoder"] = vision.Encoder(cfg)
+        if args.stage in ("encode", "joint"):
             self.parts["heads"] = Heads(cfg.hidden)
+        else:
+            self.parts.get("encoder", nn.Module()).requires_grad_(False)
         for source, names in ((args.encoder, ("encoder", "heads")), (args.text, ("model",))):
             saved = torch.load(source, weights_only=False) if source else {}
             for name in names:
                 if name in saved and name in self.parts:
                     self.parts[name].load_state_dict(saved[name], strict=False)
-        every = [p for part in self.parts.values() for p in part.parameters()]
+        every = [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
         self.parameters = every
         # Fresh matrices of the encoder learn much faster by Muon; `joint` only adapts them.
         muon = [p for n, p in self.parts["encoder"].named_parameters() if p.dim() == 2
@@ -275,7 +282,7 @@ class Run:
         miss = ((out - wanted) / self.soft.scale).square().mean(-1)
         miss = (miss * weight).sum() / weight.sum()
         self.note("fit", miss)
-        return out, loss + miss
+        return out, loss + FIT[self.args.stage] * miss
 
     def encode(self, rng, count=PICTURES):
         full = rng.random() < FULL
@@ -321,6 +328,9 @@ class Run:
         if self.args.stage == "soft":
             seen = torch.cat([self.soft.tokens(s) for s in scenes])
             seen = seen + torch.randn_like(seen) * NOISE * self.soft.scale * rng.random()
+        elif self.args.stage == "read":
+            rows, cols = 2 * scenes[0].rows, 2 * scenes[0].cols
+            seen = self.parts["encoder"](pixels(scenes), rows, cols).flatten(0, 1)
         else:
             seen, dense = self.see(scenes)
             seen = seen.flatten(0, 1)
@@ -391,7 +401,7 @@ class Run:
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("stage", choices=["encode", "soft", "joint"])
+    p.add_argument("stage", choices=["encode", "soft", "joint", "read"])
     p.add_argument("--run", required=True, help="directory of the checkpoints")
     p.add_argument("--core", required=True, help="GGUF file of the text core")
     p.add_argument("--encoder", help="checkpoint that the encoder starts from")
