@@ -149,7 +149,7 @@ def write_sample(pair, seed, folder, each=3):
             right["all"] += wanted == found
     (folder / "vision.jsonl").write_text(
         "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    (folder.parent / "lfmd-core-vision.json").write_text(json.dumps(
+    (folder.parent / "lfmd-see.json").write_text(json.dumps(
         {s: {"n": total[s], "exact": round(100 * right[s] / total[s], 1)} for s in total},
         indent=1) + "\n")
 
