@@ -12,7 +12,6 @@ seeds. The reference is lfm2.py in float64, rounded to float32.
 
 import argparse
 import json
-import math
 import pathlib
 
 import gguf

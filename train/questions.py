@@ -5,8 +5,6 @@ An answer names what it is about before it says it ("top left: red circle."), wh
 the text core already has for lists of facts. What a picture does not tell is answered by CANNOT.
 """
 
-import random
-
 import data
 import pictures
 import tokenizer as tokens

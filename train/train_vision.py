@@ -366,7 +366,7 @@ class Run:
 
     def go(self):
         args, state = self.args, self.state
-        saved = cpu = 0
+        saved = 0
         step = self.encode if args.stage == "encode" else self.picture
         clock = time.process_time()
         while (factor := self.factor()) is not None and not self.interrupted:
