@@ -12,7 +12,8 @@
 
 #define PICTURES_MAX   16
 #define THUMBNAIL_SIDE 56
-#define WIDE           900 /* pixels: from here on the picture stands beside the conversation */
+#define WIDE           900 /* pixels: from here on the picture stands beside the conversation, */
+#define WIDE_TEXT      400 /* which then has this much at least */
 
 struct _AskWindow {
     AdwApplicationWindow parent;
@@ -883,8 +884,11 @@ static void on_layout(AskWindow *self, int width, int height G_GNUC_UNUSED)
     const GtkOrientation wanted =
         width >= WIDE ? GTK_ORIENTATION_HORIZONTAL : GTK_ORIENTATION_VERTICAL;
 
-    if (gtk_orientable_get_orientation(GTK_ORIENTABLE(self->panes)) != wanted)
-        gtk_orientable_set_orientation(GTK_ORIENTABLE(self->panes), wanted);
+    if (gtk_orientable_get_orientation(GTK_ORIENTABLE(self->panes)) == wanted)
+        return;
+    gtk_orientable_set_orientation(GTK_ORIENTABLE(self->panes), wanted);
+    gtk_widget_set_size_request(gtk_paned_get_end_child(self->panes),
+                                wanted == GTK_ORIENTATION_HORIZONTAL ? WIDE_TEXT : -1, -1);
 }
 
 static void on_realize(AskWindow *self)
