@@ -319,8 +319,8 @@ class Chatting(unittest.TestCase):
         terminal = chat()
         terminal.send("/mo\t")
         terminal.expect("/mo", "del ")
-        terminal.send("lfmd\t")
-        terminal.expect("lfmd", MODEL[4:])
+        terminal.send("lfmd-c\t")
+        terminal.expect("lfmd-c", MODEL[6:])
         terminal.send("\r")
         terminal.expect(MODEL, "> ")
         terminal.send("/nosuch command\r")
@@ -431,9 +431,9 @@ class Completing(unittest.TestCase):
     def test_bash_completes_verbs_options_and_ids(self):
         self.assertEqual(self.complete("st"), ["status"])
         self.assertEqual(self.complete("ask", "--max-to"), ["--max-tokens"])
-        self.assertEqual(self.complete("ask", "--model", "lfmd-"), [MODEL])
+        self.assertEqual(self.complete("ask", "--model", "lfmd-c"), [MODEL])
         self.assertEqual(self.complete("models", "ver"), ["verify"])
-        self.assertEqual(self.complete("models", "load", "lfmd-"), [MODEL])
+        self.assertEqual(self.complete("models", "load", "lfmd-c"), [MODEL])
         self.assertEqual(self.complete("ask", "--color=n"), ["never"])
         self.assertEqual(self.complete("pull", "lfm2-700m:q8"), ["q8_0"])  # ":" ends a word in bash
         self.assertIn("lfm2.5-1.2b-instruct", self.complete("pull", "lfm2.5-1.2b"))
