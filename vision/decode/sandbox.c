@@ -33,7 +33,7 @@ int sandbox_limit(const struct sandbox_limits *limits, struct error *err)
         int resource;
         rlim_t soft, hard;
     } table[] = {
-#ifndef __SANITIZE_ADDRESS__ /* it reserves terabytes */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they reserve terabytes */
         {RLIMIT_AS, limits->memory_bytes, limits->memory_bytes},
 #endif
         {RLIMIT_CPU, limits->cpu_seconds, limits->cpu_seconds + 1}, /* a signal that can be told */
