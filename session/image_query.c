@@ -120,9 +120,8 @@ static void plan(struct image_query *query)
     if (model) {
         info = *vision_info(model->vision);
         speed = model->flops_per_usec;
-    } else {
-        if (vision_plan(query->vision_path, false, &info, &query->error) < 0)
-            return;
+    } else if (vision_plan(query->vision_path, false, &info, &query->error) < 0) {
+        return;
     }
     if (image_plan_choose(&photo->settings, &info, photo->width, photo->height,
                           look_time(engine, &photo->settings), speed, &choice, &query->error) < 0)

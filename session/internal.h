@@ -103,7 +103,6 @@ struct look_item {
     struct photo *photo;       /* held by the session or the turn */
     bool is_new;               /* of this turn: its plan may still change */
     struct picture_rows *rows; /* in use; NULL: not needed, the sequence has it */
-    bool cached;               /* the rows were there */
     bool told;
     int64_t usec; /* of encoding */
     double predicted_usec;
@@ -320,7 +319,9 @@ int look_calibrate(struct loaded_model *model, struct pool *pool, struct error *
 
 /* Whether pixels are under way that the turn needs. */
 bool look_is_waiting(const struct turn *turn);
-/* Check the turn's pictures, load the eye, choose plans. Returns as engine_use_model(). */
+/* Whether the turn's pictures could be decoded, and are not too many. */
+int look_check(const struct turn *turn, struct error *err);
+/* Load the eye of the model, choose plans. Returns as engine_use_model(). */
 int look_begin(struct turn *turn, struct error *err);
 /* How the pictures stand in the prompt: [turn->look.n], or NULL. */
 struct picture_layout *look_layouts(const struct turn *turn, struct error *err);

@@ -102,7 +102,7 @@ bool look_is_waiting(const struct turn *turn)
     return false;
 }
 
-static int check_photos(const struct turn *turn, struct error *err)
+int look_check(const struct turn *turn, struct error *err)
 {
     const struct session *session = turn->session;
     const size_t n = session->n_photos + turn->n_photos;
@@ -152,10 +152,10 @@ int look_begin(struct turn *turn, struct error *err)
 {
     const struct session *session = turn->session;
     const size_t n = session->n_photos + turn->n_photos;
-    int r = check_photos(turn, err);
+    int r;
 
-    if (r < 0 || n == 0)
-        return r;
+    if (n == 0)
+        return 0;
     if (!turn->vision_path)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "The model %s cannot see pictures: it has no vision file (mmproj) beside "
@@ -277,7 +277,6 @@ int look_need(struct turn *turn, size_t n_cached, struct error *err)
         item->rows = rows_cache_use(&turn->model->rows, key, &item->photo->plan, width);
         if (!item->rows)
             return no_memory(err);
-        item->cached = item->rows->n_done == item->rows->n_views;
         item->predicted_usec = look_usec_left(turn, item);
     }
     return 0;

@@ -58,13 +58,6 @@ static struct picture_rows *find(const struct rows_cache *cache, const uint64_t 
     return NULL;
 }
 
-const struct picture_rows *rows_cache_find(const struct rows_cache *cache, const uint64_t key[2])
-{
-    const struct picture_rows *rows = find(cache, key);
-
-    return rows && rows->n_done == rows->n_views ? rows : NULL;
-}
-
 static struct picture_rows *rows_new(const uint64_t key[2], const struct tile_plan *plan,
                                      size_t width)
 {

@@ -41,9 +41,6 @@ void rows_cache_init(struct rows_cache *cache, size_t bytes_max);
 void rows_cache_done(struct rows_cache *cache); /* no entry may be in use */
 void rows_cache_limit(struct rows_cache *cache, size_t bytes_max);
 
-/* The entry of this key, with all of its views; NULL: there is none. Not taken into use. */
-const struct picture_rows *rows_cache_find(const struct rows_cache *cache, const uint64_t key[2]);
-
 /* The entry of this key, new and empty where there is none, and in use; NULL: no memory. */
 struct picture_rows *rows_cache_use(struct rows_cache *cache, const uint64_t key[2],
                                     const struct tile_plan *plan, size_t width);

@@ -678,7 +678,9 @@ static int begin(struct turn *turn, struct error *err)
         if (!turn->question)
             return error_errno(err->code);
     }
-    result = engine_use_model(session->engine, turn, err);
+    result = look_check(turn, err);
+    if (result == 0)
+        result = engine_use_model(session->engine, turn, err);
     if (result == 0)
         result = look_begin(turn, err);
     if (result == 0)

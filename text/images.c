@@ -42,15 +42,6 @@ int image_markers_find(const struct tokenizer *tokenizer, struct image_markers *
     return 0;
 }
 
-size_t image_layout_tokens(const struct image_layout *layout)
-{
-    size_t n = 2 + (layout->n_views > 1 ? layout->n_views : 0);
-
-    for (size_t i = 0; i < layout->n_views; i++)
-        n += layout->n_tokens[i];
-    return n;
-}
-
 /* The finaliser of splitmix64: every bit of x changes about half of the result. */
 static uint64_t mix(uint64_t x)
 {

@@ -45,9 +45,6 @@ struct image_layout {
     const size_t *n_tokens; /* [n_views] */
 };
 
-/* Image ids and markers of a picture in a prompt. */
-size_t image_layout_tokens(const struct image_layout *layout);
-
 /*
  * Append ids to `out` with the k-th <image> replaced by layouts[k]. ERROR_INVALID_ARGUMENT when there
  * are not exactly n_layouts of them, or a grid has no markers.

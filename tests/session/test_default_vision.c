@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "session/layout.h"
+#include "tests/greedy.h"
 #include "text/lm.h"
 #include "vision/decoder.h"
 #include "vision/vision.h"
@@ -76,34 +77,6 @@ static void show(const char *name, struct shown *shown)
     free(rows);
 }
 
-/* The greedy reply as text, end token left out. */
-static void generate(float *logits, char *out, size_t size)
-{
-    const struct generation_options options = {.sampling = SAMPLING_GREEDY, .n_max = REPLY_MAX};
-    struct error err = ERROR_INIT;
-    struct generation *generation = generation_new(sequence, logits, &options, &err);
-    uint32_t ids[GENERATION_STEP_MAX];
-    size_t used = 0;
-    int n;
-
-    assert_non_null(generation);
-    while ((n = generation_next(generation, ids, NULL)) > 0) {
-        for (int i = 0; i < n; i++) {
-            size_t length;
-            const char *piece = tokenizer_piece(lm->tokenizer, ids[i], &length);
-
-            if (tokenizer_is_end(lm->tokenizer, ids[i]))
-                continue;
-            assert_true(used + length < size);
-            memcpy(out + used, piece, length);
-            used += length;
-        }
-    }
-    assert_int_equal(n, 0);
-    out[used] = '\0';
-    generation_free(generation);
-}
-
 static struct json_object *part(const char *type, struct json_object *text)
 {
     struct json_object *made = json_object_new_object();
@@ -162,7 +135,8 @@ static bool item_is_right(struct json_object *item)
             rows += is_image_id(ids.ids[n + i]);
         n += chunk;
     }
-    generate(logits, reply, sizeof(reply));
+    greedy_reply(sequence, lm->tokenizer, logits, REPLY_MAX, reply,
+                 sizeof(reply));
     if (strcmp(reply, expected) != 0)
         print_message("%s: %s -> \"%s\", expected \"%s\"\n", picture ? picture : "no picture",
                       json_object_get_string(json_object_object_get(item, "question")), reply,

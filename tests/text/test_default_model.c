@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "tests/greedy.h"
 #include "text/lm.h"
 
 #define MODELS      LFMD_SOURCE_ROOT "/models/"
@@ -61,34 +62,6 @@ static float *feed(const struct token_list *prompt)
     return logits;
 }
 
-/* The greedy reply as text, end token left out. */
-static void generate(const struct token_list *prompt, char *out, size_t size)
-{
-    const struct generation_options options = {.sampling = SAMPLING_GREEDY, .n_max = REPLY_MAX};
-    struct error err = ERROR_INIT;
-    struct generation *generation = generation_new(sequence, feed(prompt), &options, &err);
-    uint32_t ids[GENERATION_STEP_MAX];
-    size_t used = 0;
-    int n;
-
-    assert_non_null(generation);
-    while ((n = generation_next(generation, ids, NULL)) > 0) {
-        for (int i = 0; i < n; i++) {
-            size_t length;
-            const char *piece = tokenizer_piece(lm->tokenizer, ids[i], &length);
-
-            if (tokenizer_is_end(lm->tokenizer, ids[i]))
-                continue;
-            assert_true(used + length < size);
-            memcpy(out + used, piece, length);
-            used += length;
-        }
-    }
-    assert_int_equal(n, 0);
-    out[used] = '\0';
-    generation_free(generation);
-}
-
 static bool item_is_right(struct json_object *item)
 {
     struct json_object *names = json_object_object_get(item, "tools");
@@ -110,7 +83,7 @@ static bool item_is_right(struct json_object *item)
     /* Earlier calls stand in the contents here, so that all of the text is markup. */
     const struct text_span whole = {.text = prompt.text, .length = prompt.length, .markup = true};
     assert_int_equal(tokenizer_encode(lm->tokenizer, &whole, 1, &ids, &err), 0);
-    generate(&ids, reply, sizeof(reply));
+    greedy_reply(sequence, lm->tokenizer, feed(&ids), REPLY_MAX, reply, sizeof(reply));
 
     token_list_done(&ids);
     chat_prompt_done(&prompt);
