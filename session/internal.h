@@ -112,7 +112,7 @@ struct look {
     struct look_item *items; /* [n], in the order of the conversation */
     size_t n, first;         /* those before `first` are in turns that were dropped */
     struct picture *picture; /* that is being encoded, or NULL */
-    size_t n_fed;            /* image ids of the prompt that are in the sequence */
+    size_t n_fed;            /* row ids of the prompt that are in the sequence */
     bool changed;            /* a plan, so that the prompt has to be built again */
 };
 
@@ -333,7 +333,7 @@ enum { LOOK_GOING, LOOK_WAIT, LOOK_DONE };
 
 /* Encode some views. *ret_item: the picture that was worked on, or NULL. */
 int look_work(struct turn *turn, struct look_item **ret_item, struct error *err);
-/* Pointers to the rows of the next n_images image ids, in order. */
+/* Pointers to the rows of the next n_images row ids, in order. */
 void look_rows(struct turn *turn, size_t n_images, const float **pointers);
 /* How long encoding what is left of it will take, as far as is known. */
 double look_usec_left(const struct turn *turn, const struct look_item *item);

@@ -15,7 +15,7 @@ struct picture_layout {
     size_t *n_tokens;           /* [plan->n_views], malloc */
 };
 
-/* key: what the image ids are drawn from (images.h). 0 or -ENOMEM. */
+/* key: what the row ids are drawn from (images.h). 0 or -ENOMEM. */
 int picture_layout_init(struct picture_layout *layout, const struct tile_plan *plan,
                         const uint64_t key[2], struct error *err);
 void picture_layout_done(struct picture_layout *layout); /* accepts a zeroed one */

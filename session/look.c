@@ -180,7 +180,7 @@ int look_begin(struct turn *turn, struct error *err)
     return r;
 }
 
-/* What image ids and rows of a photo are named by: its bytes and its plan. */
+/* What row ids and rows of a photo are named by: its bytes and its plan. */
 static void photo_key(const struct photo *photo, uint64_t key[2])
 {
     const struct tile_plan *plan = &photo->plan;
@@ -264,7 +264,7 @@ int look_need(struct turn *turn, size_t n_cached, struct error *err)
 
     turn->look.first = turn->prompt.n_images_dropped;
     for (size_t i = 0; i < n_cached; i++)
-        n_there += is_image_id(ids[i]);
+        n_there += is_row_id(ids[i]);
     turn->look.n_fed = n_there;
     for (size_t i = turn->look.first; i < turn->look.n; i++) {
         struct look_item *item = &turn->look.items[i];

@@ -158,12 +158,12 @@ static int encode_spans(const struct lm *lm, const struct text_span *spans, size
                  : images_expand(&markers, plain.ids, plain.n, layouts, n_images, ids, err);
 }
 
-/* Up to the marker after the last image id. */
+/* Up to the marker after the last row id. */
 static size_t ids_to_images(const struct token_list *ids)
 {
     size_t n = ids->n;
 
-    while (n > 0 && !is_image_id(ids->ids[n - 1]))
+    while (n > 0 && !is_row_id(ids->ids[n - 1]))
         n--;
     return n > 0 ? n + 1 : 0;
 }

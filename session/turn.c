@@ -372,7 +372,7 @@ static int64_t image_tokens(const struct turn *turn)
     int64_t n = 0;
 
     for (size_t i = 0; i < turn->prompt.ids.n; i++)
-        n += is_image_id(turn->prompt.ids.ids[i]);
+        n += is_row_id(turn->prompt.ids.ids[i]);
     return n;
 }
 
@@ -806,9 +806,9 @@ static int prefill(struct turn *turn, int64_t usec, struct error *err)
     int result;
 
     for (size_t i = 0; i < n; i++)
-        n_images += is_image_id(ids[i]);
+        n_images += is_row_id(ids[i]);
     look_rows(turn, n_images, turn->image_rows);
-    result = sequence_feed_images(sequence, ids, n, turn->image_rows, &turn->cancel,
+    result = sequence_feed_rows(sequence, ids, n, turn->image_rows, &turn->cancel,
                                   last ? &logits : NULL);
     now = clock_usec();
 

@@ -131,7 +131,7 @@ static size_t find_draft(const struct generation *generation, uint32_t *draft, s
     while (n_draft < n_max && best + n_draft < n) {
         const uint32_t id = context_id(generation, best + n_draft);
 
-        if (is_image_id(id)) /* no reply has one */
+        if (is_row_id(id)) /* no reply has one */
             break;
         draft[n_draft++] = id;
     }

@@ -42,22 +42,6 @@ int image_markers_find(const struct tokenizer *tokenizer, struct image_markers *
     return 0;
 }
 
-/* The finaliser of splitmix64: every bit of x changes about half of the result. */
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-/* Never TOKEN_NONE: 30 bits of the place under the flag. */
-static uint32_t image_id(const struct image_layout *layout, size_t place)
-{
-    const uint64_t hash = mix(layout->key[0] + mix(layout->key[1] + mix(place)));
-
-    return IMAGE_ID | (uint32_t)(hash >> 34);
-}
-
 /* 0 or -ENOMEM */
 static int put_layout(const struct image_markers *markers, const struct image_layout *layout,
                       struct token_list *out)
@@ -73,7 +57,7 @@ static int put_layout(const struct image_markers *markers, const struct image_la
                          ? markers->cells[view / layout->columns][view % layout->columns]
                          : markers->thumbnail);
         for (size_t i = 0; i < layout->n_tokens[view] && r == 0; i++)
-            r = token_list_push(out, image_id(layout, place++));
+            r = token_list_push(out, row_id(layout->key, place++));
     }
     return r < 0 ? r : token_list_push(out, markers->end);
 }

@@ -6,24 +6,15 @@
  *
  *     rendered prompt: ... <image> ...   one control token for each picture (chat.h)
  *     images_expand:   ... <|image_start|> [view] ... <|image_end|> ...
- *     a view:          [<|img_row_r_col_c|> or <|img_thumbnail|>] and one image id for each of its rows
- *
- * An image id stands for a row that an image encoder made, in place of a row of the token embedding.
- * It has the top bit set, which no token has, and the rest is drawn from the picture's key and the
- * place in it: sequences and the prefix cache compare ids and so see which picture it is.
+ *     a view:          [<|img_row_r_col_c|> or <|img_thumbnail|>] and one row id (row_id.h) for each of
+ *                      the rows that an image encoder made of it
  *
  * Threads: any; no state.
  * Source: vision.md sections 7.3 and 8; transformers models/lfm2_vl/processing_lfm2_vl.py.
  */
 
+#include "text/row_id.h"
 #include "text/tokenizer.h"
-
-#define IMAGE_ID ((uint32_t)1 << 31)
-
-static inline bool is_image_id(uint32_t id)
-{
-    return (id & IMAGE_ID) && id != TOKEN_NONE;
-}
 
 #define IMAGE_GRID_MAX 10 /* rows and columns that have a marker */
 

@@ -222,26 +222,26 @@ size_t sequence_rewind(struct sequence *sequence, const uint32_t *ids, size_t n)
     return kept;
 }
 
-/* The input rows of ids: runs of tokens from the embedding, image ids from image_rows. */
+/* The input rows of ids: runs of tokens from the embedding, row ids from given. */
 static void input_rows(const struct lm *lm, const uint32_t *ids, size_t n,
-                       const float *const *image_rows, float *rows)
+                       const float *const *given, float *rows)
 {
     const size_t width = lm->model->hparams.n_embd;
 
     for (size_t i = 0, end; i < n; i = end) {
         end = i + 1;
-        if (is_image_id(ids[i])) {
-            memcpy(rows + i * width, *image_rows++, width * sizeof(*rows));
+        if (is_row_id(ids[i])) {
+            memcpy(rows + i * width, *given++, width * sizeof(*rows));
             continue;
         }
-        while (end < n && !is_image_id(ids[end]))
+        while (end < n && !is_row_id(ids[end]))
             end++;
         lfm2_embed(lm->model, ids + i, end - i, rows + i * width);
     }
 }
 
 int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n,
-                  const float *const *image_rows, size_t n_rows, const atomic_bool *cancel,
+                  const float *const *given, size_t n_rows, const atomic_bool *cancel,
                   float **ret_logits)
 {
     struct lm *lm = sequence->lm;
@@ -255,16 +255,16 @@ int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n,
 
     assert(n > 0 && n <= lm->n_rows_max && n_rows <= MIN(n, (size_t)GENERATION_STEP_MAX));
     for (size_t i = 0; i < n; i++)
-        if (ids[i] >= lm->model->hparams.n_vocab && !(image_rows && is_image_id(ids[i])))
+        if (ids[i] >= lm->model->hparams.n_vocab && !(given && is_row_id(ids[i])))
             return -EINVAL;
 
-    input_rows(lm, ids, n, image_rows, lm->rows);
+    input_rows(lm, ids, n, given, lm->rows);
     r = lfm2_forward(&job, sequence->state, lm->rows, n, n_rows > 0 ? lm->hidden : NULL, n_rows);
     if (r < 0)
         return r;
     memcpy(sequence->ids + sequence->n, ids, n * sizeof(*ids));
     sequence->n += n;
-    if (n_rows > 0) {
+    if (ret_logits) {
         lfm2_logits(&job, lm->hidden, n_rows, lm->logits);
         *ret_logits = lm->logits;
     }
@@ -277,11 +277,27 @@ int sequence_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
     return sequence_step(sequence, ids, n, NULL, ret_logits ? 1 : 0, cancel, ret_logits);
 }
 
-int sequence_feed_images(struct sequence *sequence, const uint32_t *ids, size_t n,
-                         const float *const *image_rows, const atomic_bool *cancel,
-                         float **ret_logits)
+int sequence_feed_rows(struct sequence *sequence, const uint32_t *ids, size_t n,
+                       const float *const *given, const atomic_bool *cancel, float **ret_logits)
 {
-    return sequence_step(sequence, ids, n, image_rows, ret_logits ? 1 : 0, cancel, ret_logits);
+    return sequence_step(sequence, ids, n, given, ret_logits ? 1 : 0, cancel, ret_logits);
+}
+
+int sequence_feed_hidden(struct sequence *sequence, const uint32_t *ids, size_t n,
+                         const float *const *given, const atomic_bool *cancel,
+                         const float **ret_hidden)
+{
+    *ret_hidden = sequence->lm->hidden;
+    return sequence_step(sequence, ids, n, given, 1, cancel, NULL);
+}
+
+float *lm_logits(struct lm *lm, const float *hidden)
+{
+    const struct lfm2_job job = {
+        .model = lm->model, .workspace = lm->workspace, .pool = lm->pool};
+
+    lfm2_logits(&job, hidden, 1, lm->logits);
+    return lm->logits;
 }
 
 void sequence_undo(struct sequence *sequence, size_t n)

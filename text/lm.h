@@ -71,12 +71,21 @@ int sequence_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
                   const atomic_bool *cancel, float **ret_logits);
 
 /*
- * The same where some of the ids are image ids (images.h): image_rows has for each of them, in
- * order, the row [H] that it stands for. They are read during the call only.
+ * The same where some of the ids are row ids (row_id.h): given has for each of them, in order, the
+ * row [H] that it stands for. They are read during the call only.
  */
-int sequence_feed_images(struct sequence *sequence, const uint32_t *ids, size_t n,
-                         const float *const *image_rows, const atomic_bool *cancel,
-                         float **ret_logits);
+int sequence_feed_rows(struct sequence *sequence, const uint32_t *ids, size_t n,
+                       const float *const *given, const atomic_bool *cancel, float **ret_logits);
+
+/*
+ * The same, but what comes back is the row of the last id after the final norm: *ret_hidden [H],
+ * from which lm_logits() makes the logits where they are wanted. Both valid until the next call on
+ * this lm.
+ */
+int sequence_feed_hidden(struct sequence *sequence, const uint32_t *ids, size_t n,
+                         const float *const *given, const atomic_bool *cancel,
+                         const float **ret_hidden);
+float *lm_logits(struct lm *lm, const float *hidden);
 
 /* Remember this position as one to come back to. The oldest marks go first when there are many. */
 void sequence_mark(struct sequence *sequence);

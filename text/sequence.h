@@ -29,12 +29,12 @@ struct sequence {
 };
 
 /*
- * sequence_feed_images() with the logits after each of the last n_rows <= GENERATION_STEP_MAX
- * tokens: *ret_logits [n_rows][V], may be NULL when n_rows is 0. image_rows may be NULL when no id
- * is an image id.
+ * sequence_feed_rows() with lm->hidden [n_rows][H] of the last n_rows <= GENERATION_STEP_MAX tokens
+ * and, unless ret_logits is NULL, their logits: *ret_logits [n_rows][V]. given may be NULL when no
+ * id is a row id.
  */
 int sequence_step(struct sequence *sequence, const uint32_t *ids, size_t n,
-                  const float *const *image_rows, size_t n_rows, const atomic_bool *cancel,
+                  const float *const *given, size_t n_rows, const atomic_bool *cancel,
                   float **ret_logits);
 
 /* Forget the last n <= LFM2_UNDO_MAX tokens, which must come from feeds since the last rewind. */

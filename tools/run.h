@@ -109,10 +109,10 @@ int run_generation_options(const struct run_options *options, struct generation_
 
 /*
  * Feed a prompt into an empty sequence: *ret_logits [V] are those after its last token.
- * image_rows: the rows of the image ids among ids, in order; NULL when there are none
+ * given: the rows of the row ids among ids, in order; NULL when there are none
  */
 int run_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
-             const float *const *image_rows, float **ret_logits, struct error *err);
+             const float *const *given, float **ret_logits, struct error *err);
 
 /* Generate after run_feed() and print the new ids. */
 int run_generate_ids(struct sequence *sequence, const float *logits,

@@ -68,17 +68,17 @@ int run_generation_options(const struct run_options *options, struct generation_
 }
 
 int run_feed(struct sequence *sequence, const uint32_t *ids, size_t n,
-             const float *const *image_rows, float **ret_logits, struct error *err)
+             const float *const *given, float **ret_logits, struct error *err)
 {
     for (size_t done = 0, end; done < n; done = end) {
         int r;
 
         end = MIN(n, done + sequence_n_rows_max(sequence));
-        r = sequence_feed_images(sequence, ids + done, end - done, image_rows, NULL, ret_logits);
+        r = sequence_feed_rows(sequence, ids + done, end - done, given, NULL, ret_logits);
         if (r < 0)
             return error_set(err, ERROR_INTERNAL, "The prompt does not fit into its context.");
-        for (size_t i = done; i < end && image_rows; i++)
-            image_rows += is_image_id(ids[i]);
+        for (size_t i = done; i < end && given; i++)
+            given += is_row_id(ids[i]);
     }
     return 0;
 }

@@ -27,7 +27,7 @@ struct prompt {
     struct shown *images; /* [n_images] */
     size_t n_images;
     struct token_list ids;
-    const float **rows; /* of the image ids, in order */
+    const float **rows; /* of the row ids, in order */
     struct sequence *sequence;
 };
 

@@ -129,10 +129,10 @@ static bool item_is_right(struct json_object *item)
     for (size_t n = 0, rows = 0; n < ids.n;) {
         const size_t chunk = MIN(ids.n - n, lm->n_rows_max);
 
-        assert_int_equal(sequence_feed_images(sequence, ids.ids + n, chunk, shown->pointers + rows,
+        assert_int_equal(sequence_feed_rows(sequence, ids.ids + n, chunk, shown->pointers + rows,
                                               NULL, &logits), 0);
         for (size_t i = 0; i < chunk; i++)
-            rows += is_image_id(ids.ids[n + i]);
+            rows += is_row_id(ids.ids[n + i]);
         n += chunk;
     }
     greedy_reply(sequence, lm->tokenizer, logits, REPLY_MAX, reply,

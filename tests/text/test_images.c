@@ -57,7 +57,7 @@ static void test_a_grid_is_marked_row_by_row(void **state)
     const uint32_t *at;
 
     assert_int_equal(images_expand(markers, ids, 3, &layout, 1, &out, NULL), 0);
-    /* two ids around it, start and end, a marker for each view, the image ids */
+    /* two ids around it, start and end, a marker for each view, the row ids */
     assert_int_equal(out.n, 2 + 2 + 7 + 6 * N_TOKENS + 4);
     assert_int_equal(out.ids[0], 7);
     assert_int_equal(out.ids[1], markers->start);
@@ -65,7 +65,7 @@ static void test_a_grid_is_marked_row_by_row(void **state)
     for (size_t view = 0; view < 7; view++) {
         assert_int_equal(*at++, view < 6 ? markers->cells[view / 3][view % 3] : markers->thumbnail);
         for (size_t i = 0; i < sizes[view]; i++)
-            assert_true(is_image_id(*at++));
+            assert_true(is_row_id(*at++));
     }
     assert_int_equal(at[0], markers->end);
     assert_int_equal(at[1], 8);
@@ -187,7 +187,7 @@ static void check_run(struct fixture *fixture, struct json_object *run)
 
         for (int n = json_object_get_int(json_object_array_get_idx(pair, 1)); n > 0; n--) {
             assert_true(at < out.n);
-            assert_int_equal(is_image_id(out.ids[at]) ? fixture->markers.image : out.ids[at], id);
+            assert_int_equal(is_row_id(out.ids[at]) ? fixture->markers.image : out.ids[at], id);
             at++;
         }
     }

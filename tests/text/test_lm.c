@@ -215,12 +215,12 @@ static void test_a_wrong_id_and_a_full_context_change_nothing(void **state)
     sequence_free(sequence);
 }
 
-/* Token ids of a prompt whose tokens 20 to 49 are a picture: image ids of `key`. */
+/* Token ids of a prompt whose tokens 20 to 49 are a picture: row ids of `key`. */
 static void put_picture(struct fixture *fixture, uint32_t *ids, uint32_t key)
 {
     memcpy(ids, fixture->ids, sizeof(fixture->ids));
     for (uint32_t i = 20; i < 50; i++)
-        ids[i] = IMAGE_ID | (key + i);
+        ids[i] = ROW_ID | (key + i);
 }
 
 static void test_a_row_in_place_of_an_embedding_gives_its_bits(void **state)
@@ -244,8 +244,8 @@ static void test_a_row_in_place_of_an_embedding_gives_its_bits(void **state)
         pointers[i] = rows + i * width;
 
     /* in the middle of a chunk, and over a border of chunks */
-    assert_int_equal(sequence_feed_images(sequence, ids, 25, pointers, NULL, NULL), 0);
-    assert_int_equal(sequence_feed_images(sequence, ids + 25, N - 25, pointers + 5, NULL, &logits),
+    assert_int_equal(sequence_feed_rows(sequence, ids, 25, pointers, NULL, NULL), 0);
+    assert_int_equal(sequence_feed_rows(sequence, ids + 25, N - 25, pointers + 5, NULL, &logits),
                      0);
     golden_same("rows of a picture", logits, expected, n_vocab);
     sequence_publish(sequence);
@@ -255,12 +255,12 @@ static void test_a_row_in_place_of_an_embedding_gives_its_bits(void **state)
     assert_int_equal(sequence_rewind(sequence, other, N), 0);
     assert_int_equal(sequence_rewind(plain, ids, N), 0);
     sequence_use_cache(plain, cache);
-    assert_int_equal(sequence_feed_images(sequence, ids, 25, pointers, NULL, NULL), 0);
+    assert_int_equal(sequence_feed_rows(sequence, ids, 25, pointers, NULL, NULL), 0);
     sequence_publish(sequence);
     assert_int_equal(sequence_rewind(plain, ids, N), 25);
     assert_int_equal(sequence_rewind(plain, other, N), 0);
 
-    /* without rows an image id is an id that the model does not have */
+    /* without rows a row id is an id that the model does not have */
     assert_int_equal(sequence_feed(plain, ids + 20, 1, NULL, NULL), -EINVAL);
     sequence_free(plain);
     sequence_free(sequence);
