@@ -199,6 +199,24 @@ static size_t keep_top_k(struct candidate *candidates, size_t n, size_t k)
     return k;
 }
 
+/* The same with all candidates that equal the last one kept. logits: what they were collected from. */
+static size_t keep_top_k_ties(struct candidate *candidates, size_t n, size_t k, const float *logits,
+                              size_t n_vocab, const uint8_t *allowed)
+{
+    float lowest;
+    size_t kept = 0;
+
+    if (keep_top_k(candidates, n, k) == n)
+        return n;
+    lowest = candidates[0].logit; /* the top of a heap whose last is on top */
+    n = collect(logits, n_vocab, allowed, candidates);
+    for (size_t i = 0; i < n; i++) {
+        if (candidates[i].logit >= lowest)
+            candidates[kept++] = candidates[i];
+    }
+    return kept;
+}
+
 /* The fewest first candidates that hold the probability p together. They end up at the end. */
 static size_t keep_top_p(struct candidate *candidates, size_t n, double p, float highest)
 {
@@ -285,7 +303,9 @@ uint32_t sampler_draw(struct sampler *sampler, float *logits, const uint8_t *all
     for (size_t i = 0; i < n; i++)
         highest = MAX(highest, candidates[i].logit);
 
-    n = keep_top_k(candidates, n, sampling->top_k);
+    n = sampling->top_k_ties ? keep_top_k_ties(candidates, n, sampling->top_k, logits,
+                                               sampler->n_vocab, allowed)
+                             : keep_top_k(candidates, n, sampling->top_k);
     if (sampling->top_p < 1) {
         const size_t kept = keep_top_p(candidates, n, (double)sampling->top_p, highest);
 

@@ -6,8 +6,9 @@
  * (llama.cpp's default order; temperature 0 is greedy: the largest logit, the lowest id of equals.)
  *
  * Every filter keeps a prefix of the candidates sorted by (logit descending, id ascending), so ties
- * never make a difference between machines; nothing sorts the whole vocabulary. top-p and min-p
- * look at the probabilities before the temperature.
+ * never make a difference between machines; with top_k_ties all of them stay, as LFM2-Audio has it.
+ * Nothing sorts the whole vocabulary. top-p and min-p look at the probabilities before the
+ * temperature.
  *
  * Each draw at a temperature above 0 takes exactly one number from a generator of its own
  * (SplitMix64, started at the seed), so equal seeds and logits give equal tokens, and a draw does
@@ -18,7 +19,7 @@
  *
  * Memory: one buffer of n_vocab candidates, taken in sampler_new().
  * Threads: one owner.
- * Source: text.md section 11; Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
+ * Source: text.md section 11; audio.md 3.2; Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
  */
 
 #include <stdbool.h>
@@ -32,6 +33,7 @@
 struct sampling {
     float temperature;        /* 0: greedy */
     uint32_t top_k;           /* 0: off */
+    bool top_k_ties;          /* what equals the k-th stays too */
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; logit > 0 divided, < 0 multiplied */

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "tests/fixture.h"
+#include "tests/golden.h"
 #include "text/sampler.h"
 
 #define N_VOCAB 200
@@ -67,8 +69,12 @@ static void expect(const struct sampling *sampling, const float *logits, const u
             entries[n++] = (struct entry){.logit = logit, .id = id};
     }
     qsort(entries, n, sizeof(entries[0]), compare_entries);
-    if (sampling->top_k > 0)
-        n = MIN(n, (size_t)sampling->top_k);
+    if (sampling->top_k > 0) {
+        kept = MIN(n, (size_t)sampling->top_k);
+        while (sampling->top_k_ties && kept < n && entries[kept].logit == entries[kept - 1].logit)
+            kept++;
+        n = kept;
+    }
     for (size_t i = 0; i < n; i++)
         total += exp(entries[i].logit);
     for (kept = 0; kept < n && sum < (double)sampling->top_p * total; kept++)
@@ -83,6 +89,16 @@ static void expect(const struct sampling *sampling, const float *logits, const u
     memset(probabilities, 0, N_VOCAB * sizeof(*probabilities));
     for (size_t i = 0; i < kept; i++)
         probabilities[entries[i].id] = exp(entries[i].logit / (double)sampling->temperature) / total;
+}
+
+static void check_count(size_t id, size_t count, double p)
+{
+    const double mean = p * N_DRAWS;
+
+    if (p == 0)
+        assert_int_equal(count, 0);
+    if (fabs((double)count - mean) > 5 * sqrt(mean * (1 - p)) + 2)
+        fail_msg("id %zu was drawn %zu times instead of %.1f", id, count, mean);
 }
 
 static void check_counts(const struct sampling *sampling, const float *logits,
@@ -105,14 +121,8 @@ static void check_counts(const struct sampling *sampling, const float *logits,
         assert_in_range(id, 0, N_VOCAB - 1);
         counts[id]++;
     }
-    for (size_t id = 0; id < N_VOCAB; id++) {
-        const double p = probabilities[id], mean = p * N_DRAWS;
-
-        if (p == 0)
-            assert_int_equal(counts[id], 0);
-        if (fabs((double)counts[id] - mean) > 5 * sqrt(mean * (1 - p)) + 2)
-            fail_msg("id %zu was drawn %zu times instead of %.1f", id, counts[id], mean);
-    }
+    for (size_t id = 0; id < N_VOCAB; id++)
+        check_count(id, counts[id], probabilities[id]);
     sampler_free(sampler);
 }
 
@@ -123,6 +133,8 @@ static void test_draws_follow_the_filters(void **state)
         {.temperature = 0.3f, .top_p = 1, .min_p = 0.15f, .repetition_penalty = 1.05f},
         {.temperature = 0.1f, .top_k = 50, .top_p = 0.1f, .repetition_penalty = 1.05f},
         {.temperature = 2, .top_k = 7, .top_p = 1, .repetition_penalty = 1},
+        {.temperature = 1, .top_k = 4, .top_k_ties = true, .top_p = 1, .repetition_penalty = 1},
+        {.temperature = 0.8f, .top_k = 64, .top_k_ties = true, .top_p = 1, .repetition_penalty = 1},
         {.temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.3f, .presence_penalty = 0.5f},
         {.temperature = 1.5f, .top_k = 20, .top_p = 0.8f, .min_p = 0.05f, .repetition_penalty = 1},
         {.temperature = 1, .top_k = 1, .top_p = 1, .repetition_penalty = 1},
@@ -144,6 +156,60 @@ static void test_draws_follow_the_filters(void **state)
         check_counts(&sampling, logits, NULL, recent, ARRAY_LEN(recent));
         check_counts(&sampling, logits, allowed, NULL, 0);
     }
+}
+
+/* The file that a tensor of the audio reference is in. */
+static const char *golden_audio(struct json_object *tensor)
+{
+    static char name[2][256];
+    static unsigned next;
+    char *out = name[next++ % 2];
+
+    snprintf(out, sizeof(name[0]), "audio/%s", golden_str(tensor, "file"));
+    return out;
+}
+
+/* Temperature and top-k of LFM2-Audio: what its probabilities say is what is drawn. */
+static void test_draws_follow_the_reference(void **state)
+{
+    const char *path = fixture_path("audio/gen/sampling.json");
+    struct json_object *cases;
+
+    (void)state;
+    if (!path)
+        skip();
+    cases = golden_json(path);
+    for (size_t i = 0; i < json_object_array_length(cases); i++) {
+        struct json_object *one = json_object_array_get_idx(cases, i);
+        struct json_object *logits_of = golden_get(one, "logits");
+        struct json_object *shape = golden_get(logits_of, "shape");
+        const size_t n = (size_t)json_object_get_int(json_object_array_get_idx(shape, 0));
+        _cleanup_(freep) float *logits =
+            golden_floats(fixture_path(golden_audio(logits_of)), n);
+        _cleanup_(freep) float *probabilities =
+            golden_floats(fixture_path(golden_audio(golden_get(one, "probs"))), n);
+        _cleanup_(freep) float *copy = malloc(n * sizeof(*copy));
+        _cleanup_(freep) size_t *counts = calloc(n, sizeof(*counts));
+        const struct sampling sampling = {
+            .temperature = (float)json_object_get_double(golden_get(one, "temperature")),
+            .top_k = (uint32_t)json_object_get_int(golden_get(one, "top_k")),
+            .top_k_ties = true,
+            .top_p = 1,
+            .repetition_penalty = 1,
+            .seed = i,
+        };
+        struct sampler *sampler = sampler_new(n, &sampling, NULL);
+
+        assert_non_null(sampler);
+        for (size_t k = 0; k < N_DRAWS; k++) {
+            memcpy(copy, logits, n * sizeof(*copy));
+            counts[sampler_draw(sampler, copy, NULL)]++;
+        }
+        for (size_t id = 0; id < n; id++)
+            check_count(id, counts[id], (double)probabilities[id]);
+        sampler_free(sampler);
+    }
+    json_object_put(cases);
 }
 
 static void test_greedy_is_the_lowest_id_of_the_largest_logit(void **state)
@@ -294,6 +360,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draws_follow_the_filters),
+        cmocka_unit_test(test_draws_follow_the_reference),
         cmocka_unit_test(test_greedy_is_the_lowest_id_of_the_largest_logit),
         cmocka_unit_test(test_equal_seeds_draw_equal_tokens),
         cmocka_unit_test(test_only_the_last_64_ids_are_penalised),
