@@ -187,7 +187,9 @@ int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, s
     return 0;
 }
 
-int run_stdin(char **ret, size_t *ret_length, struct error *err)
+/* All of a stream, malloc, with a NUL after it. name: how a sentence calls it. */
+static int read_stream(FILE *stream, const char *name, char **ret, size_t *ret_length,
+                       struct error *err)
 {
     _cleanup_(freep) char *text = NULL;
     size_t length = 0, capacity = 0;
@@ -199,24 +201,107 @@ int run_stdin(char **ret, size_t *ret_length, struct error *err)
             char *larger;
 
             if (capacity >= RUN_INPUT_MAX)
-                return error_set(err, ERROR_INVALID_ARGUMENT, "The input is longer than %zu bytes.",
+                return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu bytes.", name,
                                  RUN_INPUT_MAX);
             capacity = capacity ? 2 * capacity : (size_t)1 << 16;
             larger = realloc(text, capacity);
             if (!larger)
-                return error_set(err, ERROR_NO_MEMORY, "There is no memory for the input.");
+                return error_set(err, ERROR_NO_MEMORY, "There is no memory for %s.", name);
             text = larger;
         }
-        n = fread(text + length, 1, capacity - length - 1, stdin);
+        n = fread(text + length, 1, capacity - length - 1, stream);
         length += n;
         if (n == 0)
             break;
     }
-    if (ferror(stdin))
-        return error_set(err, ERROR_IO, "The input cannot be read: %s.", strerror(errno));
+    if (ferror(stream))
+        return error_set(err, ERROR_IO, "%s cannot be read: %s.", name, strerror(errno));
     text[length] = '\0';
     *ret = TAKE_PTR(text);
     *ret_length = length;
+    return 0;
+}
+
+int run_stdin(char **ret, size_t *ret_length, struct error *err)
+{
+    return read_stream(stdin, "The input", ret, ret_length, err);
+}
+
+void run_json_putp(struct json_object **value)
+{
+    json_object_put(*value);
+}
+
+static int parse_json(const char *name, const char *text, size_t length, struct json_object **ret,
+                      struct error *err)
+{
+    struct json_tokener *tokener;
+    enum json_tokener_error error;
+
+    if (length >= INT32_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is %zu bytes long.", name, length);
+    tokener = json_tokener_new_ex(64);
+    if (!tokener)
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for %s.", name);
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    *ret = json_tokener_parse_ex(tokener, text, (int)length + 1);
+    error = json_tokener_get_error(tokener);
+    json_tokener_free(tokener);
+    if (error != json_tokener_success)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not JSON: %s.", name,
+                         json_tokener_error_desc(error));
+    return 0;
+}
+
+int run_json(const char *path, struct json_object **ret, struct error *err)
+{
+    const char *name = path ? path : "The request";
+    FILE *stream = path ? fopen(path, "re") : stdin;
+    _cleanup_(freep) char *text = NULL;
+    size_t length;
+    int r;
+
+    if (!stream)
+        return error_set(err, ERROR_IO, "%s cannot be opened: %s.", name, strerror(errno));
+    r = read_stream(stream, name, &text, &length, err);
+    if (path)
+        fclose(stream);
+    return r < 0 ? r : parse_json(name, text, length, ret, err);
+}
+
+int run_json_codes(struct json_object *frames, int32_t n_codes, int32_t **ret, size_t *ret_n,
+                   struct error *err)
+{
+    const size_t n =
+        json_object_is_type(frames, json_type_array) ? json_object_array_length(frames) : 0;
+    _cleanup_(freep) int32_t *codes = NULL;
+
+    if (!json_object_is_type(frames, json_type_array))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "Codes must be an array of frames of %d codes.", CODEBOOKS);
+    codes = calloc(n + 1, CODEBOOKS * sizeof(*codes));
+    if (!codes)
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for %zu frames.", n);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *frame = json_object_array_get_idx(frames, i);
+
+        if (!json_object_is_type(frame, json_type_array) ||
+            json_object_array_length(frame) != CODEBOOKS)
+            return error_set(err, ERROR_INVALID_ARGUMENT,
+                             "Frame %zu is not an array of %d codes.", i, CODEBOOKS);
+        for (size_t book = 0; book < CODEBOOKS; book++) {
+            struct json_object *code = json_object_array_get_idx(frame, book);
+            const int64_t value = json_object_get_int64(code);
+
+            if (!json_object_is_type(code, json_type_int) || value < 0 || value >= n_codes)
+                return error_set(err, ERROR_INVALID_ARGUMENT,
+                                 "Code %zu of frame %zu is %s, but must be from 0 to %d.", book, i,
+                                 json_object_to_json_string(code), n_codes - 1);
+            codes[i * CODEBOOKS + book] = (int32_t)value;
+        }
+    }
+    *ret = TAKE_PTR(codes);
+    *ret_n = n;
     return 0;
 }
 

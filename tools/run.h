@@ -9,10 +9,12 @@
  * Threads: main.
  */
 
+#include <json-c/json.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "audio/modes.h"
 #include "base/error.h"
 #include "base/image.h"
 #include "text/lm.h"
@@ -73,6 +75,14 @@ int run_ids(const struct run_options *options, size_t n_vocab, uint32_t **ret, s
 
 /* All of stdin, malloc, with a NUL after it. */
 int run_stdin(char **ret, size_t *ret_length, struct error *err);
+
+/* One JSON value, from a file or (NULL) from stdin. */
+int run_json(const char *path, struct json_object **ret, struct error *err);
+void run_json_putp(struct json_object **value); /* for _cleanup_ */
+
+/* [[8 codes], ...], each below n_codes: *ret [*ret_n][CODEBOOKS], malloc. */
+int run_json_codes(struct json_object *frames, int32_t n_codes, int32_t **ret, size_t *ret_n,
+                   struct error *err);
 
 /* Bytes to stdout. */
 int run_print(const char *text, size_t length, struct error *err);

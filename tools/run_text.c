@@ -80,35 +80,6 @@ static int run_detokenize(const struct run_options *options, struct error *err)
     return run_print("", 0, err);
 }
 
-static void json_putp(struct json_object **value)
-{
-    json_object_put(*value);
-}
-
-static int read_json(struct json_object **ret, struct error *err)
-{
-    struct json_tokener *tokener = json_tokener_new_ex(64);
-    _cleanup_(freep) char *text = NULL;
-    enum json_tokener_error error;
-    size_t length;
-    int r = run_stdin(&text, &length, err);
-
-    if (r == 0 && !tokener)
-        r = error_set(err, ERROR_NO_MEMORY, "There is no memory for the request.");
-    if (r == 0 && length >= INT32_MAX)
-        r = error_set(err, ERROR_INVALID_ARGUMENT, "The request is %zu bytes long.", length);
-    if (r == 0) {
-        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-        *ret = json_tokener_parse_ex(tokener, text, (int)length + 1);
-        error = json_tokener_get_error(tokener);
-        if (error != json_tokener_success)
-            r = error_set(err, ERROR_INVALID_ARGUMENT, "The request is not JSON: %s.",
-                          json_tokener_error_desc(error));
-    }
-    json_tokener_free(tokener);
-    return r;
-}
-
 static int pick_form(const struct run_options *options, enum chat_form *ret, struct error *err)
 {
     const char *name = run_value(options, "template"), *path;
@@ -134,7 +105,7 @@ static int pick_form(const struct run_options *options, enum chat_form *ret, str
 
 static int run_render(const struct run_options *options, struct error *err)
 {
-    _cleanup_(json_putp) struct json_object *document = NULL;
+    _cleanup_(run_json_putp) struct json_object *document = NULL;
     struct chat_request request = {.as_template = true};
     struct chat_prompt prompt;
     enum chat_form form;
@@ -142,7 +113,7 @@ static int run_render(const struct run_options *options, struct error *err)
 
     if (r < 0)
         return r;
-    r = read_json(&document, err);
+    r = run_json(NULL, &document, err);
     if (r < 0)
         return r;
     if (!json_object_is_type(document, json_type_object))
@@ -166,7 +137,7 @@ static int run_parse(const struct run_options *options, struct error *err)
 {
     enum chat_form form = CHAT_LFM2;
     _cleanup_(tokenizer_freep) struct tokenizer *tokenizer = open_tokenizer(options, &form, err);
-    _cleanup_(json_putp) struct json_object *reply = NULL;
+    _cleanup_(run_json_putp) struct json_object *reply = NULL;
     _cleanup_(freep) char *text = NULL;
     const char *printed;
     size_t length;
