@@ -53,7 +53,7 @@ int loader_plan(const struct gguf *gguf, enum matrix_form form, const char *kind
 
     if (r < 0)
         return r;
-    fits = walk(&loader, model) && all_used(&loader, kind);
+    fits = walk(&loader, model) && (!kind || all_used(&loader, kind));
     free(loader.used);
     if (!fits)
         return error_errno(ERROR_UNSUPPORTED_FORMAT);
@@ -134,6 +134,18 @@ bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t i
         return false;
     loader_slice(loader, tensor, 0, ret);
     return true;
+}
+
+bool loader_table(struct loader *loader, const char *name, size_t out, size_t in,
+                  struct matrix *ret)
+{
+    const enum matrix_form form = loader->form;
+    bool fits;
+
+    loader->form = MATRIX_PRECISE;
+    fits = loader_matrix(loader, name, out, in, ret);
+    loader->form = form;
+    return fits;
 }
 
 bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret)

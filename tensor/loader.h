@@ -36,7 +36,8 @@ struct loader {
 typedef bool loader_walk(struct loader *loader, void *model);
 
 /* Check the file. What the walk writes into `model` has no meaning yet. `kind` ("the lfm2
- * architecture") stands in the sentence about a tensor that the walk did not ask for. */
+ * architecture") stands in the sentence about a tensor that the walk did not ask for; NULL when
+ * the file may hold other things too. */
 int loader_plan(const struct gguf *gguf, enum matrix_form form, const char *kind, loader_walk *walk,
                 void *model, size_t *ret_bytes, struct error *err);
 
@@ -55,6 +56,10 @@ const struct gguf_tensor *loader_tensor(struct loader *loader, const char *name,
 
 bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t in,
                    struct matrix *ret);
+
+/* A matrix of which only rows will be looked up: it stays in the mapped file. */
+bool loader_table(struct loader *loader, const char *name, size_t out, size_t in,
+                  struct matrix *ret);
 
 /* Slice `slice` of a tensor that is already at hand. */
 void loader_slice(struct loader *loader, const struct gguf_tensor *tensor, size_t slice,
