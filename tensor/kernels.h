@@ -168,6 +168,7 @@ struct kernels {
     void (*layernorm)(const float *x, const float *w, const float *b, size_t n, float eps,
                       float *out);
     void (*silu_mul)(float *gate, const float *up, size_t n);
+    void (*sigmoid_mul)(float *x, const float *gate, size_t n);
     void (*gelu_tanh)(float *x, const float *bias, size_t n);
     void (*gelu_erf)(float *x, const float *bias, size_t n);
     void (*add)(float *x, const float *y, size_t n);

@@ -996,6 +996,15 @@ static void silu_mul(float *gate, const float *up, size_t n)
     }
 }
 
+static void sigmoid_mul(float *x, const float *gate, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf e = exp2_poly(vf_mul(load_some(gate + k, n - k), vf_set1(-LOG2E)));
+
+        store_some(x + k, vf_div(load_some(x + k, n - k), vf_add(vf_set1(1), e)), n - k);
+    }
+}
+
 static void add(float *x, const float *y, size_t n)
 {
     for (size_t k = 0; k < n; k += LANES)
@@ -1414,6 +1423,7 @@ const struct kernels KERNELS = {
     .rmsnorm = rmsnorm,
     .layernorm = layernorm,
     .silu_mul = silu_mul,
+    .sigmoid_mul = sigmoid_mul,
     .gelu_tanh = gelu_tanh,
     .gelu_erf = gelu_erf,
     .add = add,

@@ -340,6 +340,12 @@ static void ref_silu_mul(float *gate, const float *up, size_t n)
         gate[i] = gate[i] / (1 + exp2_poly(gate[i] * -LOG2E)) * up[i];
 }
 
+static void ref_sigmoid_mul(float *x, const float *gate, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] / (1 + exp2_poly(gate[i] * -LOG2E));
+}
+
 static void ref_add(float *x, const float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -542,6 +548,7 @@ const struct kernels kernels_ref = {
     .rmsnorm = ref_rmsnorm,
     .layernorm = ref_layernorm,
     .silu_mul = ref_silu_mul,
+    .sigmoid_mul = ref_sigmoid_mul,
     .gelu_tanh = ref_gelu_tanh,
     .gelu_erf = ref_gelu_erf,
     .add = ref_add,

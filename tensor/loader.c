@@ -164,6 +164,14 @@ bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in,
     return true;
 }
 
+void loader_skip(struct loader *loader, const char *name)
+{
+    const struct gguf_tensor *tensor = gguf_tensor(loader->gguf, name);
+
+    if (tensor)
+        loader->used[tensor - gguf_tensor_at(loader->gguf, 0)] = 1;
+}
+
 const char *loader_name(char name[64], const char *format, ...)
 {
     va_list args;

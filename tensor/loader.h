@@ -68,6 +68,9 @@ void loader_slice(struct loader *loader, const struct gguf_tensor *tensor, size_
 /* Norms, taps, biases: small, always f32 [rows][in], copied out of the file. */
 bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret);
 
+/* A tensor that the model can do without, whatever it is and whether the file has it or not. */
+void loader_skip(struct loader *loader, const char *name);
+
 /* "blk.%u.attn_norm.weight" */
 const char *loader_name(char name[64], const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -30,6 +30,11 @@ void op_silu_mul(float *gate, const float *up, size_t n)
     kernels()->silu_mul(gate, up, n);
 }
 
+void op_sigmoid_mul(float *x, const float *gate, size_t n)
+{
+    kernels()->sigmoid_mul(x, gate, n);
+}
+
 void op_add(float *x, const float *y, size_t n)
 {
     kernels()->add(x, y, n);

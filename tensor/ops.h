@@ -23,6 +23,9 @@ void op_gelu_erf(float *x, const float *bias, size_t n);
 /* gate = silu(gate) * up */
 void op_silu_mul(float *gate, const float *up, size_t n);
 
+/* x *= sigmoid(gate); x == gate is fine, and is silu */
+void op_sigmoid_mul(float *x, const float *gate, size_t n);
+
 /* x += y */
 void op_add(float *x, const float *y, size_t n);
 

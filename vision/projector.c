@@ -35,14 +35,15 @@ static void unshuffle(const struct tile_view *view, const float *hidden, size_t 
                 memcpy(out, hidden + ((2 * y + dy) * 2 * cols + 2 * x) * d, 2 * d * sizeof(*out));
 }
 
-void projector_forward(const struct projector *projector, const struct pass *pass,
+void projector_forward(const struct projector *projector, const struct workspace *ws,
                        const struct tile_view *view, const float *hidden, float *embeddings)
 {
     const size_t wide = projector->up.w.in;
-    float *u = pass->ws->x;
+    float *u = ws->x;
 
     unshuffle(view, hidden, wide / 4, u);
     if (projector->normed)
-        norm_rows(pass, &projector->norm, NORM_EPS, u, view->n_tokens, wide, u);
-    mlp_rows(pass, &projector->up, GELU_ERF, &projector->down, u, view->n_tokens, embeddings);
+        norm_rows(&ws->pass, &projector->norm, NORM_EPS, u, view->n_tokens, wide, u);
+    mlp_rows(&ws->pass, &projector->up, ACTIVATION_GELU_ERF, &projector->down, u, view->n_tokens,
+             embeddings);
 }

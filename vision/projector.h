@@ -9,7 +9,7 @@
  * Source:  vision.md 6, 7.2; transformers modeling_lfm2_vl.py 5.23.0
  */
 
-#include "vision/steps.h"
+#include "vision/workspace.h"
 #include "vision/tiles.h"
 
 struct projector {
@@ -29,5 +29,5 @@ bool projector_load(struct loader *loader, const struct vision_shape *shape,
  * hidden:     [patches of the view][d]; not the workspace's x
  * embeddings: [view->n_tokens][L]
  */
-void projector_forward(const struct projector *projector, const struct pass *pass,
+void projector_forward(const struct projector *projector, const struct workspace *ws,
                        const struct tile_view *view, const float *hidden, float *embeddings);

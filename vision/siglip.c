@@ -136,21 +136,21 @@ static void cut_some(void *context, size_t first, size_t last, unsigned worker, 
 }
 
 /* x: [patches of the view][d] */
-static int embed(const struct siglip *siglip, const struct pass *pass,
+static int embed(const struct siglip *siglip, const struct workspace *ws,
                  const struct patches_norm *pixels, const struct picture_view *view, float *x,
                  struct error *err)
 {
     const size_t n = patches_count(&view->view), d = siglip->shape.n_hidden;
     int r = siglip_positions(siglip, view->view.height / TILES_PATCH,
-                             view->view.width / TILES_PATCH, pass->pool, x, err);
+                             view->view.width / TILES_PATCH, ws->pass.pool, x, err);
 
     for (size_t done = 0; r == 0 && done < n; done += STEP_ROWS) {
         const size_t rows = MIN(n - done, STEP_ROWS);
-        struct cut_job cut = {view, pixels, done, pass->ws->wide};
+        struct cut_job cut = {view, pixels, done, ws->pass.wide};
 
-        pool_run(pass->pool, cut_some, &cut, rows, 4);
-        linear_rows(pass, &siglip->patch, pass->ws->wide, rows, pass->ws->q);
-        add_rows(pass, x + done * d, pass->ws->q, rows, d);
+        pool_run(ws->pass.pool, cut_some, &cut, rows, 4);
+        linear_rows(&ws->pass, &siglip->patch, ACTIVATION_NONE, ws->pass.wide, rows, ws->q);
+        add_rows(&ws->pass, x + done * d, ws->q, 1, rows, d);
     }
     return r;
 }
@@ -179,10 +179,9 @@ static void store_heads(void *context, size_t first, size_t last, unsigned worke
 }
 
 /* Every patch sees all n patches of its view, which begins at row `first`. */
-static void attend_exactly(const struct siglip *siglip, const struct pass *pass, size_t first,
+static void attend_exactly(const struct siglip *siglip, const struct workspace *ws, size_t first,
                            size_t n, float *out)
 {
-    const struct workspace *ws = pass->ws;
     const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head, hd = d / n_head;
     struct store_job store = {ws, ws->k + first * d, ws->v + first * d, n, d, hd};
     const struct attend job = {
@@ -199,14 +198,13 @@ static void attend_exactly(const struct siglip *siglip, const struct pass *pass,
         .out = out + first * d,
     };
 
-    pool_run(pass->pool, store_heads, &store, n_head, 1);
-    attend(&job, pass->pool);
+    pool_run(ws->pass.pool, store_heads, &store, n_head, 1);
+    attend(&job, ws->pass.pool);
 }
 
-static void attend_view(const struct siglip *siglip, const struct pass *pass, enum matrix_form form,
-                        size_t first, size_t n, float *out)
+static void attend_view(const struct siglip *siglip, const struct workspace *ws,
+                        enum matrix_form form, size_t first, size_t n, float *out)
 {
-    const struct workspace *ws = pass->ws;
     const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head;
     const struct attend_wide job = {
         .n_head = n_head,
@@ -220,30 +218,29 @@ static void attend_view(const struct siglip *siglip, const struct pass *pass, en
     };
 
     if (form == MATRIX_WIDE && n <= ATTEND_WIDE_MAX)
-        attend_wide(&job, pass->pool);
+        attend_wide(&job, ws->pass.pool);
     else
-        attend_exactly(siglip, pass, first, n, out);
+        attend_exactly(siglip, ws, first, n, out);
 }
 
 static void layer_forward(const struct siglip *siglip, const struct siglip_layer *layer,
-                          const struct pass *pass, const struct picture_view *views, size_t n_views,
-                          size_t n)
+                          const struct workspace *ws, const struct picture_view *views,
+                          size_t n_views, size_t n)
 {
-    const struct workspace *ws = pass->ws;
     const size_t d = siglip->shape.n_hidden;
     const float eps = siglip->shape.norm_eps;
 
-    norm_rows(pass, &layer->ln1, eps, ws->x, n, d, ws->h);
-    linear_rows_n(pass, (const struct linear *const[]){&layer->q, &layer->k, &layer->v},
+    norm_rows(&ws->pass, &layer->ln1, eps, ws->x, n, d, ws->h);
+    linear_rows_n(&ws->pass, (const struct linear *const[]){&layer->q, &layer->k, &layer->v},
                   (float *const[]){ws->q, ws->k, ws->v}, 3, ws->h, n);
     for (size_t i = 0, first = 0; i < n_views; first += patches_count(&views[i++].view))
-        attend_view(siglip, pass, layer->q.w.form, first, patches_count(&views[i].view), ws->h);
-    linear_rows(pass, &layer->out, ws->h, n, ws->q);
-    add_rows(pass, ws->x, ws->q, n, d);
+        attend_view(siglip, ws, layer->q.w.form, first, patches_count(&views[i].view), ws->h);
+    linear_rows(&ws->pass, &layer->out, ACTIVATION_NONE, ws->h, n, ws->q);
+    add_rows(&ws->pass, ws->x, ws->q, 1, n, d);
 
-    norm_rows(pass, &layer->ln2, eps, ws->x, n, d, ws->h);
-    mlp_rows(pass, &layer->up, GELU_TANH, &layer->down, ws->h, n, ws->q);
-    add_rows(pass, ws->x, ws->q, n, d);
+    norm_rows(&ws->pass, &layer->ln2, eps, ws->x, n, d, ws->h);
+    mlp_rows(&ws->pass, &layer->up, ACTIVATION_GELU_TANH, &layer->down, ws->h, n, ws->q);
+    add_rows(&ws->pass, ws->x, ws->q, 1, n, d);
 }
 
 static bool cancelled(const atomic_bool *cancel)
@@ -251,7 +248,7 @@ static bool cancelled(const atomic_bool *cancel)
     return cancel && atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
-int siglip_forward(const struct siglip *siglip, const struct pass *pass,
+int siglip_forward(const struct siglip *siglip, const struct workspace *ws,
                    const struct patches_norm *pixels, const struct picture_view *views,
                    size_t n_views, const atomic_bool *cancel, float *hidden, struct error *err)
 {
@@ -259,7 +256,7 @@ int siglip_forward(const struct siglip *siglip, const struct pass *pass,
     size_t n = 0;
 
     for (size_t i = 0; i < n_views; i++) {
-        int r = embed(siglip, pass, pixels, &views[i], pass->ws->x + n * d, err);
+        int r = embed(siglip, ws, pixels, &views[i], ws->x + n * d, err);
 
         if (r < 0)
             return r;
@@ -268,10 +265,10 @@ int siglip_forward(const struct siglip *siglip, const struct pass *pass,
     for (unsigned i = 0; i < siglip->shape.n_layer; i++) {
         if (cancelled(cancel))
             return -ECANCELED;
-        layer_forward(siglip, &siglip->layers[i], pass, views, n_views, n);
+        layer_forward(siglip, &siglip->layers[i], ws, views, n_views, n);
     }
     if (cancelled(cancel))
         return -ECANCELED;
-    norm_rows(pass, &siglip->post, siglip->shape.norm_eps, pass->ws->x, n, d, hidden);
+    norm_rows(&ws->pass, &siglip->post, siglip->shape.norm_eps, ws->x, n, d, hidden);
     return 0;
 }

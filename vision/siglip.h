@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #include "vision/patches.h"
-#include "vision/steps.h"
+#include "vision/workspace.h"
 
 struct siglip_layer {
     struct layer_norm ln1; /* [d]     v.blk.%u.ln1 */
@@ -44,6 +44,6 @@ int siglip_positions(const struct siglip *siglip, size_t rows, size_t cols, stru
  * hidden: [patches of all views][d], after the last norm; not the workspace's x, q, k or v
  * Returns 0, -ECANCELED, or -ENOMEM with a sentence.
  */
-int siglip_forward(const struct siglip *siglip, const struct pass *pass,
+int siglip_forward(const struct siglip *siglip, const struct workspace *ws,
                    const struct patches_norm *pixels, const struct picture_view *views,
                    size_t n_views, const atomic_bool *cancel, float *hidden, struct error *err);

@@ -107,7 +107,8 @@ struct vision *vision_load(const char *path, bool precise, struct pool *pool, st
         arena_init(&vision->arena, weight_bytes, "the weights of a vision encoder", err) < 0 ||
         loader_load(vision->gguf, vision->form, load_weights, vision, &vision->arena, pool, err) <
             0 ||
-        workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, err) < 0)
+        workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, pool,
+                       err) < 0)
         return vision_free(vision);
     patches_norm_init(&vision->pixels, vision->info.shape.pixel_mean, vision->info.shape.pixel_std);
     return vision;
@@ -161,7 +162,8 @@ static int make_room(struct vision *vision, size_t n_patches, struct error *err)
                          "With these settings a view has %zu patches; at most %zu can be encoded.",
                          n_patches, VISION_PATCHES_MAX);
     workspace_done(&vision->ws);
-    return workspace_init(&vision->ws, &vision->info.shape, vision->form, n_patches, err);
+    return workspace_init(&vision->ws, &vision->info.shape, vision->form, n_patches, vision->pool,
+                          err);
 }
 
 /* Views that fit into one pass. */
@@ -170,18 +172,18 @@ static int encode_batch(struct vision *vision, const struct picture_view *views,
                         struct error *err)
 {
     const size_t d = vision->info.shape.n_hidden;
-    const struct pass pass = {&vision->ws, vision->pool};
     float *rows = vision->ws.h;
     size_t n = 0;
-    int r =
-        siglip_forward(&vision->siglip, &pass, &vision->pixels, views, n_views, cancel, rows, err);
+    int r = siglip_forward(&vision->siglip, &vision->ws, &vision->pixels, views, n_views, cancel,
+                           rows, err);
 
     if (r < 0)
         return r;
     for (size_t i = 0; i < n_views; n += patches_count(&views[i++].view)) {
         if (!embeddings)
             continue;
-        projector_forward(&vision->projector, &pass, &views[i].view, rows + n * d, embeddings);
+        projector_forward(&vision->projector, &vision->ws, &views[i].view, rows + n * d,
+                          embeddings);
         embeddings += views[i].view.n_tokens * vision->info.shape.n_embd;
     }
     if (hidden)

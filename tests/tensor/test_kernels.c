@@ -85,6 +85,15 @@ static void test_small_operations(void **state)
             row->silu_mul(b, w, n);
             equal("silu_mul", row, n, a, b, n);
 
+            memcpy(a, w, n * sizeof(float));
+            memcpy(b, w, n * sizeof(float));
+            kernels_ref.sigmoid_mul(a, x, n);
+            row->sigmoid_mul(b, x, n);
+            equal("sigmoid_mul", row, n, a, b, n);
+            kernels_ref.sigmoid_mul(a, a, n);
+            row->sigmoid_mul(b, b, n);
+            equal("sigmoid_mul of itself", row, n, a, b, n);
+
             memcpy(a, x, n * sizeof(float));
             memcpy(b, x, n * sizeof(float));
             kernels_ref.add(a, w, n);
@@ -120,18 +129,20 @@ static void test_dot_f32_of_several_rows(void **state)
 
 static void test_silu_is_silu(void **state)
 {
-    static float up[2001], gate[2001];
+    static float up[2001], gate[2001], alone[2001];
 
     (void)state;
     for (int i = 0; i <= 2000; i++) {
-        gate[i] = (float)(i - 1000) * 0.1f;
+        gate[i] = alone[i] = (float)(i - 1000) * 0.1f;
         up[i] = 1;
     }
     kernels_ref.silu_mul(gate, up, 2001);
+    kernels_ref.sigmoid_mul(alone, alone, 2001);
     for (int i = 0; i <= 2000; i++) {
         const double x = (double)((float)(i - 1000) * 0.1f), y = x / (1 + exp(-x));
 
         assert_true(fabs((double)gate[i] - y) <= fabs(y) * 1e-5 + 1e-30);
+        assert_true(fabs((double)alone[i] - y) <= fabs(y) * 1e-5 + 1e-30);
     }
 }
 
