@@ -91,23 +91,23 @@ void buffer_done(struct buffer *buffer)
 
 /* --- models and sequences in memory (engine thread) ------------------------------------------ */
 
-/* Turns that use it or are going to. */
+/* Work that uses it or is going to. */
 static bool is_wanted(const struct engine *engine, const struct loaded_model *model)
 {
-    const struct turn *turn;
+    const struct work *work;
 
-    TAILQ_FOREACH(turn, &engine->turns, link)
-    if (strcmp(turn->model_id, model->id) == 0)
+    TAILQ_FOREACH(work, &engine->work, link)
+    if (strcmp(work->model_id, model->id) == 0)
         return true;
     return false;
 }
 
 static bool is_worked_on(const struct engine *engine, const struct loaded_model *model)
 {
-    const struct turn *turn;
+    const struct work *work;
 
-    TAILQ_FOREACH(turn, &engine->turns, link)
-    if (turn->model == model)
+    TAILQ_FOREACH(work, &engine->work, link)
+    if (work->model == model)
         return true;
     return false;
 }
@@ -223,13 +223,13 @@ static uint64_t room_left(const struct engine *engine)
 }
 
 /* Give back what was unused for longest; false: everything is in use. */
-static bool make_some_room(struct engine *engine, const struct turn *turn)
+static bool make_some_room(struct engine *engine, const struct work *work)
 {
     struct session *oldest_session = NULL, *session;
     struct loaded_model *oldest_model = NULL, *model;
 
     LIST_FOREACH(session, &engine->with_sequence, sequence_link)
-    if ((!session->active || !session->active->model) && (!turn || session != turn->session) &&
+    if ((!session->active || !session->active->work.model) && (!work || session != work->session) &&
         (!oldest_session || session->used_usec < oldest_session->used_usec))
         oldest_session = session;
     TAILQ_FOREACH(model, &engine->loaded, link)
@@ -245,21 +245,21 @@ static bool make_some_room(struct engine *engine, const struct turn *turn)
     return true;
 }
 
-/* 0; -EAGAIN when other turns hold it; or a refusal with the figures. */
-static int make_room(struct engine *engine, uint64_t bytes, const struct turn *turn,
+/* 0; -EAGAIN when other work holds it; or a refusal with the figures. */
+static int make_room(struct engine *engine, uint64_t bytes, const struct work *work,
                      const char *what, const char *id, struct error *err)
 {
     char need[MEMORY_TEXT_MAX], have[MEMORY_TEXT_MAX], limit[MEMORY_TEXT_MAX];
-    const struct turn *other;
+    const struct work *other;
     uint64_t left;
 
-    while ((left = room_left(engine)) < bytes && make_some_room(engine, turn))
+    while ((left = room_left(engine)) < bytes && make_some_room(engine, work))
         ;
     if (left >= bytes)
         return 0;
-    if (turn)
-        TAILQ_FOREACH(other, &engine->turns, link)
-    if (other != turn && other->model)
+    if (work)
+        TAILQ_FOREACH(other, &engine->work, link)
+    if (other != work && other->model)
         return -EAGAIN;
     memory_text(bytes, need);
     memory_text(left, have);
@@ -302,7 +302,7 @@ static int read_model(struct engine *engine, struct loaded_model *model, struct 
 }
 
 /* Returns as make_room(). */
-static int load(struct engine *engine, const char *id, const char *path, const struct turn *turn,
+static int load(struct engine *engine, const char *id, const char *path, const struct work *work,
                 struct loaded_model **ret, struct error *err)
 {
     struct loaded_model *model;
@@ -310,7 +310,7 @@ static int load(struct engine *engine, const char *id, const char *path, const s
     int result = lm_plan(path, false, &bytes, err);
 
     if (result == 0)
-        result = make_room(engine, (uint64_t)bytes + engine->now.prefix_cache_bytes, turn,
+        result = make_room(engine, (uint64_t)bytes + engine->now.prefix_cache_bytes, work,
                            "The model", id, err);
     if (result < 0)
         return result;
@@ -341,38 +341,38 @@ static int load(struct engine *engine, const char *id, const char *path, const s
 
 /* Load failures are also told as the state of the model. */
 static int load_and_tell(struct engine *engine, const char *id, const char *path,
-                         const struct turn *turn, struct loaded_model **ret, struct error *err)
+                         const struct work *work, struct loaded_model **ret, struct error *err)
 {
-    const int result = load(engine, id, path, turn, ret, err);
+    const int result = load(engine, id, path, work, ret, err);
 
     if (result < 0 && result != -EAGAIN)
-        tell_memory(engine, id, &(struct model_memory){.last_error = *err}, turn == NULL);
+        tell_memory(engine, id, &(struct model_memory){.last_error = *err}, work == NULL);
     return result;
 }
 
-int engine_use_model(struct engine *engine, struct turn *turn, struct error *err)
+int engine_use_model(struct engine *engine, struct work *work, struct error *err)
 {
-    struct loaded_model *model = find_loaded(engine, turn->model_id, turn->model_path);
+    struct loaded_model *model = find_loaded(engine, work->model_id, work->model_path);
 
     if (!model) {
         const int64_t start = clock_usec();
         const int result =
-            load_and_tell(engine, turn->model_id, turn->model_path, turn, &model, err);
+            load_and_tell(engine, work->model_id, work->model_path, work, &model, err);
 
         if (result < 0)
             return result;
-        turn->load_usec = clock_usec() - start;
+        work->load_usec = clock_usec() - start;
     }
-    turn->model = model;
+    work->model = model;
     model->used_usec = clock_usec();
-    model->keep_alive_sec = turn->keep_alive_sec;
+    model->keep_alive_sec = work->keep_alive_sec;
     tell_loaded(engine, model, false);
     return 0;
 }
 
 int engine_use_vision(struct engine *engine, struct turn *turn, struct error *err)
 {
-    struct loaded_model *model = turn->model;
+    struct loaded_model *model = turn->work.model;
     const size_t n_embd = model->lm->model->hparams.n_embd;
     struct vision_info info;
     int64_t start;
@@ -387,7 +387,7 @@ int engine_use_vision(struct engine *engine, struct turn *turn, struct error *er
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
                          "%s makes rows of %u values, but those of the model %s have %zu.",
                          turn->vision_path, info.shape.n_embd, model->id, n_embd);
-    result = make_room(engine, (uint64_t)info.bytes + engine->now.image_cache_bytes, turn,
+    result = make_room(engine, (uint64_t)info.bytes + engine->now.image_cache_bytes, &turn->work,
                        "The vision file of", model->id, err);
     if (result < 0)
         return result;
@@ -405,7 +405,7 @@ int engine_use_vision(struct engine *engine, struct turn *turn, struct error *er
         return result;
     }
     model->memory_bytes += info.bytes;
-    turn->load_usec += clock_usec() - start;
+    turn->work.load_usec += clock_usec() - start;
     model->told_expires = -1;
     tell_loaded(engine, model, false);
     return 0;
@@ -413,8 +413,8 @@ int engine_use_vision(struct engine *engine, struct turn *turn, struct error *er
 
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err)
 {
-    struct session *session = turn->session;
-    struct loaded_model *model = turn->model;
+    struct session *session = turn->work.session;
+    struct loaded_model *model = turn->work.model;
     const size_t n_context = MIN(session->n_context, model->lm->model->hparams.n_context);
     size_t bytes;
     int result;
@@ -425,7 +425,7 @@ int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *
     if (session->sequence)
         return 0;
     bytes = sequence_plan(model->lm, n_context, engine->now.kv);
-    result = make_room(engine, bytes, turn, "The context of a session of", model->id, err);
+    result = make_room(engine, bytes, &turn->work, "The context of a session of", model->id, err);
     if (result < 0)
         return result;
     session->sequence = sequence_new(model->lm, n_context, engine->now.kv, err);
@@ -459,100 +459,104 @@ static int64_t expire(struct engine *engine)
     return next_expiry;
 }
 
-/* --- turns (engine thread) ------------------------------------------------------------------- */
+/* --- work (engine thread) -------------------------------------------------------------------- */
 
-/* The turn's work is over, or not wanted any more. Its last event may free it at any time. */
-static void forget_turn(struct engine *engine, struct turn *turn)
+/* It is over, or not wanted any more. Its last event may free it at any time. */
+static void forget_work(struct engine *engine, struct work *work)
 {
-    struct turn *other;
+    struct work *other;
 
-    TAILQ_REMOVE(&engine->turns, turn, link);
-    if (turn->session->active == turn)
-        turn->session->active = NULL;
-    TAILQ_FOREACH(other, &engine->turns, link)
+    TAILQ_REMOVE(&engine->work, work, link);
+    if (work->session && (struct work *)work->session->active == work)
+        work->session->active = NULL;
+    TAILQ_FOREACH(other, &engine->work, link)
     other->waiting_for_memory = false;
 }
 
-static bool is_first_of_session(const struct engine *engine, const struct turn *turn)
+static bool is_first_of_session(const struct engine *engine, const struct work *work)
 {
-    const struct turn *other;
+    const struct work *other;
 
-    if (turn->session->active)
-        return turn->session->active == turn;
-    TAILQ_FOREACH(other, &engine->turns, link)
-    if (other->session == turn->session)
-        return other == turn;
+    if (!work->session)
+        return true;
+    if (work->session->active)
+        return (const struct work *)work->session->active == work;
+    TAILQ_FOREACH(other, &engine->work, link)
+    if (other->session == work->session)
+        return other == work;
     return false;
 }
 
-static bool is_runnable(const struct engine *engine, struct turn *turn)
+static bool is_runnable(const struct engine *engine, struct work *work)
 {
-    return !turn->waiting_for_memory && !atomic_load(&turn->hold) && !look_is_waiting(turn) &&
-           is_first_of_session(engine, turn);
+    return !work->waiting_for_memory && !atomic_load(&work->hold) &&
+           !work->kind->is_waiting(work) && is_first_of_session(engine, work);
 }
 
-/* The turn that is served next, and whether others of its kind want to be. */
-static struct turn *choose_turn(struct engine *engine, bool *ret_shared)
+/* What is served next, and whether others want to be, or may at any time. */
+static struct work *choose_work(struct engine *engine, bool *ret_shared)
 {
-    struct turn *chosen = NULL, *turn;
+    struct work *chosen = NULL, *work;
 
     *ret_shared = false;
-    TAILQ_FOREACH(turn, &engine->turns, link)
-    if (atomic_load(&turn->cancel))
-        return turn;
-    for (unsigned background = 0; background < 2 && !chosen; background++) {
-        TAILQ_FOREACH(turn, &engine->turns, link)
-        {
-            if (turn->session->background != background || !is_runnable(engine, turn))
-                continue;
-            if (chosen)
-                *ret_shared = true;
-            else
-                chosen = turn;
-        }
-        /* An interactive question may come at any time, and should not wait long. */
-        *ret_shared = *ret_shared || background;
+    TAILQ_FOREACH(work, &engine->work, link)
+    if (atomic_load(&work->cancel))
+        return work;
+    TAILQ_FOREACH(work, &engine->work, link)
+    {
+        if (work->priority == WORK_VOICE)
+            *ret_shared = true;
+        if (!is_runnable(engine, work))
+            continue;
+        if (chosen && work->priority == chosen->priority)
+            *ret_shared = true;
+        if (!chosen || work->priority < chosen->priority)
+            chosen = work;
     }
+    if (chosen && chosen->priority == WORK_BACKGROUND)
+        *ret_shared = true;
     return chosen;
 }
 
-static void serve(struct engine *engine, struct turn *turn, bool shared)
+static void serve(struct engine *engine, struct work *work, bool shared)
 {
+    struct session *session = work->session;
     struct loaded_model *model;
 
-    if (!atomic_load(&turn->cancel))
-        turn->session->active = turn;
-    if (!turn_work(turn, shared ? SLICE_SHARED_USEC : SLICE_USEC)) {
-        TAILQ_REMOVE(&engine->turns, turn, link);
-        TAILQ_INSERT_TAIL(&engine->turns, turn, link);
+    if (session && !atomic_load(&work->cancel))
+        session->active = (struct turn *)work;
+    if (!work->kind->run(work, shared ? SLICE_SHARED_USEC : SLICE_USEC)) {
+        TAILQ_REMOVE(&engine->work, work, link);
+        TAILQ_INSERT_TAIL(&engine->work, work, link);
         return;
     }
-    /* turn_work() has put the last event aside until everything here is done with the turn. */
-    model = turn->model;
-    forget_turn(engine, turn);
-    turn_release(turn);
+    /* The last event was put aside until everything here is done with the work. */
+    model = work->model;
+    forget_work(engine, work);
+    work->kind->release(work);
     if (model) {
         model->used_usec = clock_usec();
-        turn->session->used_usec = model->used_usec;
+        if (session)
+            session->used_usec = model->used_usec;
         tell_loaded(engine, model, false);
     }
-    queue_push(&engine->events, &turn->last->node);
+    queue_push(&engine->events, &work->last->node);
 }
 
 /* --- jobs (engine thread) -------------------------------------------------------------------- */
 
 static void close_session(struct engine *engine, struct session *session)
 {
-    struct turn *turn, *next;
+    struct work *work, *next;
 
-    for (turn = TAILQ_FIRST(&engine->turns); turn; turn = next) {
-        next = TAILQ_NEXT(turn, link);
-        if (turn->session != session)
+    for (work = TAILQ_FIRST(&engine->work); work; work = next) {
+        next = TAILQ_NEXT(work, link);
+        if (work->session != session)
             continue;
-        if (turn->model)
-            turn->model->used_usec = clock_usec();
-        forget_turn(engine, turn);
-        turn_release(turn);
+        if (work->model)
+            work->model->used_usec = clock_usec();
+        forget_work(engine, work);
+        work->kind->release(work);
     }
     if (session->model) {
         struct loaded_model *model = session->model;
@@ -612,8 +616,8 @@ static void take_jobs(struct engine *engine)
 
         atomic_store(&engine->progress_usec, clock_usec());
         switch (job->type) {
-        case JOB_ASK:
-            TAILQ_INSERT_TAIL(&engine->turns, (struct turn *)job, link);
+        case JOB_WORK:
+            TAILQ_INSERT_TAIL(&engine->work, (struct work *)job, link);
             break;
         case JOB_CLOSE:
             close_session(engine, ((struct close_job *)job)->session);
@@ -663,7 +667,7 @@ static void *engine_main(void *userdata)
 
     pthread_setname_np(pthread_self(), "engine");
     while (!engine->stopping) {
-        struct turn *turn;
+        struct work *work;
         int64_t next_expiry;
         bool shared;
 
@@ -671,9 +675,9 @@ static void *engine_main(void *userdata)
         take_jobs(engine);
         answer_queries(engine);
         next_expiry = expire(engine);
-        turn = choose_turn(engine, &shared);
-        if (turn) {
-            serve(engine, turn, shared);
+        work = choose_work(engine, &shared);
+        if (work) {
+            serve(engine, work, shared);
         } else if (!engine->stopping) {
             const int64_t now = clock_usec();
 
@@ -684,7 +688,7 @@ static void *engine_main(void *userdata)
             atomic_store(&engine->resting, false);
         }
     }
-    assert(TAILQ_EMPTY(&engine->turns));
+    assert(TAILQ_EMPTY(&engine->work));
     while (!TAILQ_EMPTY(&engine->queries)) {
         struct image_query *query = TAILQ_FIRST(&engine->queries);
 
@@ -755,7 +759,7 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
     LIST_INIT(&engine->memory);
     LIST_INIT(&engine->with_sequence);
     TAILQ_INIT(&engine->loaded);
-    TAILQ_INIT(&engine->turns);
+    TAILQ_INIT(&engine->work);
     TAILQ_INIT(&engine->queries);
     TAILQ_INIT(&engine->descriptions);
     atomic_store(&engine->progress_usec, clock_usec());
@@ -954,7 +958,7 @@ int engine_unload(struct engine *engine, const char *model_id, struct error *err
 
     LIST_FOREACH(session, &engine->sessions, link)
     TAILQ_FOREACH(turn, &session->open_turns, open_link)
-    if (strcmp(turn->model_id, model_id) == 0)
+    if (strcmp(turn->work.model_id, model_id) == 0)
         return error_set(err, ERROR_BUSY,
                          "The model %s is answering a question; cancel that first.", model_id);
     if (!entry || (!entry->memory.loaded && !entry->memory.loading))

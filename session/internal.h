@@ -25,7 +25,7 @@
 #include "vision/vision.h"
 
 enum job_type {
-    JOB_ASK,
+    JOB_WORK,
     JOB_CLOSE,
     JOB_LOAD,
     JOB_UNLOAD,
@@ -116,19 +116,53 @@ struct look {
     bool changed;            /* a plan, so that the prompt has to be built again */
 };
 
-struct turn {
-    struct job job; /* JOB_ASK */
-    struct session *session;
-    uint32_t number;
+/* Who is served first: sound must not break off, and a background turn yields to all others. */
+enum work_priority { WORK_VOICE, WORK_INTERACTIVE, WORK_BACKGROUND };
+
+struct work;
+
+struct work_kind {
+    /* Work for about usec microseconds. True: it has ended; work->last is to be sent. */
+    bool (*run)(struct work *work, int64_t usec);
+    /* Give back what the engine thread holds for it. */
+    void (*release)(struct work *work);
+    /* Whether something is under way that it needs. */
+    bool (*is_waiting)(const struct work *work);
+};
+
+/* What the engine thread serves in slices: the first member of a turn. */
+struct work {
+    struct job job;     /* JOB_WORK */
     atomic_bool cancel; /* any thread; polled between layers */
     atomic_bool hold;   /* any thread */
+
+    /* set before it goes down, then engine thread */
+    const struct work_kind *kind;
+    enum work_priority priority;
+    struct session *session; /* whose work is done one after the other; NULL: of none */
+    char *model_id, *model_path;
+    int64_t keep_alive_sec;
+
+    /* engine thread */
+    TAILQ_ENTRY(work) link;
+    bool waiting_for_memory;    /* until other work has ended */
+    struct loaded_model *model; /* NULL: not in use yet */
+    int64_t load_usec;          /* how long its model took */
+    struct event *last;         /* sent when the engine has let go of it */
+};
+
+TAILQ_HEAD(work_list, work);
+
+struct turn {
+    struct work work;
+    uint32_t number;
 
     /* bus thread */
     TAILQ_ENTRY(turn) open_link;
     bool started;
 
     /* set by session_ask(), then engine thread */
-    char *model_id, *model_path, *vision_path; /* vision_path: NULL: it cannot see */
+    char *vision_path; /* NULL: it cannot see */
     struct json_object *asked; /* content of the user message (text/chat.h), or NULL */
     struct photo **photos;       /* [n_photos]: its pictures, in order; held */
     size_t n_photos;
@@ -138,15 +172,11 @@ struct turn {
     char **stop; /* NULL-terminated, or NULL */
     uint32_t max_tokens;
     struct sampling sampling;
-    int64_t keep_alive_sec;
     int64_t asked_usec; /* monotonic, like all times below */
 
     /* engine thread */
-    TAILQ_ENTRY(turn) link;
     enum turn_phase phase;
     bool announced;               /* START was sent */
-    bool waiting_for_memory;      /* until another turn has ended */
-    struct loaded_model *model;   /* NULL: not in use yet */
     struct json_object *question; /* messages of this turn */
     struct look look;
     struct prompt prompt;
@@ -167,9 +197,7 @@ struct turn {
     size_t n_completion;
     /* when the work began, prefill began and ended, the first token came, progress was told */
     int64_t started_usec, prefill_usec, decode_usec, first_usec, progress_usec;
-    int64_t load_usec;         /* how long its model took */
     int64_t look_usec;         /* how long its pictures took */
-    struct event *last;        /* DONE or ERROR, sent when the engine has let go of the turn */
     struct event *last_resort; /* carries an ERROR when there is no memory to make another */
 };
 
@@ -280,7 +308,7 @@ struct engine {
     struct pool *pool;        /* made with the first model */
     TAILQ_HEAD(, loaded_model) loaded;
     TAILQ_HEAD(, image_query) queries;
-    struct turn_list turns; /* all that came down and are not finished; first is served next */
+    struct work_list work; /* all that came down and is not finished; first is served next */
     struct session_list with_sequence;
     bool stopping;
 };
@@ -300,10 +328,10 @@ void engine_wake(struct engine *engine);
 /* --- engine.c, for turn.c (engine thread) ---------------------------------------------------- */
 
 /*
- * The model of the turn, in memory. Returns 0; -EAGAIN when it has to wait for another turn to end;
+ * The model of the work, in memory. Returns 0; -EAGAIN when it has to wait for other work to end;
  * else a sentence.
  */
-int engine_use_model(struct engine *engine, struct turn *turn, struct error *err);
+int engine_use_model(struct engine *engine, struct work *work, struct error *err);
 /* The vision file of the turn's model, in memory. Returns as above. */
 int engine_use_vision(struct engine *engine, struct turn *turn, struct error *err);
 /* The sequence of the turn's session on its model. Returns as above. */
@@ -339,12 +367,9 @@ void look_rows(struct turn *turn, size_t n_images, const float **pointers);
 double look_usec_left(const struct turn *turn, const struct look_item *item);
 void look_release(struct turn *turn);
 
-/* --- turn.c, for engine.c (engine thread) ---------------------------------------------------- */
+/* --- turn.c, for session.c ------------------------------------------------------------------- */
 
-/* Work for about usec microseconds. True: the turn has ended; turn->last is to be sent. */
-bool turn_work(struct turn *turn, int64_t usec);
-/* Give back what the engine thread holds for it. */
-void turn_release(struct turn *turn);
+extern const struct work_kind turn_kind;
 
 /* --- image_query.c, for engine.c ------------------------------------------------------------- */
 

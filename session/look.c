@@ -104,7 +104,7 @@ bool look_is_waiting(const struct turn *turn)
 
 int look_check(const struct turn *turn, struct error *err)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
     const size_t n = session->n_photos + turn->n_photos;
     uint64_t bytes = 0;
 
@@ -131,14 +131,14 @@ int look_check(const struct turn *turn, struct error *err)
 
 static int choose(const struct turn *turn, struct photo *photo, struct error *err)
 {
-    const struct loaded_model *model = turn->model;
+    const struct loaded_model *model = turn->work.model;
     struct image_choice choice;
     int r;
 
     if (photo->has_plan)
         return 0;
     r = image_plan_choose(&photo->settings, vision_info(model->vision), photo->width, photo->height,
-                          look_time(turn->session->engine, &photo->settings),
+                          look_time(turn->work.session->engine, &photo->settings),
                           model->flops_per_usec, &choice, err);
     if (r < 0)
         return r;
@@ -150,7 +150,7 @@ static int choose(const struct turn *turn, struct photo *photo, struct error *er
 
 int look_begin(struct turn *turn, struct error *err)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
     const size_t n = session->n_photos + turn->n_photos;
     int r;
 
@@ -160,7 +160,7 @@ int look_begin(struct turn *turn, struct error *err)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "The model %s cannot see pictures: it has no vision file (mmproj) beside "
                          "it.",
-                         turn->model_id);
+                         turn->work.model_id);
     r = engine_use_vision(session->engine, turn, err);
     if (r < 0)
         return r;
@@ -230,7 +230,7 @@ static void release_rows(struct turn *turn)
         struct look_item *item = &turn->look.items[i];
 
         if (item->rows)
-            rows_cache_release(&turn->model->rows, item->rows);
+            rows_cache_release(&turn->work.model->rows, item->rows);
         item->rows = NULL;
     }
 }
@@ -251,14 +251,14 @@ static double cost_left(const struct picture_rows *rows, const struct tile_plan 
 
 double look_usec_left(const struct turn *turn, const struct look_item *item)
 {
-    const struct vision_shape *shape = &vision_info(turn->model->vision)->shape;
+    const struct vision_shape *shape = &vision_info(turn->work.model->vision)->shape;
 
-    return cost_left(item->rows, &item->photo->plan, shape) / turn->model->flops_per_usec;
+    return cost_left(item->rows, &item->photo->plan, shape) / turn->work.model->flops_per_usec;
 }
 
 int look_need(struct turn *turn, size_t n_cached, struct error *err)
 {
-    const size_t width = turn->model->lm->model->hparams.n_embd;
+    const size_t width = turn->work.model->lm->model->hparams.n_embd;
     const uint32_t *ids = turn->prompt.ids.ids;
     size_t n_there = 0, end = 0;
 
@@ -274,7 +274,7 @@ int look_need(struct turn *turn, size_t n_cached, struct error *err)
         if (end <= n_there || item->rows)
             continue;
         photo_key(item->photo, key);
-        item->rows = rows_cache_use(&turn->model->rows, key, &item->photo->plan, width);
+        item->rows = rows_cache_use(&turn->work.model->rows, key, &item->photo->plan, width);
         if (!item->rows)
             return no_memory(err);
         item->predicted_usec = look_usec_left(turn, item);
@@ -318,7 +318,7 @@ static size_t next_view(const struct picture_rows *rows, const struct tile_plan 
  */
 static int fall_back(struct turn *turn, struct look_item *item, struct error *err)
 {
-    struct rows_cache *cache = &turn->model->rows;
+    struct rows_cache *cache = &turn->work.model->rows;
     struct tile_plan plan = item->photo->plan;
     struct picture_rows *grid = item->rows;
     const size_t last = plan.n_views - 1, width = grid->width;
@@ -352,7 +352,7 @@ static int fall_back(struct turn *turn, struct look_item *item, struct error *er
 static bool is_too_slow(const struct turn *turn, const struct look_item *item)
 {
     const struct tile_plan *plan = &item->photo->plan;
-    const double limit = time_limit(turn->session->engine, &item->photo->settings);
+    const double limit = time_limit(turn->work.session->engine, &item->photo->settings);
 
     if (limit == 0 || !plan->thumbnail || !item->rows->done[plan->n_views - 1] || !item->is_new)
         return false;
@@ -361,7 +361,7 @@ static bool is_too_slow(const struct turn *turn, const struct look_item *item)
 
 static int encode(struct turn *turn, struct look_item *item, struct error *err)
 {
-    struct loaded_model *model = turn->model;
+    struct loaded_model *model = turn->work.model;
     struct picture_rows *rows = item->rows;
     const struct tile_plan *plan = &item->photo->plan;
     const struct vision_shape *shape = &vision_info(model->vision)->shape;
@@ -374,7 +374,7 @@ static int encode(struct turn *turn, struct look_item *item, struct error *err)
 
     if (!turn->look.picture) {
         turn->look.picture =
-            picture_new(&item->photo->image, plan, turn->session->engine->pool, err);
+            picture_new(&item->photo->image, plan, turn->work.session->engine->pool, err);
         if (!turn->look.picture)
             return error_errno(err->code);
         photo_drop(item->photo);
@@ -386,7 +386,7 @@ static int encode(struct turn *turn, struct look_item *item, struct error *err)
             n++;
     }
     encode_start = clock_usec();
-    r = vision_encode(model->vision, turn->look.picture, view, n, &turn->cancel,
+    r = vision_encode(model->vision, turn->look.picture, view, n, &turn->work.cancel,
                       rows->rows + rows->first[view] * rows->width, NULL, err);
     if (r < 0)
         return r;
@@ -422,7 +422,7 @@ int look_work(struct turn *turn, struct look_item **ret_item, struct error *err)
         if (photo_state(photo) == PHOTO_FAILED && photo->error.code != ERROR_CANCELLED)
             return error_set(err, photo->error.code, "Picture %zu: %s", i + 1, photo->error.text);
         if (photo_state(photo) != PHOTO_DECODING)
-            photos_decode(turn->session->engine->photos, look->items[i].photo);
+            photos_decode(turn->work.session->engine->photos, look->items[i].photo);
         return LOOK_WAIT;
     }
     r = encode(turn, *ret_item, err);
@@ -446,7 +446,7 @@ void look_release(struct turn *turn)
 {
     struct look *look = &turn->look;
 
-    if (turn->model)
+    if (turn->work.model)
         release_rows(turn);
     look->picture = picture_free(look->picture);
     for (size_t i = 0; i < turn->n_photos; i++)

@@ -171,8 +171,8 @@ static struct turn *turn_free(struct turn *turn)
 {
     if (!turn)
         return NULL;
-    free(turn->model_id);
-    free(turn->model_path);
+    free(turn->work.model_id);
+    free(turn->work.model_path);
     free(turn->vision_path);
     json_object_put(turn->asked);
     for (size_t i = 0; i < turn->n_photos; i++)
@@ -455,7 +455,7 @@ struct session *session_close(struct session *session, bool forget)
     engine = session->engine;
     atomic_store(&session->closed, true);
     TAILQ_FOREACH(turn, &session->open_turns, open_link)
-    atomic_store(&turn->cancel, true);
+    atomic_store(&turn->work.cancel, true);
     /* ERROR_INVALID_ARGUMENT: it had no turn yet, so it was not there. */
     if (forget && session->keep && store_forget(engine->store, session->id, &err) < 0 &&
         err.code != ERROR_INVALID_ARGUMENT)
@@ -622,7 +622,7 @@ static int add_image(struct turn *turn, const struct ask_part *part, struct erro
     if (check_text(part->image, "The settings of a picture", err) < 0 ||
         image_settings_read(part->image, &settings, err) < 0)
         return -EINVAL;
-    settings = image_settings_over(&turn->session->image, &settings);
+    settings = image_settings_over(&turn->work.session->image, &settings);
     if (image_settings_check(&settings, err) < 0)
         return -EINVAL;
     fd = fcntl(part->fd, F_DUPFD_CLOEXEC, 0);
@@ -720,7 +720,7 @@ static int take_stops(struct turn *turn, const char *const *stop, struct error *
 
 static int take_options(struct turn *turn, const struct ask_options *options, struct error *err)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
 
     turn->max_tokens = options->max_tokens;
     turn->constrain_tools = options->constrain_tools;
@@ -752,7 +752,7 @@ static int take_sampling(struct turn *turn, const struct model *model, const cha
 
     turn->sampling = model->sampling;
     if (result == 0)
-        result = apply_sampling(turn->session->sampling, &turn->sampling, &has_seed, err);
+        result = apply_sampling(turn->work.session->sampling, &turn->sampling, &has_seed, err);
     if (result == 0)
         result = apply_sampling(overrides, &turn->sampling, &has_seed, err);
     if (result == 0 && !has_seed &&
@@ -821,12 +821,15 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     turn = calloc(1, sizeof(*turn));
     if (!turn)
         return no_memory(err);
-    turn->job.type = JOB_ASK;
-    turn->session = session;
+    turn->work.job.type = JOB_WORK;
+    turn->work.kind = &turn_kind;
+    turn->work.priority = session->background ? WORK_BACKGROUND : WORK_INTERACTIVE;
+    turn->work.session = session;
     turn->number = session->last_turn + 1;
     turn->asked_usec = clock_usec();
-    turn->keep_alive_sec = session->keep_alive_sec == INT64_MIN ? engine->config.keep_alive_sec
-                                                                : session->keep_alive_sec;
+    turn->work.keep_alive_sec = session->keep_alive_sec == INT64_MIN
+                                    ? engine->config.keep_alive_sec
+                                    : session->keep_alive_sec;
     turn->last_resort = event_new(EVENT_TURN, 160);
     result = take_parts(turn, parts, n_parts, err);
     if (result == 0)
@@ -835,8 +838,8 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
         result = take_sampling(turn, model, options->sampling, err);
     if (result == 0 && !session->title && question_text(turn))
         session->title = make_title(question_text(turn));
-    if (result == 0 && (!turn->last_resort || !copy(model->id, &turn->model_id) ||
-                        !copy(model->path, &turn->model_path) ||
+    if (result == 0 && (!turn->last_resort || !copy(model->id, &turn->work.model_id) ||
+                        !copy(model->path, &turn->work.model_path) ||
                         !copy(model->vision_path, &turn->vision_path) ||
                         (!session->title && !(session->title = strdup("")))))
         result = no_memory(err);
@@ -850,7 +853,7 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     session->n_open++;
     TAILQ_INSERT_TAIL(&session->open_turns, turn, open_link);
     *ret_turn = turn->number;
-    engine_push(engine, &turn->job);
+    engine_push(engine, &turn->work.job);
     return 0;
 }
 
@@ -871,7 +874,7 @@ int session_cancel(struct session *session, uint32_t number, struct error *err)
     if (!turn)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "There is no turn %u under way in this session.", number);
-    atomic_store(&turn->cancel, true);
+    atomic_store(&turn->work.cancel, true);
     engine_wake(session->engine);
     return 0;
 }
@@ -882,7 +885,7 @@ void session_hold(struct session *session, uint32_t number, bool hold)
 
     if (!turn)
         return;
-    atomic_store(&turn->hold, hold);
+    atomic_store(&turn->work.hold, hold);
     engine_wake(session->engine);
 }
 

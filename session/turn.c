@@ -3,7 +3,7 @@
 /*
  * The work of one turn: model and sequence, prompt, prefill, decode, and the events on the way.
  *
- * Engine thread. turn_work() does a slice of it; everything that is needed between two slices is in
+ * Engine thread. turn_run() does a slice of it; everything that is needed between two slices is in
  * struct turn.
  */
 
@@ -53,7 +53,7 @@ static struct event *make_event(struct turn *turn, enum turn_event_type type,
 
     if (event) {
         memcpy(event->text, text, length);
-        event->session = turn->session;
+        event->session = turn->work.session;
         event->turn_type = type;
         event->number = turn->number;
     }
@@ -64,7 +64,7 @@ static struct event *make_event(struct turn *turn, enum turn_event_type type,
 static void send_event(struct turn *turn, struct event *event)
 {
     if (event)
-        queue_push(&turn->session->engine->events, &event->node);
+        queue_push(&turn->work.session->engine->events, &event->node);
     else
         turn->out_of_memory = true;
 }
@@ -72,7 +72,7 @@ static void send_event(struct turn *turn, struct event *event)
 static void send_start(struct turn *turn)
 {
     struct json_object *line = line_new(turn, TURN_START);
-    const bool ok = json_set(line, "model", json_object_new_string(turn->model_id));
+    const bool ok = json_set(line, "model", json_object_new_string(turn->work.model_id));
 
     send_event(turn, make_event(turn, TURN_START, line, ok));
 }
@@ -323,7 +323,7 @@ static void note_call_text(struct turn *turn, const struct tokenizer *tokenizer,
 
 static void take_token(struct turn *turn, uint32_t id)
 {
-    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+    const struct tokenizer *tokenizer = turn->work.model->lm->tokenizer;
     struct error err = ERROR_INIT;
     int result;
 
@@ -386,7 +386,7 @@ static struct json_object *usage_of(const struct turn *turn, int64_t now)
         {"cached_tokens", (int64_t)turn->n_cached},
         {"completion_tokens", (int64_t)turn->n_completion},
         {"image_tokens", n_image_tokens},
-        {"load_usec", turn->load_usec},
+        {"load_usec", turn->work.load_usec},
         {"image_usec", turn->look_usec},
         {"queue_usec", (turn->started_usec ? turn->started_usec : now) - turn->asked_usec},
         {"prompt_usec", turn->prefill_usec ? prompt_end - turn->prefill_usec : 0},
@@ -410,7 +410,7 @@ static int no_memory(struct error *err)
 static int save(const struct turn *turn, const char *reason, const char *usage,
                 const char *messages, struct error *err)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
     struct kept_image images[SESSION_IMAGES_MAX];
     struct kept_session kept = {
         .title = session->title,
@@ -464,7 +464,7 @@ static bool describe_photos(const struct turn *turn)
 
 static bool make_room_for_photos(struct turn *turn)
 {
-    struct session *session = turn->session;
+    struct session *session = turn->work.session;
     struct photo **photos = reallocarray(session->photos, session->n_photos + turn->n_photos + 1,
                                          sizeof(*photos));
 
@@ -476,7 +476,7 @@ static bool make_room_for_photos(struct turn *turn)
 /* Add the turn to the history, and make the event that says so. */
 static struct event *conclude(struct turn *turn, const char *reason, struct error *err)
 {
-    struct session *session = turn->session;
+    struct session *session = turn->work.session;
     const bool silent = turn->content.length == 0 && turn->thinking.length == 0 && !turn->calls;
     const bool leaves_nothing = silent && strcmp(reason, "cancelled") == 0;
     _cleanup_(json_putp) struct json_object *usage = usage_of(turn, clock_usec());
@@ -520,14 +520,14 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
 
 static void end_with(struct turn *turn, struct event *event)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
 
     event->finished = turn;
     if (session->sequence) {
         event->n_tokens = sequence_n(session->sequence);
         event->n_context = sequence_n_context(session->sequence);
     }
-    turn->last = event;
+    turn->work.last = event;
 }
 
 static bool fail(struct turn *turn, const struct error *err)
@@ -544,7 +544,7 @@ static bool fail(struct turn *turn, const struct error *err)
                              "{\"event\":\"error\",\"turn\":%u,\"name\":\"NoMemory\","
                              "\"message\":\"There is not enough memory to go on with this turn.\"}",
                              turn->number);
-        event->session = turn->session;
+        event->session = turn->work.session;
         event->turn_type = TURN_ERROR;
         event->number = turn->number;
     }
@@ -576,8 +576,10 @@ static bool finish(struct turn *turn, const char *reason)
     return true;
 }
 
-void turn_release(struct turn *turn)
+static void turn_release(struct work *work)
 {
+    struct turn *turn = (struct turn *)work;
+
     look_release(turn);
     free(turn->image_rows);
     turn->image_rows = NULL;
@@ -601,12 +603,12 @@ void turn_release(struct turn *turn)
 /* The first byte of the reply is held to a format already, or to a call. */
 static bool answers_at_once(const struct turn *turn)
 {
-    return turn->has_format || (turn->session->tools && turn->require_tool);
+    return turn->has_format || (turn->work.session->tools && turn->require_tool);
 }
 
 static int build_prompt(struct turn *turn, struct error *err)
 {
-    const struct session *session = turn->session;
+    const struct session *session = turn->work.session;
     _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
     struct json_object *const parts[] = {session->messages, turn->question};
     struct prompt_request request = {
@@ -631,7 +633,7 @@ static int build_prompt(struct turn *turn, struct error *err)
     if (turn->look.n > 0 && !(layouts = look_layouts(turn, err)))
         return error_errno(err->code);
     request.layouts = layouts;
-    result = prompt_build(turn->model->lm, &request, &prompt, err);
+    result = prompt_build(turn->work.model->lm, &request, &prompt, err);
     look_layouts_free(layouts, turn->look.n);
     if (result < 0)
         return result;
@@ -642,13 +644,13 @@ static int build_prompt(struct turn *turn, struct error *err)
 
 static int build_constraint(struct turn *turn, struct error *err)
 {
-    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+    const struct tokenizer *tokenizer = turn->work.model->lm->tokenizer;
 
     if (turn->has_format)
         turn->constraint = constraint_answer(tokenizer, turn->format, err);
-    else if (turn->session->tools && (turn->constrain_tools || turn->require_tool))
+    else if (turn->work.session->tools && (turn->constrain_tools || turn->require_tool))
         turn->constraint =
-            constraint_tools(tokenizer, turn->session->tools, turn->require_tool, err);
+            constraint_tools(tokenizer, turn->work.session->tools, turn->require_tool, err);
     else
         return 0;
     return turn->constraint ? 0 : error_errno(err->code);
@@ -657,7 +659,7 @@ static int build_constraint(struct turn *turn, struct error *err)
 /* Keep what the sequence has of the prompt; then there may be pictures to look at. */
 static int rewind_to_prompt(struct turn *turn, struct error *err)
 {
-    turn->n_cached = sequence_rewind(turn->session->sequence, turn->prompt.ids.ids,
+    turn->n_cached = sequence_rewind(turn->work.session->sequence, turn->prompt.ids.ids,
                                      turn->prompt.ids.n);
     turn->n_fed = turn->n_cached;
     turn->phase = PHASE_LOOK;
@@ -666,7 +668,7 @@ static int rewind_to_prompt(struct turn *turn, struct error *err)
 
 static int begin(struct turn *turn, struct error *err)
 {
-    struct session *session = turn->session;
+    struct session *session = turn->work.session;
     const struct lm *lm;
     int result;
 
@@ -680,20 +682,20 @@ static int begin(struct turn *turn, struct error *err)
     }
     result = look_check(turn, err);
     if (result == 0)
-        result = engine_use_model(session->engine, turn, err);
+        result = engine_use_model(session->engine, &turn->work, err);
     if (result == 0)
         result = look_begin(turn, err);
     if (result == 0)
         result = engine_use_sequence(session->engine, turn, err);
     if (result == -EAGAIN) {
-        turn->model = NULL;
-        turn->waiting_for_memory = true;
+        turn->work.model = NULL;
+        turn->work.waiting_for_memory = true;
         return 0;
     }
     if (result < 0)
         return result;
 
-    lm = turn->model->lm;
+    lm = turn->work.model->lm;
     if (!lm->has_form) {
         if (lm->form_error.code != ERROR_NONE) {
             *err = lm->form_error;
@@ -701,7 +703,7 @@ static int begin(struct turn *turn, struct error *err)
         }
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
                          "The model %s has no chat template; it cannot hold a conversation.",
-                         turn->model_id);
+                         turn->work.model_id);
     }
     result = build_prompt(turn, err);
     if (result == 0)
@@ -760,7 +762,7 @@ static int look(struct turn *turn, struct error *err)
 
 static int start_decode(struct turn *turn, const float *logits, struct error *err)
 {
-    struct sequence *sequence = turn->session->sequence;
+    struct sequence *sequence = turn->work.session->sequence;
     const size_t n_left = sequence_n_context(sequence) - sequence_n(sequence);
     const struct generation_options options = {
         .sampling = turn->sampling,
@@ -789,8 +791,8 @@ static size_t slice_tokens(const struct loaded_model *model, int64_t usec)
 
 static int prefill(struct turn *turn, int64_t usec, struct error *err)
 {
-    struct sequence *sequence = turn->session->sequence;
-    struct loaded_model *model = turn->model;
+    struct sequence *sequence = turn->work.session->sequence;
+    struct loaded_model *model = turn->work.model;
     const size_t n_system = turn->prompt.n_system, n_to_images = turn->prompt.n_to_images;
     /* A slice ends where others may go on: after the system turn, and after the pictures. */
     const size_t end = turn->n_fed < n_system      ? n_system
@@ -808,7 +810,7 @@ static int prefill(struct turn *turn, int64_t usec, struct error *err)
     for (size_t i = 0; i < n; i++)
         n_images += is_row_id(ids[i]);
     look_rows(turn, n_images, turn->image_rows);
-    result = sequence_feed_rows(sequence, ids, n, turn->image_rows, &turn->cancel,
+    result = sequence_feed_rows(sequence, ids, n, turn->image_rows, &turn->work.cancel,
                                   last ? &logits : NULL);
     now = clock_usec();
 
@@ -852,9 +854,9 @@ static const char *end_reason(const struct turn *turn)
 /* One pass over the weights. */
 static int step(struct turn *turn, struct error *err)
 {
-    const struct tokenizer *tokenizer = turn->model->lm->tokenizer;
+    const struct tokenizer *tokenizer = turn->work.model->lm->tokenizer;
     uint32_t ids[GENERATION_STEP_MAX];
-    const int n = generation_next(turn->generation, ids, &turn->cancel);
+    const int n = generation_next(turn->generation, ids, &turn->work.cancel);
 
     if (n == -ECANCELED)
         return ENDED;
@@ -877,7 +879,7 @@ static int step(struct turn *turn, struct error *err)
 static int decode(struct turn *turn, int64_t usec, struct error *err)
 {
     const int64_t end = clock_usec() + usec;
-    struct queue *jobs = &turn->session->engine->jobs;
+    struct queue *jobs = &turn->work.session->engine->jobs;
     int result;
 
     /* A new question does not wait for the end of the slice; hold and cancel come as jobs too. */
@@ -887,12 +889,13 @@ static int decode(struct turn *turn, int64_t usec, struct error *err)
     return result;
 }
 
-bool turn_work(struct turn *turn, int64_t usec)
+static bool turn_run(struct work *work, int64_t usec)
 {
+    struct turn *turn = (struct turn *)work;
     struct error err = ERROR_INIT;
     int result = 0;
 
-    if (atomic_load(&turn->cancel))
+    if (atomic_load(&turn->work.cancel))
         return finish(turn, "cancelled");
     switch (turn->phase) {
     case PHASE_NEW:
@@ -911,6 +914,17 @@ bool turn_work(struct turn *turn, int64_t usec)
     if (result < 0)
         return fail(turn, &err);
     if (result == ENDED)
-        return finish(turn, atomic_load(&turn->cancel) ? "cancelled" : end_reason(turn));
+        return finish(turn, atomic_load(&turn->work.cancel) ? "cancelled" : end_reason(turn));
     return false;
 }
+
+static bool turn_is_waiting(const struct work *work)
+{
+    return look_is_waiting((const struct turn *)work);
+}
+
+const struct work_kind turn_kind = {
+    .run = turn_run,
+    .release = turn_release,
+    .is_waiting = turn_is_waiting,
+};
