@@ -103,6 +103,7 @@ struct look_item {
     struct photo *photo;       /* held by the session or the turn */
     bool is_new;               /* of this turn: its plan may still change */
     struct picture_rows *rows; /* in use; NULL: not needed, the sequence has it */
+    bool requested; /* its pixels, once more */
     bool told;
     int64_t usec; /* of encoding */
     double predicted_usec;
@@ -112,6 +113,7 @@ struct look {
     struct look_item *items; /* [n], in the order of the conversation */
     size_t n, first;         /* those before `first` are in turns that were dropped */
     struct picture *picture; /* that is being encoded, or NULL */
+    size_t encoding;         /* the item that it is of */
     size_t n_fed;            /* row ids of the prompt that are in the sequence */
     bool changed;            /* a plan, so that the prompt has to be built again */
 };

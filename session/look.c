@@ -402,6 +402,28 @@ static int encode(struct turn *turn, struct look_item *item, struct error *err)
     return 0;
 }
 
+/*
+ * Get its pixels, which were given back, or were never there as it is of a kept session. The turn is
+ * not served until the decoder is done.
+ */
+static int decode(struct turn *turn, struct look_item *item, struct error *err)
+{
+    const size_t i = (size_t)(item - turn->look.items), n_before = turn->work.session->n_photos;
+    const struct photo *photo = item->photo;
+
+    /* A failure in an earlier turn, which may have been cancelled, says nothing about this one. */
+    if (!item->requested) {
+        item->requested = true;
+        photos_decode(turn->work.session->engine->photos, item->photo);
+        return LOOK_WAIT;
+    }
+    if (item->is_new)
+        return error_set(err, photo->error.code, "Picture %zu: %s", i - n_before + 1,
+                         photo->error.text);
+    return error_set(err, photo->error.code, "Picture %zu of the conversation: %s", i + 1,
+                     photo->error.text);
+}
+
 int look_work(struct turn *turn, struct look_item **ret_item, struct error *err)
 {
     struct look *look = &turn->look;
@@ -415,16 +437,11 @@ int look_work(struct turn *turn, struct look_item **ret_item, struct error *err)
     if (i == look->n)
         return LOOK_DONE;
     *ret_item = &look->items[i];
-    if (!look->picture && !look->items[i].photo->image.rgb) {
-        const struct photo *photo = look->items[i].photo;
-
-        /* Cancelled: by an earlier turn that waited for it. */
-        if (photo_state(photo) == PHOTO_FAILED && photo->error.code != ERROR_CANCELLED)
-            return error_set(err, photo->error.code, "Picture %zu: %s", i + 1, photo->error.text);
-        if (photo_state(photo) != PHOTO_DECODING)
-            photos_decode(turn->work.session->engine->photos, look->items[i].photo);
-        return LOOK_WAIT;
-    }
+    if (look->picture && look->encoding != i) /* another turn has finished that one */
+        look->picture = picture_free(look->picture);
+    look->encoding = i;
+    if (!look->picture && !(*ret_item)->photo->image.rgb)
+        return decode(turn, *ret_item, err);
     r = encode(turn, *ret_item, err);
     if (r == 0 && is_too_slow(turn, *ret_item))
         r = fall_back(turn, *ret_item, err);

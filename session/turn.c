@@ -750,10 +750,8 @@ static int look(struct turn *turn, struct error *err)
     if (turn->look.changed) {
         turn->look.changed = false;
         result = build_prompt(turn, err);
-        if (result == 0)
-            result = rewind_to_prompt(turn, err);
-        if (result < 0)
-            return result;
+        /* Shorter now, it may have room for an earlier picture again: look on. */
+        return result < 0 ? result : rewind_to_prompt(turn, err);
     }
     turn->prefill_usec = clock_usec();
     turn->phase = PHASE_PREFILL;
