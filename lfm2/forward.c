@@ -186,9 +186,10 @@ static void turn_positions(const struct lfm2_pass *pass, size_t n)
 {
     const struct lfm2_hparams *hparams = &pass->model->hparams;
     const size_t half = hparams->head_dim / 2;
+    const size_t first = pass->first + (pass->state ? pass->state->n_forgotten : 0);
 
     for (size_t t = 0; pass->model->n_attention > 0 && t < n; t++)
-        op_rope_table(pass->first + t, hparams->head_dim, hparams->rope_theta,
+        op_rope_table(first + t, hparams->head_dim, hparams->rope_theta,
                       pass->workspace->cos + t * half, pass->workspace->sin + t * half);
 }
 

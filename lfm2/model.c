@@ -153,17 +153,35 @@ static bool load_dense_2(struct loader *loader, struct lfm2_model *model)
            loader_f32(loader, "dense_2.bias", 1, out, &model->dense_2_bias);
 }
 
-/* A loader_walk: every weight of a model whose hparams are known. */
-static bool load_weights(struct loader *loader, void *userdata)
+/* A tensor that may be in the file and has no use here. */
+static bool pass_over(struct loader *loader, const char *name)
 {
-    struct lfm2_model *model = userdata;
+    const struct gguf_tensor *tensor = gguf_tensor(loader->gguf, name);
+
+    return !tensor || loader_tensor(loader, name, tensor->ne);
+}
+
+static bool load_embedding(struct loader *loader, struct lfm2_model *model)
+{
+    return loader_matrix(loader, "token_embd.weight", model->hparams.n_vocab,
+                         model->hparams.n_embd, &model->token_embd);
+}
+
+static bool load_output(struct loader *loader, struct lfm2_model *model)
+{
+    if (gguf_tensor(loader->gguf, "output.weight"))
+        return loader_matrix(loader, "output.weight", model->hparams.n_vocab,
+                             model->hparams.n_embd, &model->output);
+    model->output = model->token_embd;
+    return true;
+}
+
+static bool load_layers(struct loader *loader, struct lfm2_model *model)
+{
     const struct lfm2_hparams *hparams = &model->hparams;
     struct lfm2_layer unused = {0};
 
     model->layers = loader_take(loader, hparams->n_layer * sizeof(*model->layers));
-    if (!loader_matrix(loader, "token_embd.weight", hparams->n_vocab, hparams->n_embd,
-                       &model->token_embd))
-        return false;
     for (unsigned i = 0; i < hparams->n_layer; i++) {
         struct lfm2_layer *layer = model->layers ? &model->layers[i] : &unused;
 
@@ -171,16 +189,24 @@ static bool load_weights(struct loader *loader, void *userdata)
             return false;
         layer->index = layer->is_conv ? model->n_conv++ : model->n_attention++;
     }
-    if (!loader_f32(loader, "token_embd_norm.weight", 1, hparams->n_embd, &model->output_norm))
-        return false;
-    if (gguf_tensor(loader->gguf, "output.weight")) {
-        if (!loader_matrix(loader, "output.weight", hparams->n_vocab, hparams->n_embd,
-                           &model->output))
-            return false;
-    } else {
-        model->output = model->token_embd;
-    }
-    return load_dense_2(loader, model);
+    return loader_f32(loader, "token_embd_norm.weight", 1, hparams->n_embd, &model->output_norm);
+}
+
+/* The loader_walks of a model whose hparams are known: every weight; those between rows. */
+static bool load_weights(struct loader *loader, void *userdata)
+{
+    struct lfm2_model *model = userdata;
+
+    return load_embedding(loader, model) && load_layers(loader, model) &&
+           load_output(loader, model) && load_dense_2(loader, model);
+}
+
+static bool load_rows_weights(struct loader *loader, void *userdata)
+{
+    struct lfm2_model *model = userdata;
+
+    return pass_over(loader, "token_embd.weight") && load_layers(loader, model) &&
+           pass_over(loader, "output.weight") && load_dense_2(loader, model);
 }
 
 static enum matrix_form form_of(bool precise)
@@ -188,22 +214,22 @@ static enum matrix_form form_of(bool precise)
     return precise ? MATRIX_PRECISE : MATRIX_FAST;
 }
 
-int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
-                    size_t *ret_bytes, struct error *err)
+static int plan(const struct gguf *gguf, bool precise, loader_walk *walk,
+                struct lfm2_hparams *ret_hparams, size_t *ret_bytes, struct error *err)
 {
     struct lfm2_model unused = {0};
     int r = lfm2_hparams_read(gguf, &unused.hparams, err);
 
     if (r == 0)
-        r = loader_plan(gguf, form_of(precise), "the lfm2 architecture", load_weights, &unused,
-                        ret_bytes, err);
+        r = loader_plan(gguf, form_of(precise), "the lfm2 architecture", walk, &unused, ret_bytes,
+                        err);
     if (r == 0)
         *ret_hparams = unused.hparams;
     return r;
 }
 
-struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
-                                   struct error *err)
+static struct lfm2_model *load(const struct gguf *gguf, bool precise, loader_walk *walk,
+                               struct pool *pool, struct error *err)
 {
     struct lfm2_model *model = calloc(1, sizeof(*model));
     size_t bytes;
@@ -212,12 +238,35 @@ struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct
         error_set(err, ERROR_NO_MEMORY, "Cannot take memory for a model.");
         return NULL;
     }
-    if (kernels_check(err) < 0 ||
-        lfm2_model_plan(gguf, precise, &model->hparams, &bytes, err) < 0 ||
+    if (kernels_check(err) < 0 || plan(gguf, precise, walk, &model->hparams, &bytes, err) < 0 ||
         arena_init(&model->arena, bytes, "the weights of a model", err) < 0 ||
-        loader_load(gguf, form_of(precise), load_weights, model, &model->arena, pool, err) < 0)
+        loader_load(gguf, form_of(precise), walk, model, &model->arena, pool, err) < 0)
         return lfm2_model_free(model);
     return model;
+}
+
+int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
+                    size_t *ret_bytes, struct error *err)
+{
+    return plan(gguf, precise, load_weights, ret_hparams, ret_bytes, err);
+}
+
+struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
+                                   struct error *err)
+{
+    return load(gguf, precise, load_weights, pool, err);
+}
+
+int lfm2_rows_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
+                         size_t *ret_bytes, struct error *err)
+{
+    return plan(gguf, precise, load_rows_weights, ret_hparams, ret_bytes, err);
+}
+
+struct lfm2_model *lfm2_rows_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
+                                        struct error *err)
+{
+    return load(gguf, precise, load_rows_weights, pool, err);
 }
 
 struct lfm2_model *lfm2_model_free(struct lfm2_model *model)

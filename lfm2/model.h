@@ -69,4 +69,12 @@ int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *
  */
 struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
                                    struct error *err);
+
+/* The same without token embedding, for a model that is fed rows and gives rows (a vocoder):
+ * lfm2_embed() and lfm2_logits() are not for it. */
+int lfm2_rows_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
+                         size_t *ret_bytes, struct error *err);
+struct lfm2_model *lfm2_rows_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
+                                        struct error *err);
+
 struct lfm2_model *lfm2_model_free(struct lfm2_model *model);

@@ -20,26 +20,32 @@ static size_t products_rows(const struct lfm2_hparams *hparams)
     return 2 * KEEP_ROWS(hparams) + SLACK_ROWS;
 }
 
-static size_t arena_bytes(const struct lfm2_model *model)
+static size_t arena_bytes(const struct lfm2_hparams *hparams)
 {
-    return arena_need(model->n_attention * sizeof(struct lfm2_kv)) +
-           arena_need(model->n_conv * products_rows(&model->hparams) * model->hparams.n_embd *
-                      sizeof(float));
+    size_t n_attention = 0;
+
+    for (size_t i = 0; i < hparams->n_layer; i++)
+        n_attention += hparams->n_head_kv[i] > 0;
+    return arena_need(n_attention * sizeof(struct lfm2_kv)) +
+           arena_need((hparams->n_layer - n_attention) * products_rows(hparams) *
+                      hparams->n_embd * sizeof(float));
 }
 
-static size_t kv_memory_bytes(const struct lfm2_model *model, size_t n_context, enum kv_type kv)
+static size_t kv_memory_bytes(const struct lfm2_hparams *hparams, size_t n_context,
+                              enum kv_type kv)
 {
-    const size_t stride = kv_bytes(kv, model->hparams.head_dim, n_context);
+    const size_t stride = kv_bytes(kv, hparams->head_dim, n_context);
     size_t bytes = 0;
 
-    for (size_t i = 0; i < model->hparams.n_layer; i++)
-        bytes += 2 * stride * model->layers[i].n_head_kv;
+    for (size_t i = 0; i < hparams->n_layer; i++)
+        bytes += 2 * stride * hparams->n_head_kv[i];
     return bytes;
 }
 
-size_t lfm2_state_plan(const struct lfm2_model *model, size_t n_context, enum kv_type kv)
+size_t lfm2_state_plan(const struct lfm2_hparams *hparams, size_t n_context, enum kv_type kv)
 {
-    return sizeof(struct lfm2_state) + arena_bytes(model) + kv_memory_bytes(model, n_context, kv);
+    return sizeof(struct lfm2_state) + arena_bytes(hparams) +
+           kv_memory_bytes(hparams, n_context, kv);
 }
 
 struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_context, enum kv_type kv,
@@ -72,14 +78,14 @@ struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_conte
     state->kv_type = kv;
     state->n_context = n_context;
     state->products_rows = products_rows(hparams);
-    if (arena_init(&state->arena, arena_bytes(model), "a sequence", err) < 0)
+    if (arena_init(&state->arena, arena_bytes(hparams), "a sequence", err) < 0)
         return lfm2_state_free(state);
     state->kv = arena_take(&state->arena, model->n_attention * sizeof(*state->kv));
     state->products = arena_take(&state->arena, model->n_conv * state->products_rows *
                                                     hparams->n_embd * sizeof(float));
 
     /* Reserved as a whole, used page by page: a sequence that stays short stays small. */
-    state->kv_memory_bytes = kv_memory_bytes(model, n_context, kv);
+    state->kv_memory_bytes = kv_memory_bytes(hparams, n_context, kv);
     if (state->kv_memory_bytes > 0) {
         void *memory = mmap(NULL, state->kv_memory_bytes, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -180,9 +186,39 @@ int lfm2_state_undo(struct lfm2_state *state, size_t n_tokens)
     return 0;
 }
 
+_Static_assert(LFM2_FORGET_MAX == ATTEND_BLOCK - 1, "attention adds block by block");
+
+void lfm2_state_forget(struct lfm2_state *state, size_t n_keep)
+{
+    const size_t n_drop =
+        n_keep < state->n_past ? (state->n_past - n_keep) / ATTEND_BLOCK * ATTEND_BLOCK : 0;
+    const size_t hd = state->model->hparams.head_dim;
+    const size_t drop_bytes = kv_bytes(state->kv_type, hd, n_drop);
+    const size_t keep_bytes = kv_bytes(state->kv_type, hd, state->n_past - n_drop);
+
+    if (n_drop == 0)
+        return;
+    for (size_t i = 0; i < state->model->hparams.n_layer; i++) {
+        const struct lfm2_layer *layer = &state->model->layers[i];
+
+        for (size_t head = 0; head < layer->n_head_kv; head++) {
+            const struct lfm2_kv *kv = &state->kv[layer->index];
+            unsigned char *const k = (unsigned char *)kv->k + head * kv->stride_bytes;
+            unsigned char *const v = (unsigned char *)kv->v + head * kv->stride_bytes;
+
+            memmove(k, k + drop_bytes, keep_bytes);
+            memmove(v, v + drop_bytes, keep_bytes);
+        }
+    }
+    state->n_past -= n_drop;
+    state->n_forgotten += n_drop;
+    state->n_undo = 0;
+}
+
 void lfm2_state_reset(struct lfm2_state *state)
 {
     state->n_past = 0;
+    state->n_forgotten = 0;
     state->n_undo = 0;
     state->products_end = past_rows(state);
     for (size_t i = 0; i < state->model->n_conv; i++)
@@ -235,6 +271,7 @@ void lfm2_snapshot_take(const struct lfm2_state *state, void *snapshot)
     const struct snapshot head = describe(state);
     unsigned char *p = snapshot;
 
+    assert(state->n_forgotten == 0);
     memcpy(p, &head, sizeof(head));
     p += sizeof(head);
     for (size_t i = 0; i < state->model->n_conv; i++, p += past_bytes(state))
@@ -251,6 +288,7 @@ void lfm2_snapshot_restore(struct lfm2_state *state, const void *snapshot)
     assert(head.n_embd == state->model->hparams.n_embd && head.n_past <= state->n_context);
     p += sizeof(head);
     state->n_past = head.n_past;
+    state->n_forgotten = 0;
     state->n_undo = 0;
     state->products_end = past_rows(state);
     for (size_t i = 0; i < state->model->n_conv; i++, p += past_bytes(state))
@@ -260,7 +298,7 @@ void lfm2_snapshot_restore(struct lfm2_state *state, const void *snapshot)
 static size_t export_bytes(const struct lfm2_state *state, size_t n_past)
 {
     return lfm2_snapshot_bytes(state->model) +
-           kv_memory_bytes(state->model, n_past, state->kv_type);
+           kv_memory_bytes(&state->model->hparams, n_past, state->kv_type);
 }
 
 size_t lfm2_export_bytes(const struct lfm2_state *state)

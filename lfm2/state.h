@@ -28,19 +28,28 @@
 struct lfm2_state;
 
 /* Bytes of a state at n_context positions, everything included. */
-size_t lfm2_state_plan(const struct lfm2_model *model, size_t n_context, enum kv_type kv);
+size_t lfm2_state_plan(const struct lfm2_hparams *hparams, size_t n_context, enum kv_type kv);
 
 struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_context,
                                   enum kv_type kv, struct error *err);
 struct lfm2_state *lfm2_state_free(struct lfm2_state *state);
 
-size_t lfm2_state_n_past(const struct lfm2_state *state);
+size_t lfm2_state_n_past(const struct lfm2_state *state); /* without what is forgotten */
 size_t lfm2_state_n_context(const struct lfm2_state *state);
 void lfm2_state_reset(struct lfm2_state *state);
 
 /* Forget the last n_tokens <= LFM2_UNDO_MAX; only tokens of forward calls since the last restore or
  * reset can be undone. Returns 0 or -ERANGE. */
 int lfm2_state_undo(struct lfm2_state *state, size_t n_tokens);
+
+/*
+ * Forget rows that stand more than n_keep before the next one: a model with a window goes on for
+ * ever in the same memory when n_keep is its window - 1. What is computed does not change by a bit;
+ * whole blocks of the cache are dropped, so up to LFM2_FORGET_MAX rows more may stay. Undo,
+ * snapshots and exports end here, until the next reset.
+ */
+#define LFM2_FORGET_MAX 63
+void lfm2_state_forget(struct lfm2_state *state, size_t n_keep);
 
 size_t lfm2_snapshot_bytes(const struct lfm2_model *model);
 void lfm2_snapshot_take(const struct lfm2_state *state, void *snapshot);

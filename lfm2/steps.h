@@ -51,7 +51,8 @@ struct lfm2_state {
     const struct lfm2_model *model;
     enum kv_type kv_type;
     size_t n_context;
-    size_t n_past;
+    size_t n_past;      /* rows in the cache, behind the forgotten ones */
+    size_t n_forgotten;
     size_t n_undo; /* tokens that can be undone, <= LFM2_UNDO_MAX */
 
     /* [n_conv][products_rows][H]; the rows before `products_end` are the last products, the
@@ -74,7 +75,7 @@ void lfm2_state_prepare(struct lfm2_state *state, size_t n);
 /* n rows have gone through all layers. */
 void lfm2_state_commit(struct lfm2_state *state, size_t n);
 
-/* One pass of n rows; the first stands at position `first`. */
+/* One pass of n rows; the first stands at position `first` of the cache. */
 struct lfm2_pass {
     const struct lfm2_model *model;
     struct lfm2_workspace *workspace;

@@ -110,7 +110,7 @@ static size_t marks_plan(const struct lm *lm, size_t n_context)
 
 size_t sequence_plan(const struct lm *lm, size_t n_context, enum kv_type kv)
 {
-    return lfm2_state_plan(lm->model, n_context, kv) + marks_plan(lm, n_context);
+    return lfm2_state_plan(&lm->model->hparams, n_context, kv) + marks_plan(lm, n_context);
 }
 
 struct sequence *sequence_new(struct lm *lm, size_t n_context, enum kv_type kv, struct error *err)

@@ -226,7 +226,7 @@ static int run_info(const struct run_options *options, struct error *err)
     weights_bytes = run_flag(options, "precise") ? (size_t)gguf_file_bytes(engine.gguf)
                                                  : engine.model->arena.size;
     workspace_bytes = lfm2_workspace_plan(hp, lfm2_workspace_rows(hp));
-    state_bytes = lfm2_state_plan(engine.model, (size_t)n_context, options->kv);
+    state_bytes = lfm2_state_plan(&engine.model->hparams, (size_t)n_context, options->kv);
 
     json = json_object_new_object();
     json_object_object_add(json, "architecture",

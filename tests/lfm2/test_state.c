@@ -2,8 +2,9 @@
 
 /*
  * Proves what a sequence remembers: undo, snapshot and export all lead to the bits of a run that
- * never went astray, for every cache format; a full context and a cancelled pass change nothing;
- * a damaged export and a mutated model file are refused or harmless.
+ * never went astray, for every cache format; what a window has passed is forgotten without a trace;
+ * a full context and a cancelled pass change nothing; a damaged export and a mutated model file are
+ * refused or harmless.
  */
 
 #include <errno.h>
@@ -232,6 +233,47 @@ static void test_a_mutated_model_is_refused_or_harmless(void **unused)
     pool_free(pool);
 }
 
+/* The hidden state after `total` rows in steps of n, forgetting what the window does not reach. */
+static void feed_long(struct engine *engine, size_t n_context, size_t n, size_t total,
+                      bool forget, float *hidden)
+{
+    struct error err = ERROR_INIT;
+    struct lfm2_state *state = lfm2_state_new(engine->model, n_context, KV_F16, &err);
+
+    assert_non_null(state);
+    for (size_t i = 0; i < total; i += n) {
+        if (forget)
+            lfm2_state_forget(state, engine->model->hparams.sliding_window - 1);
+        assert_int_equal(feed(engine, state, i, MIN(n, total - i), 0, hidden), 0);
+    }
+    if (forget) {
+        assert_true(lfm2_state_n_past(state) < total);
+        lfm2_state_forget(state, 0);
+        assert_int_equal(lfm2_state_undo(state, 1), -ERANGE);
+    }
+    lfm2_state_free(state);
+}
+
+static void test_a_window_goes_on_in_the_same_memory_without_changing_a_bit(void **state)
+{
+    static const size_t steps[] = {1, 6, N};
+
+    (void)state;
+    for (size_t m = 0; m < ARRAY_LEN(models); m++) {
+        struct engine engine = engine_open(models[m]);
+        const size_t window = engine.model->hparams.sliding_window = 30, total = 10 * N;
+        float expected[64], found[64];
+
+        feed_long(&engine, total, N, total, false, expected);
+        for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+            feed_long(&engine, window - 1 + LFM2_FORGET_MAX + steps[i], steps[i], total, true,
+                      found);
+            golden_same(models[m], found, expected, engine.model->hparams.n_embd);
+        }
+        engine_close(&engine);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_a_cancelled_pass_changes_nothing),
         cmocka_unit_test(test_a_context_of_no_or_too_many_tokens_is_refused),
         cmocka_unit_test(test_a_mutated_model_is_refused_or_harmless),
+        cmocka_unit_test(test_a_window_goes_on_in_the_same_memory_without_changing_a_bit),
     };
 
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
