@@ -34,6 +34,7 @@ static void carve_workspace(struct carver *carver, const struct lfm2_hparams *hp
     const size_t heads = hp->n_head * hd;
     const size_t n_ffn = MIN(n, (size_t)LFM2_FFN_ROWS);
     const size_t ff = MAX(hp->n_ff, hp->n_ff_expert);
+    const enum matrix_form form = hp->fine ? MATRIX_FINE : MATRIX_FAST;
     size_t n_head_kv = 0, wide, quants;
 
     for (size_t i = 0; i < hp->n_layer; i++)
@@ -67,10 +68,10 @@ static void carve_workspace(struct carver *carver, const struct lfm2_hparams *hp
         ws->gathered = carve(carver, n * h * sizeof(*ws->gathered));
     }
 
-    quants = MAX(n * MAX(h, heads), n_ffn * ff);
-    carver->bytes += rows_plan(MATRIX_FAST, quants);
+    quants = MAX(rows_values(form, n, MAX(h, heads)), rows_values(form, n_ffn, ff));
+    carver->bytes += rows_plan(form, quants);
     if (carver->arena)
-        rows_init(&ws->rows, MATRIX_FAST, quants, carver->arena);
+        rows_init(&ws->rows, form, quants, carver->arena);
 }
 
 /*

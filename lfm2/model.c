@@ -225,6 +225,8 @@ static int plan(const struct gguf *gguf, bool precise, loader_walk *walk,
                         err);
     if (r == 0)
         *ret_hparams = unused.hparams;
+    if (r == 0)
+        ret_hparams->fine = walk == load_rows_weights;
     return r;
 }
 

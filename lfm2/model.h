@@ -42,6 +42,7 @@ struct lfm2_hparams {
     /* mixture of experts; n_expert 0: dense model */
     uint32_t n_expert, n_expert_used, n_ff_expert, n_layer_dense;
     bool gate_softmax; /* router: softmax instead of sigmoid */
+    bool fine;         /* activations of MATRIX_FINE; not of the file: a model of rows has it */
 };
 
 struct lfm2_layer;
@@ -70,8 +71,8 @@ int lfm2_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *
 struct lfm2_model *lfm2_model_load(const struct gguf *gguf, bool precise, struct pool *pool,
                                    struct error *err);
 
-/* The same without token embedding, for a model that is fed rows and gives rows (a vocoder):
- * lfm2_embed() and lfm2_logits() are not for it. */
+/* The same without token embedding, for a model that is fed rows and gives rows (a vocoder), with
+ * finer activations: lfm2_embed() and lfm2_logits() are not for it. */
 int lfm2_rows_model_plan(const struct gguf *gguf, bool precise, struct lfm2_hparams *ret_hparams,
                          size_t *ret_bytes, struct error *err);
 struct lfm2_model *lfm2_rows_model_load(const struct gguf *gguf, bool precise, struct pool *pool,

@@ -16,7 +16,9 @@ static size_t n_groups(size_t out)
 /* What a tensor is loaded as. */
 static enum matrix_form form_of(const struct gguf_tensor *tensor, enum matrix_form form)
 {
-    return form == MATRIX_WIDE && tensor->type == DTYPE_F32 ? MATRIX_FAST : form;
+    if (form == MATRIX_FINE || (form == MATRIX_WIDE && tensor->type == DTYPE_F32))
+        return MATRIX_FAST;
+    return form;
 }
 
 static size_t group_bytes(enum matrix_form form, enum dtype type, size_t in)
@@ -109,13 +111,16 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out)
 
 size_t rows_values(enum matrix_form form, size_t n, size_t in)
 {
+    if (form == MATRIX_FINE)
+        return 2 * n * in;
     return form == MATRIX_WIDE ? round_up(n, ACT_TILE) * round_up(in, WIDE_BLOCK) : n * in;
 }
 
 /* The pieces of rows; with a NULL arena their sizes are only added up. */
 static size_t carve(struct arena *arena, enum matrix_form form, size_t n, struct acts *acts)
 {
-    const size_t n_fast = form == MATRIX_FAST ? n : 0, n_wide = form == MATRIX_WIDE ? n : 0;
+    const size_t n_wide = form == MATRIX_WIDE ? n : 0;
+    const size_t n_fast = form == MATRIX_FAST || form == MATRIX_FINE ? n : 0;
     const struct {
         void **at;
         size_t size;
@@ -167,6 +172,40 @@ static void quantise_rows(void *context, size_t first, size_t last, unsigned wor
     }
 }
 
+/*
+ * A fine tile is a tile of the kernels that has half as many positions: their rows, and behind them
+ * as many of what was left over.
+ */
+#define FINE_TILE (ACT_TILE / 2)
+
+static size_t fine_positions(const struct acts *acts, size_t tile)
+{
+    return MIN(acts->n - tile * FINE_TILE, (size_t)FINE_TILE);
+}
+
+static void quantise_fine_rows(void *context, size_t first, size_t last, unsigned worker,
+                               void *scratch)
+{
+    const struct acts *const acts = context;
+    const size_t in = acts->in;
+    float *const rest = scratch;
+
+    (void)worker;
+    for (size_t p = first; p < last; p++) {
+        const size_t tile = p / FINE_TILE, n = fine_positions(acts, tile), row = p % FINE_TILE;
+        int8_t *const q = acts->q + tile * ACT_TILE * in;
+        float *const d = acts->d + tile * ACT_TILE * (in / 32);
+        int32_t *const sum = acts->sum + tile * ACT_TILE * (in / 16);
+
+        kernels()->quantise(acts->f32 + p * in, in, q + ACT_RUN * row, d + row, sum + row, 2 * n);
+        for (size_t k = 0; k < in; k++)
+            rest[k] = acts->f32[p * in + k] -
+                      d[k / 32 * 2 * n + row] *
+                          (float)q[(k / ACT_RUN * 2 * n + row) * ACT_RUN + k % ACT_RUN];
+        kernels()->quantise(rest, in, q + ACT_RUN * (n + row), d + n + row, sum + n + row, 2 * n);
+    }
+}
+
 static void quantise_wide_rows(void *context, size_t first, size_t last, unsigned worker,
                                void *scratch)
 {
@@ -192,6 +231,7 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
     struct acts *const acts = rows->quants;
 
     assert(rows_values(rows->form, n, in) <= rows->n_values);
+    assert(rows->form != MATRIX_FINE || in * sizeof(float) <= POOL_SCRATCH_BYTES);
     rows->f32 = x;
     rows->n = n;
     rows->in = in;
@@ -200,6 +240,8 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
     acts->f32 = x;
     if (rows->form == MATRIX_WIDE)
         pool_run(pool, quantise_wide_rows, acts, n, ACT_TILE);
+    else if (rows->form == MATRIX_FINE && in % 32 == 0)
+        pool_run(pool, quantise_fine_rows, acts, n, FINE_TILE);
     else if (rows->form == MATRIX_FAST && in % 32 == 0)
         pool_run(pool, quantise_rows, acts, n, ACT_TILE);
 }
@@ -211,8 +253,42 @@ struct product_job {
     float *const *y;
     size_t n_matrices;
     size_t first_group[MATMUL_MAX + 1]; /* units: the groups of all matrices, one after another */
-    const struct acts *x;
+    const struct rows *x;
 };
+
+#define PRODUCT_GROUPS 4 /* of one unit of work */
+
+/* The two halves of each tile are multiplied in one go and added. */
+static void product_fine(const struct matrix *m, size_t first, size_t last, const struct acts *x,
+                         float *y, void *scratch)
+{
+    const size_t bytes = group_bytes(m->form, m->type, m->in);
+    float sums[ACT_TILE][PRODUCT_GROUPS * GROUP_ROWS];
+
+    for (size_t g = first; g < last; g += PRODUCT_GROUPS) {
+        const size_t row = g * GROUP_ROWS;
+        const struct weights w = {m->type, m->out - row, m->in,
+                                  (const unsigned char *)m->data + g * bytes};
+        const size_t n_groups = MIN(last - g, (size_t)PRODUCT_GROUPS);
+        const size_t n_rows = MIN(n_groups * GROUP_ROWS, w.out);
+
+        for (size_t tile = 0; tile * FINE_TILE < x->n; tile++) {
+            const size_t n = fine_positions(x, tile), at = tile * ACT_TILE;
+            const struct acts part = {
+                .n = 2 * n,
+                .in = m->in,
+                .q = x->q + at * m->in,
+                .d = x->d + at * (m->in / 32),
+                .sum = x->sum + at * (m->in / 16),
+            };
+
+            kernels()->product(&w, 0, n_groups, &part, sums[0], ARRAY_LEN(sums[0]), scratch);
+            for (size_t p = 0; p < n; p++)
+                for (size_t r = 0; r < n_rows; r++)
+                    y[(tile * FINE_TILE + p) * m->out + row + r] = sums[p][r] + sums[n + p][r];
+        }
+    }
+}
 
 static void product_precise(const struct matrix *m, size_t first, size_t last,
                             const struct acts *x, float *y, float *row)
@@ -226,29 +302,32 @@ static void product_precise(const struct matrix *m, size_t first, size_t last,
 static void product_units(void *context, size_t first, size_t last, unsigned worker, void *scratch)
 {
     const struct product_job *const job = context;
+    const struct acts *const acts = job->x->quants;
 
     (void)worker;
     for (size_t i = 0; i < job->n_matrices; i++) {
         const struct matrix *const m = job->matrices[i];
-        const size_t begin = MAX(first, job->first_group[i]) - job->first_group[i];
-        const size_t end = MIN(last, job->first_group[i + 1]);
+        const size_t from = MAX(first, job->first_group[i]), to = MIN(last, job->first_group[i + 1]);
+        const size_t begin = from - job->first_group[i], end = to - job->first_group[i];
         const struct weights w = {m->type, m->out, m->in, m->data};
 
-        if (end <= job->first_group[i] || begin >= end - job->first_group[i])
+        if (from >= to)
             continue;
         if (m->form == MATRIX_PRECISE)
-            product_precise(m, begin, end - job->first_group[i], job->x, job->y[i], scratch);
+            product_precise(m, begin, end, acts, job->y[i], scratch);
+        else if (m->form == MATRIX_WIDE)
+            kernels()->product_wide(&w, begin, end, acts, job->y[i], m->out, scratch);
+        else if (job->x->form == MATRIX_FINE && packing_of(m->type)->d_values > 0)
+            product_fine(m, begin, end, acts, job->y[i], scratch);
         else
-            (m->form == MATRIX_WIDE ? kernels()->product_wide : kernels()->product)(
-                &w, begin, end - job->first_group[i], job->x, job->y[i], m->out, scratch);
+            kernels()->product(&w, begin, end, acts, job->y[i], m->out, scratch);
     }
 }
 
 void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_matrices,
               const struct rows *x, struct pool *pool)
 {
-    struct product_job job = {.matrices = matrices, .y = y, .n_matrices = n_matrices,
-                              .x = x->quants};
+    struct product_job job = {.matrices = matrices, .y = y, .n_matrices = n_matrices, .x = x};
 
     assert(n_matrices <= MATMUL_MAX);
     for (size_t i = 0; i < n_matrices; i++) {
@@ -257,12 +336,12 @@ void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_ma
         assert(matrices[i]->in == x->in);
         assert(form != MATRIX_WIDE || x->form == MATRIX_WIDE);
         assert(form != MATRIX_FAST || packing_of(matrices[i]->type)->d_values == 0 ||
-               (x->form == MATRIX_FAST && x->in % 32 == 0));
+               ((x->form == MATRIX_FAST || x->form == MATRIX_FINE) && x->in % 32 == 0));
         assert(form != MATRIX_PRECISE || x->in * sizeof(float) <= POOL_SCRATCH_BYTES);
         job.first_group[i + 1] = job.first_group[i] + n_groups(matrices[i]->out);
     }
     if (x->n > 0)
-        pool_run(pool, product_units, &job, job.first_group[n_matrices], 4);
+        pool_run(pool, product_units, &job, job.first_group[n_matrices], PRODUCT_GROUPS);
 }
 
 void matmul(const struct matrix *matrix, const struct rows *x, float *y, struct pool *pool)

@@ -4,10 +4,12 @@
 /*
  * Weight matrices and their product with rows of activations.
  *
- * A matrix is loaded once from a GGUF tensor and then read-only. Three forms:
+ * A matrix is loaded once from a GGUF tensor and then read-only. Four forms:
  *   fast     rows interleaved for the kernels (kernels.h), quantised types multiplied with
  *            activations that are quantised to int8 blocks of 32; the file's pages are dropped
  *            tensor by tensor while loading, so that there is never a second copy of the weights
+ *   fine     the fast form, but what the bytes of an activation leave over is quantised again and
+ *            multiplied too: exact weights, activations of about 15 bits, for sound
  *   wide     both sides integers of 16 bits (packing.h), about 1e-3 from exact: for encoders, which
  *            multiply many rows at a time and for which bytes are too coarse; F32 tensors stay f32
  *   precise  the file's own blocks, dequantised exactly row by row, f32 products and sums
@@ -27,7 +29,7 @@
 #include "tensor/gguf.h"
 #include "tensor/pool.h"
 
-enum matrix_form { MATRIX_FAST, MATRIX_WIDE, MATRIX_PRECISE };
+enum matrix_form { MATRIX_FAST, MATRIX_FINE, MATRIX_WIDE, MATRIX_PRECISE };
 
 struct matrix {
     size_t out, in;
@@ -53,8 +55,9 @@ void matrix_row(const struct matrix *matrix, size_t row, float *out);
 /*
  * Quantised activations, made once and multiplied with several matrices (q, k, v; gate, up).
  * The storage belongs to the caller: rows_init() carves it for rows of at most n_values in all, as
- * rows_values() counts them, and for the form of the matrices that they will meet; rows of the fast
- * form may meet precise ones.
+ * rows_values() counts them, and for the form of the matrices that they will meet. Rows of the fast
+ * and fine forms may meet precise matrices; a matrix that was loaded as fine is a fast one, which
+ * fine rows make fine.
  */
 struct rows {
     enum matrix_form form;
