@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/cleanup.h"
 #include "vision/decode/result.h"
 
@@ -122,33 +122,13 @@ static int spawn(const char *program, int in, int out, const struct decode_limit
     char numbers[4][24];
     char *const arguments[] = {(char *)"lfmd-image", numbers[0], numbers[1],
                                numbers[2],           numbers[3], NULL};
-    char *const environment[] = {NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    int r;
 
     snprintf(numbers[0], sizeof(numbers[0]), "%" PRIu64, limits->bytes_max);
     snprintf(numbers[1], sizeof(numbers[1]), "%" PRIu64, limits->pixels_max);
     snprintf(numbers[2], sizeof(numbers[2]), "%" PRIu32, limits->side_max);
     /* Several threads use up more than the clock on the wall, which is the parent's to watch. */
     snprintf(numbers[3], sizeof(numbers[3]), "%" PRIi64, limits->timeout_usec / 1000000 * 2 + 1);
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    /* What libraries print comes from the picture: it is no message of ours. */
-    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    r = posix_spawn(ret_pid, program, &actions, &attributes, arguments, environment);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
+    return child_spawn(program, arguments, in, out, ret_pid);
 }
 
 /* Until the child has ended by itself, or must. It is reaped in any case. */
@@ -250,27 +230,7 @@ int image_decode(const char *program, int fd, const struct decode_limits *limits
     return take_result(out, limits, ret, err);
 }
 
-/* ---- where the program is ---- */
-
 const char *image_decoder_path(void)
 {
-    static _Thread_local char beside[PATH_MAX];
-    const char *chosen = getenv("LFMD_IMAGE");
-    char self[PATH_MAX];
-    ssize_t n;
-
-    if (chosen && *chosen)
-        return chosen;
-    /* BUILD/tools/lfm-run -> BUILD/vision/decode/lfmd-image */
-    n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    for (int up = 0; n > 0 && up < 2; up++) {
-        self[n] = '\0';
-        n = strrchr(self, '/') ? strrchr(self, '/') - self : 0;
-    }
-    if (n > 0 &&
-        snprintf(beside, sizeof(beside), "%.*s/vision/decode/lfmd-image", (int)n, self) <
-            (int)sizeof(beside) &&
-        access(beside, X_OK) == 0)
-        return beside;
-    return LFMD_LIBEXECDIR "/lfmd-image";
+    return child_path("LFMD_IMAGE", "vision/decode/lfmd-image", LFMD_LIBEXECDIR);
 }

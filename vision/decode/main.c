@@ -19,7 +19,7 @@
 
 #include "vision/decode/decode.h"
 #include "vision/decode/result.h"
-#include "vision/decode/sandbox.h"
+#include "base/sandbox.h"
 
 /* Room for code, libraries and fonts, and for the copies of a picture that a decoder makes. */
 #define MEMORY_BASE            (UINT64_C(768) << 20)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "vision/decode/sandbox.h"
+#include "base/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 static int failed(struct error *err, const char *wall, int r)
 {
     return error_set(err, ERROR_INTERNAL,
-                     "The sandbox for pictures cannot be set up, so none is decoded: %s: %s.", wall,
+                     "The sandbox of the decoder cannot be set up, so nothing is decoded: %s: %s.", wall,
                      strerror(r < 0 ? -r : errno));
 }
 

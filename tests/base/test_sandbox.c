@@ -6,7 +6,7 @@
  * that the child shares with the test.
  */
 
-#include "vision/decode/sandbox.h"
+#include "base/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
