@@ -31,6 +31,7 @@ bool modes_text(struct modes *modes, uint32_t id)
     assert(modes->next == MODES_TEXT);
     if (id == modes->tokens.end) {
         modes->next = MODES_STOP;
+        modes->complete = true;
         return modes->kind == MODES_SEQUENTIAL;
     }
     if (modes->kind == MODES_SEQUENTIAL) {

@@ -50,6 +50,7 @@ struct modes {
     size_t n_left;  /* tokens and frames that may still come */
     uint32_t run;   /* interleaved: left of the present run; wraps below 0 once text is done */
     bool text_done; /* interleaved: <|text_end|> was there */
+    bool complete;  /* stopped by the end token, not by n_max */
 };
 
 /* n_max: tokens and frames of the reply at most. */

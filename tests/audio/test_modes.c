@@ -46,6 +46,8 @@ static size_t play(enum modes_kind kind, size_t n_max, const struct event *heads
             out[n++] = event;
     }
     assert_int_equal(asked, n_heads);
+    assert_int_equal(modes.complete, n_heads > 0 && heads[n_heads - 1].text &&
+                                         heads[n_heads - 1].codes[0] == (int32_t)tokens.end);
     return n;
 }
 
