@@ -2,6 +2,7 @@
 #include "session/speech.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,33 @@ struct speech {
     float *row;    /* [H] of the frame that is not in the sequence yet */
     uint32_t id;   /* what is to be fed next; TOKEN_NONE: nothing yet */
 };
+
+int speech_prompt_add(const struct tokenizer *tokenizer, const char *text, size_t length,
+                      bool markup, struct token_list *ids, struct error *err)
+{
+    const struct text_span span = {.text = text, .length = length, .markup = markup};
+
+    return tokenizer_encode(tokenizer, &span, 1, ids, err);
+}
+
+int speech_prompt_begin(const struct tokenizer *tokenizer, const char *role,
+                        struct token_list *ids, struct error *err)
+{
+    const uint32_t bos = tokenizer_bos(tokenizer);
+    char text[64];
+
+    if (ids->n == 0 && bos != TOKEN_NONE && token_list_push(ids, bos) < 0)
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for a prompt.");
+    snprintf(text, sizeof(text), "<|im_start|>%s\n", role);
+    return speech_prompt_add(tokenizer, text, strlen(text), true, ids, err);
+}
+
+int speech_prompt_end(const struct tokenizer *tokenizer, struct token_list *ids, struct error *err)
+{
+    static const char text[] = "<|im_end|>\n";
+
+    return speech_prompt_add(tokenizer, text, strlen(text), true, ids, err);
+}
 
 /* A token that switches: by name, else where LFM2-Audio's vocabulary has it. */
 static uint32_t find(const struct tokenizer *tokenizer, const char *name, uint32_t place)
@@ -140,4 +168,9 @@ int speech_next(struct speech *speech, const atomic_bool *cancel, struct speech_
     sampler_accept(speech->text, ret->id);
     speech->id = ret->id;
     return modes_text(modes, ret->id) ? 1 : 0;
+}
+
+bool speech_is_complete(const struct speech *speech)
+{
+    return speech->modes.complete;
 }

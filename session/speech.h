@@ -18,6 +18,20 @@
 #include "audio/out/depthformer.h"
 #include "text/lm.h"
 
+/*
+ * Append a stretch of a prompt, tokenised by itself, as LFM2-Audio knows it.
+ *
+ * markup: what looks like a control token is one
+ */
+int speech_prompt_add(const struct tokenizer *tokenizer, const char *text, size_t length,
+                      bool markup, struct token_list *ids, struct error *err);
+
+/* The same for the beginning of a turn (the first also begins the text), and its end. */
+int speech_prompt_begin(const struct tokenizer *tokenizer, const char *role,
+                        struct token_list *ids, struct error *err);
+int speech_prompt_end(const struct tokenizer *tokenizer, struct token_list *ids,
+                      struct error *err);
+
 struct speech_options {
     enum modes_kind kind;
     size_t n_max;          /* tokens and frames together */
@@ -49,6 +63,9 @@ struct speech *speech_free(struct speech *speech); /* accepts and returns NULL *
  * nothing has changed and the call may be made again.
  */
 int speech_next(struct speech *speech, const atomic_bool *cancel, struct speech_event *ret);
+
+/* Whether a reply that is over came to its end, and was not cut off. */
+bool speech_is_complete(const struct speech *speech);
 
 /* The id under which a frame of codes stands in a sequence (its row: depthformer_code_row()). */
 uint32_t speech_frame_id(const int32_t codes[CODEBOOKS]);
