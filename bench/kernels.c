@@ -150,7 +150,7 @@ static void bench_attend_wide(size_t n_head, size_t hd, size_t n, struct pool *p
 {
     const size_t size = n * n_head * hd;
     float *const values = malloc(4 * size * sizeof(float));
-    void *const memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd));
+    void *const memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd, false));
     const struct attend_wide job = {
         .n_head = n_head, .head_dim = hd, .q = values, .k = values + size, .v = values + 2 * size,
         .n = n, .memory = memory, .out = values + 3 * size,

@@ -130,21 +130,26 @@ void attend(const struct attend *a, struct pool *pool)
 
 /* --- attention of an encoder ------------------------------------------------------------------ */
 
-/* Keys and values of one head: what struct attend_wide_work of kernels.h points to. */
+/* Keys, values and positions of one head: what struct attend_wide_work of kernels.h points to. */
 struct wide_head {
-    int16_t *k, *v;
-    float *kd, *vd;
+    int16_t *k, *v, *p;
+    float *kd, *vd, *pd;
 };
 
-static size_t wide_head_bytes(size_t n, size_t head_dim)
+static size_t wide_head_bytes(size_t n, size_t head_dim, bool relative)
 {
+    const size_t n_positions = relative ? round_up(2 * n - 1, GROUP_ROWS) : 0;
+
     return round_up(n, GROUP_ROWS) *
-           (2 * sizeof(float) + (head_dim + round_up(head_dim, GROUP_ROWS)) * sizeof(int16_t));
+               (2 * sizeof(float) + (head_dim + round_up(head_dim, GROUP_ROWS)) * sizeof(int16_t)) +
+           n_positions * (sizeof(float) + head_dim * sizeof(int16_t));
 }
 
-size_t attend_wide_bytes(size_t n, size_t n_head, size_t head_dim)
+size_t attend_wide_bytes(size_t n, size_t n_head, size_t head_dim, bool relative)
 {
-    return n_head * wide_head_bytes(n, head_dim);
+    const size_t exact = relative ? (3 * n - 1) * head_dim * sizeof(float) : 0;
+
+    return n_head * MAX(wide_head_bytes(n, head_dim, relative), exact);
 }
 
 static struct wide_head wide_head_at(const struct attend_wide *a, size_t index)
@@ -153,10 +158,12 @@ static struct wide_head wide_head_at(const struct attend_wide *a, size_t index)
     struct wide_head head;
 
     head.kd = (float *)(void *)((unsigned char *)a->memory +
-                                index * wide_head_bytes(a->n, a->head_dim));
+                                index * wide_head_bytes(a->n, a->head_dim, a->p));
     head.vd = head.kd + n_padded;
-    head.k = (int16_t *)(void *)(head.vd + n_padded);
+    head.pd = head.vd + n_padded;
+    head.k = (int16_t *)(void *)(head.pd + (a->p ? round_up(2 * a->n - 1, GROUP_ROWS) : 0));
     head.v = head.k + n_padded * a->head_dim;
+    head.p = head.v + n_padded * round_up(a->head_dim, GROUP_ROWS);
     return head;
 }
 
@@ -166,6 +173,43 @@ static struct wide_head wide_head_at(const struct attend_wide *a, size_t index)
 _Static_assert((long long)WIDE_KV_LIMIT * WIDE_MAX * WIDE_BLOCK <= INT32_MAX, "sums overflow");
 _Static_assert(ATTEND_HEAD_DIM_MAX <= WIDE_BLOCK && ATTEND_WIDE_MAX <= WIDE_KEYS_MAX,
                "attention fits the kernels");
+
+/* A group of 16 of the n rows, `stride` apart, as those of a matrix [n][hd]. */
+static void store_keys(const float *rows, size_t n, size_t stride, size_t hd, size_t group,
+                       int16_t *to, float *d)
+{
+    int16_t row[WIDE_BLOCK] = {0};
+
+    for (size_t r = 0; r < GROUP_ROWS; r++) {
+        const size_t at = group * GROUP_ROWS + r;
+        int16_t *const k = to + group * GROUP_ROWS * hd + 2 * r;
+
+        if (at < n)
+            d[at] = kernels()->quantise_wide(rows + at * stride, hd, WIDE_KV_LIMIT, row);
+        else
+            d[at] = 0;
+        for (size_t j = 0; j < hd; j += 2)
+            memcpy(k + j * GROUP_ROWS, &row[j], 2 * sizeof(int16_t));
+    }
+}
+
+/* Units are groups of 16 positions, head after head. */
+static void store_positions(void *context, size_t first, size_t last, unsigned worker,
+                            void *scratch)
+{
+    const struct attend_wide *const a = context;
+    const size_t hd = a->head_dim, n_groups = (2 * a->n - 1 + GROUP_ROWS - 1) / GROUP_ROWS;
+
+    (void)worker;
+    (void)scratch;
+    for (size_t unit = first; unit < last; unit++) {
+        const size_t head = unit / n_groups;
+        const struct wide_head to = wide_head_at(a, head);
+
+        store_keys(a->p + head * hd, 2 * a->n - 1, a->n_head * hd, hd, unit % n_groups, to.p,
+                   to.pd);
+    }
+}
 
 /* Units are groups of 16 rows, head after head. */
 static void store_wide(void *context, size_t first, size_t last, unsigned worker, void *scratch)
@@ -181,19 +225,10 @@ static void store_wide(void *context, size_t first, size_t last, unsigned worker
         const size_t head = unit / n_groups, group = unit % n_groups;
         const struct wide_head to = wide_head_at(a, head);
 
+        store_keys(a->k + head * hd, a->n, stride, hd, group, to.k, to.kd);
         for (size_t r = 0; r < GROUP_ROWS; r += 2) {
             const size_t at = group * GROUP_ROWS + r;
-            int16_t *const k = to.k + group * GROUP_ROWS * hd + 2 * r;
 
-            for (size_t i = 0; i < 2; i++) {
-                memset(row[i], 0, sizeof(row[i]));
-                to.kd[at + i] = at + i >= a->n
-                                    ? 0
-                                    : kernels()->quantise_wide(a->k + (at + i) * stride + head * hd,
-                                                               hd, WIDE_KV_LIMIT, row[i]);
-                for (size_t j = 0; j < hd; j += 2)
-                    memcpy(k + j * GROUP_ROWS + 2 * i, &row[i][j], 2 * sizeof(int16_t));
-            }
             for (size_t i = 0; i < 2; i++) {
                 memset(row[i], 0, sizeof(row[i]));
                 to.vd[at + i] = at + i >= a->n
@@ -232,8 +267,12 @@ static void attend_wide_units(void *context, size_t first, size_t last, unsigned
             .v = from.v,
             .kd = from.kd,
             .vd = from.vd,
+            .p = a->p ? from.p : NULL,
+            .pd = from.pd,
+            .first = row,
             .n_rows = MIN(a->n - row, (size_t)ACT_TILE),
             .q = a->q + offset,
+            .qp = a->p ? a->qp + offset : NULL,
             .out = a->out + offset,
             .stride = a->n_head * a->head_dim,
         };
@@ -251,6 +290,75 @@ void attend_wide(const struct attend_wide *a, struct pool *pool)
 
     assert(a->n > 0 && a->n <= ATTEND_WIDE_MAX);
     assert(a->head_dim % 8 == 0 && a->head_dim <= ATTEND_HEAD_DIM_MAX);
+    if (a->p)
+        pool_run(pool, store_positions, (void *)a,
+                 a->n_head * ((2 * a->n - 1 + GROUP_ROWS - 1) / GROUP_ROWS), GROUP_ROWS);
     pool_run(pool, store_wide, (void *)a, a->n_head * n_groups, GROUP_ROWS);
     pool_run(pool, attend_wide_units, (void *)a, a->n_head * n_tiles, WIDE_CHUNK);
+}
+
+/* --- the same in f32 -------------------------------------------------------------------------- */
+
+/* Keys, then positions of one head, row after row. */
+static float *relative_head_at(const struct attend_wide *a, size_t head)
+{
+    return (float *)a->memory + head * (3 * a->n - 1) * a->head_dim;
+}
+
+/* Units are keys and then positions, head after head. */
+static void gather_rows(void *context, size_t first, size_t last, unsigned worker, void *scratch)
+{
+    const struct attend_wide *const a = context;
+    const size_t hd = a->head_dim, n_rows = 3 * a->n - 1;
+
+    (void)worker;
+    (void)scratch;
+    for (size_t unit = first; unit < last; unit++) {
+        const size_t head = unit / n_rows, row = unit % n_rows;
+        const float *const from = row < a->n ? a->k + row * a->n_head * hd
+                                             : a->p + (row - a->n) * a->n_head * hd;
+
+        memcpy(relative_head_at(a, head) + row * hd, from + head * hd, hd * sizeof(*from));
+    }
+}
+
+/* Units are queries, head after head. */
+static void attend_relative_units(void *context, size_t first, size_t last, unsigned worker,
+                                  void *scratch)
+{
+    const struct attend_wide *const a = context;
+    const size_t hd = a->head_dim, n = a->n;
+    float *const score = scratch, *const position = score + n;
+
+    (void)worker;
+    for (size_t unit = first; unit < last; unit++) {
+        const size_t head = unit / n, i = unit % n, offset = (i * a->n_head + head) * hd;
+        const float *const keys = relative_head_at(a, head), *const positions = keys + n * hd;
+        float max = -INFINITY;
+        double sum = 0;
+
+        kernels()->dot_f32(a->q + offset, keys, n, hd, score, 1);
+        kernels()->dot_f32(a->qp + offset, positions + (n - 1 - i) * hd, n, hd, position, 1);
+        for (size_t j = 0; j < n; j++) {
+            score[j] += position[j];
+            max = fmaxf(max, score[j]);
+        }
+        for (size_t j = 0; j < n; j++) {
+            score[j] = expf((score[j] - max) / sqrtf((float)hd));
+            sum += (double)score[j];
+        }
+        memset(a->out + offset, 0, hd * sizeof(*a->out));
+        for (size_t j = 0; j < n; j++)
+            kernels()->add_scaled(a->out + offset, a->v + (j * a->n_head + head) * hd,
+                                  (float)((double)score[j] / sum), hd);
+    }
+}
+
+_Static_assert(2 * ATTEND_WIDE_MAX * sizeof(float) <= POOL_SCRATCH_BYTES, "scores fit the scratch");
+
+void attend_relative(const struct attend_wide *a, struct pool *pool)
+{
+    assert(a->n > 0 && a->n <= ATTEND_WIDE_MAX && a->p && a->qp);
+    pool_run(pool, gather_rows, (void *)a, a->n_head * (3 * a->n - 1), GROUP_ROWS);
+    pool_run(pool, attend_relative_units, (void *)a, a->n_head * a->n, ACT_TILE);
 }

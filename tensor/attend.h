@@ -60,16 +60,24 @@ void attend(const struct attend *job, struct pool *pool);
 /*
  * Attention of an encoder: every row sees every row, one KV head for each head. Products are wide
  * (kernels.h), about 1e-3 from exact.
+ *
+ * With relative positions (Transformer-XL, Dai et al. 2019, section 3.3) query i scores key j by
+ * q_i · k_j + qp_i · p_(n - 1 - i + j).
  */
 #define ATTEND_WIDE_MAX 12288 /* rows */
 
 struct attend_wide {
     size_t n_head, head_dim; /* a multiple of 8, at most ATTEND_HEAD_DIM_MAX */
     const float *q, *k, *v;  /* [n][n_head][head_dim] */
+    const float *qp;         /* [n][n_head][head_dim]; NULL: no relative positions */
+    const float *p;          /* [2n - 1][n_head][head_dim] */
     size_t n;                /* 1 .. ATTEND_WIDE_MAX */
     void *memory;            /* attend_wide_bytes(), aligned to ARENA_ALIGN */
-    float *out;              /* [n][n_head][head_dim], not q, k or v */
+    float *out;              /* [n][n_head][head_dim], not one of the others */
 };
 
-size_t attend_wide_bytes(size_t n, size_t n_head, size_t head_dim);
+size_t attend_wide_bytes(size_t n, size_t n_head, size_t head_dim, bool relative);
 void attend_wide(const struct attend_wide *job, struct pool *pool);
+
+/* With relative positions, in f32. */
+void attend_relative(const struct attend_wide *job, struct pool *pool);

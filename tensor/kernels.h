@@ -122,6 +122,9 @@ struct attend_work {
  * score = sum * kd of the key; p = 2^((score - max) * d), d that of the query times log2(e) /
  * sqrt(head_dim); the sum of p is kept in 16 lanes, which are added pairwise. p * vd, in units that
  * make WIDE_MAX of the largest vd, is rounded, and multiplied with the values.
+ *
+ * With relative positions the score is sum * kd * d of the query + sum * pd * d of the query of
+ * positions, position n - 1 - i + j for query i and key j, positions laid out like keys.
  */
 #define WIDE_KEYS_MAX 12288 /* of a picture: the scores of a tile of queries must fit the scratch */
 
@@ -130,8 +133,11 @@ struct attend_wide_work {
     size_t n; /* keys */
     const int16_t *k, *v;
     const float *kd, *vd; /* [n, up to whole groups] scales of keys and values */
+    const int16_t *p;     /* [2n - 1, up to whole groups] positions; NULL: none */
+    const float *pd;
+    size_t first;         /* i of the first query, where there are positions */
     size_t n_rows;        /* queries, up to ACT_TILE */
-    const float *q;       /* stride apart */
+    const float *q, *qp;  /* stride apart */
     float *out;           /* stride apart */
     size_t stride;
 };

@@ -1299,48 +1299,76 @@ static void attend_work(const struct attend_work *work, void *scratch)
 
 /* --- attention by wide products ------------------------------------------------------------- */
 
-#define WIDE_SCORES (WIDE_KEYS_MAX + LANES)
+/* Positions are added in groups that may begin before the first score and end after the last. */
+#define WIDE_BEFORE (2 * LANES)
+#define WIDE_SCORES (WIDE_BEFORE + WIDE_KEYS_MAX + 3 * LANES)
 
 struct wide_scratch {
     _Alignas(64) int16_t q[ACT_TILE][WIDE_BLOCK];
+    _Alignas(64) int16_t qp[ACT_TILE][WIDE_BLOCK];
     _Alignas(64) int16_t p[WIDE_KEYS_MAX / WIDE_BLOCK][ACT_TILE][WIDE_BLOCK];
     _Alignas(64) float unit[WIDE_KEYS_MAX]; /* vd, WIDE_MAX for the largest */
     _Alignas(64) float score[ACT_TILE][WIDE_SCORES]; /* not all rows in the same cache sets */
+    _Alignas(64) float some[ACT_TILE][LANES];
     _Alignas(64) float acc[ACT_TILE][LANES];
     float scale[ACT_TILE];
 };
 
 ALWAYS void wide_scores_n(int n, const int16_t *k, const float *kd, const int16_t *q, size_t pairs,
-                          float *score)
+                          float *score, size_t stride)
 {
     vi sum[VEC_WIDE_ROWS];
 
     wide_dots(k, q, pairs, n, sum);
     UNROLL for (int i = 0; i < n; i++)
-        vf_store(score + i * WIDE_SCORES, vf_mul(vf_from_vi(sum[i]), vf_load(kd)));
+        vf_store(score + i * stride, vf_mul(vf_from_vi(sum[i]), vf_load(kd)));
 }
 
 APART void wide_scores(int n, const int16_t *k, const float *kd, const int16_t *q, size_t pairs,
-                       float *score)
+                       float *score, size_t stride)
 {
-    WIDE_COUNTS(n, wide_scores_n, k, kd, q, pairs, score);
+    WIDE_COUNTS(n, wide_scores_n, k, kd, q, pairs, score, stride);
+}
+
+/* Add the scores of positions to those of keys: d and dp make powers of 2 of them. */
+static void wide_relative(const struct attend_wide_work *work, struct wide_scratch *s,
+                          const float *d, const float *dp)
+{
+    const size_t hd = work->head_dim;
+    /* Row r sees positions last - r .. last - r + n - 1. */
+    const size_t last = work->n - 1 - work->first, begin = (last - (work->n_rows - 1)) / LANES;
+    int n;
+
+    for (size_t g = begin * LANES; g < last + work->n; g += LANES) {
+        for (size_t r = 0; r < work->n_rows; r += n) {
+            n = wide_count(work->n_rows - r);
+            wide_scores(n, work->p + g * hd, work->pd + g, s->qp[r], hd / 2, s->some[r], LANES);
+        }
+        for (size_t r = 0; r < work->n_rows; r++) {
+            float *const score = s->score[r] + WIDE_BEFORE + g + r - last;
+
+            vf_store(score, vf_fma(vf_load(score), vf_set1(d[r]),
+                                   vf_mul(vf_load(s->some[r]), vf_set1(dp[r]))));
+        }
+    }
 }
 
 /* Turn the scores of row r into p; d: what a score is in powers of 2. */
 static void wide_soften(struct wide_scratch *s, size_t r, size_t n, float d, float largest)
 {
+    const float *const scores = s->score[r] + WIDE_BEFORE;
     vf max = vf_set1(-FLT_MAX), lane = vf_zero();
     vf top;
 
     for (size_t k = 0; k < n; k += LANES) {
-        const vf score = vf_load(s->score[r] + k);
+        const vf score = vf_load(scores + k);
 
         max = vf_max(max, n - k >= LANES ? score
                                          : vf_in_range(score, 0, n - k, vf_set1(-FLT_MAX)));
     }
     top = vf_set1(vf_max_lane(max));
     for (size_t k = 0; k < n; k += LANES) {
-        const vf score = vf_mul(vf_sub(vf_load(s->score[r] + k), top), vf_set1(d));
+        const vf score = vf_mul(vf_sub(vf_load(scores + k), top), vf_set1(d));
         const vf p = keep_some(exp2_poly(score), n - k);
 
         lane = vf_add(lane, p);
@@ -1370,7 +1398,8 @@ static void wide_attend(const struct attend_wide_work *work, void *scratch)
 {
     struct wide_scratch *const s = scratch;
     const size_t hd = work->head_dim, n_padded = round_up(work->n, LANES);
-    float d[ACT_TILE], largest;
+    const float unit_score = LOG2E / sqrtf((float)hd);
+    float d[ACT_TILE], dp[ACT_TILE], largest;
     vf most = vf_zero();
     int n;
 
@@ -1381,17 +1410,22 @@ static void wide_attend(const struct attend_wide_work *work, void *scratch)
         vf_store(s->unit + k,
                  vf_mul(vf_load(work->vd + k), vf_set1(largest > 0 ? WIDE_MAX / largest : 0)));
 
-    for (size_t r = 0; r < work->n_rows; r++)
-        d[r] = quantise_wide(work->q + r * work->stride, hd, WIDE_MAX, s->q[r]) *
-               (LOG2E / sqrtf((float)hd));
+    for (size_t r = 0; r < work->n_rows; r++) {
+        d[r] = quantise_wide(work->q + r * work->stride, hd, WIDE_MAX, s->q[r]) * unit_score;
+        if (work->p)
+            dp[r] = quantise_wide(work->qp + r * work->stride, hd, WIDE_MAX, s->qp[r]) * unit_score;
+    }
     for (size_t k = 0; k < n_padded; k += LANES) {
         for (size_t r = 0; r < work->n_rows; r += n) {
             n = wide_count(work->n_rows - r);
-            wide_scores(n, work->k + k * hd, work->kd + k, s->q[r], hd / 2, s->score[r] + k);
+            wide_scores(n, work->k + k * hd, work->kd + k, s->q[r], hd / 2,
+                        s->score[r] + WIDE_BEFORE + k, WIDE_SCORES);
         }
     }
+    if (work->p)
+        wide_relative(work, s, d, dp);
     for (size_t r = 0; r < work->n_rows; r++)
-        wide_soften(s, r, work->n, d[r], largest);
+        wide_soften(s, r, work->n, work->p ? 1 : d[r], largest);
 
     for (size_t i = 0; i < hd; i += LANES) {
         for (size_t k = 0; k < n_padded; k += WIDE_BLOCK) {

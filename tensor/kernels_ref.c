@@ -492,22 +492,35 @@ static void ref_attend(const struct attend_work *work, void *scratch)
         attend_one(work, i);
 }
 
+static float wide_score(const int16_t *keys, const float *kd, size_t k, const int16_t *q, size_t hd)
+{
+    return (float)wide_dot(keys + k / GROUP_ROWS * GROUP_ROWS * hd, k % GROUP_ROWS, q, hd) * kd[k];
+}
+
 static void attend_wide_one(const struct attend_wide_work *work, size_t row, float *score,
                             int16_t *p)
 {
     const size_t hd = work->head_dim, n_padded = round_up(work->n, GROUP_ROWS);
-    int16_t q[WIDE_BLOCK];
-    const float d = ref_quantise_wide(work->q + row * work->stride, hd, WIDE_MAX, q) *
-                    (LOG2E / sqrtf((float)hd));
+    const float unit_score = LOG2E / sqrtf((float)hd);
+    int16_t q[WIDE_BLOCK], qp[WIDE_BLOCK];
+    float d = ref_quantise_wide(work->q + row * work->stride, hd, WIDE_MAX, q) * unit_score;
+    const float dp =
+        work->p ? ref_quantise_wide(work->qp + row * work->stride, hd, WIDE_MAX, qp) * unit_score
+                : 0;
     float max = -FLT_MAX, largest = 0, unit, lane[LANES] = {0}, scale;
 
     for (size_t k = 0; k < work->n; k++) {
-        score[k] = (float)wide_dot(work->k + k / GROUP_ROWS * GROUP_ROWS * hd, k % GROUP_ROWS, q,
-                                   hd) *
-                   work->kd[k];
+        score[k] = wide_score(work->k, work->kd, k, q, hd);
+        if (work->p)
+            score[k] = fmaf(score[k], d,
+                            wide_score(work->p, work->pd, work->n - 1 - work->first - row + k, qp,
+                                       hd) *
+                                dp);
         max = fmaxf(max, score[k]);
         largest = fmaxf(largest, work->vd[k]);
     }
+    if (work->p)
+        d = 1;
     unit = largest > 0 ? WIDE_MAX / largest : 0;
     for (size_t k = 0; k < n_padded; k++) {
         const float e = k < work->n ? exp2_poly((score[k] - max) * d) : 0;

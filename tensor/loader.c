@@ -148,20 +148,43 @@ bool loader_table(struct loader *loader, const char *name, size_t out, size_t in
     return fits;
 }
 
-bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret)
+bool loader_reshaped(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
+                     size_t out, size_t in, struct matrix *ret)
 {
-    const struct gguf_tensor *tensor =
-        loader_tensor(loader, name, (const uint64_t[]){in, rows, 1, 1});
+    const struct gguf_tensor *tensor = loader_tensor(loader, name, ne);
+    struct gguf_tensor matrix;
+
+    if (!tensor)
+        return false;
+    matrix = *tensor;
+    matrix.n_dims = 2;
+    matrix.ne[0] = in;
+    matrix.ne[1] = out;
+    matrix.ne[2] = matrix.ne[3] = 1;
+    loader_slice(loader, &matrix, 0, ret);
+    return true;
+}
+
+bool loader_values(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
+                   const float **ret)
+{
+    const struct gguf_tensor *tensor = loader_tensor(loader, name, ne);
+    const size_t n = (size_t)(ne[0] * ne[1] * ne[2] * ne[3]);
     float *values;
 
     if (!tensor)
         return false;
-    values = loader_take(loader, rows * in * sizeof(*values));
+    values = loader_take(loader, n * sizeof(*values));
     if (!values)
         return true;
-    dtype_to_f32(tensor->type, tensor->data, values, rows * in);
+    dtype_to_f32(tensor->type, tensor->data, values, n);
     *ret = values;
     return true;
+}
+
+bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret)
+{
+    return loader_values(loader, name, (const uint64_t[]){in, rows, 1, 1}, ret);
 }
 
 void loader_skip(struct loader *loader, const char *name)

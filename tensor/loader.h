@@ -61,12 +61,20 @@ bool loader_matrix(struct loader *loader, const char *name, size_t out, size_t i
 bool loader_table(struct loader *loader, const char *name, size_t out, size_t in,
                   struct matrix *ret);
 
+/* The same of a tensor that has another shape in the file: of a convolution, its out filters. */
+bool loader_reshaped(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
+                     size_t out, size_t in, struct matrix *ret);
+
 /* Slice `slice` of a tensor that is already at hand. */
 void loader_slice(struct loader *loader, const struct gguf_tensor *tensor, size_t slice,
                   struct matrix *ret);
 
 /* Norms, taps, biases: small, always f32 [rows][in], copied out of the file. */
 bool loader_f32(struct loader *loader, const char *name, size_t rows, size_t in, const float **ret);
+
+/* The same of any shape. */
+bool loader_values(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
+                   const float **ret);
 
 /* A tensor that the model can do without, whatever it is and whether the file has it or not. */
 void loader_skip(struct loader *loader, const char *name);

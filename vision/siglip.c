@@ -37,19 +37,10 @@ static bool load_layer(struct loader *loader, const struct vision_shape *shape, 
  * rows of PATCHES_PLANES. */
 static bool load_patch(struct loader *loader, size_t d, struct linear *patch)
 {
-    const struct gguf_tensor *tensor = loader_tensor(
-        loader, "v.patch_embd.weight", (const uint64_t[]){TILES_PATCH, TILES_PATCH, 3, d});
-    struct gguf_tensor matrix;
-
-    if (!tensor)
-        return false;
-    matrix = *tensor;
-    matrix.n_dims = 2;
-    matrix.ne[0] = PATCHES_VALUES;
-    matrix.ne[1] = d;
-    matrix.ne[2] = matrix.ne[3] = 1;
-    loader_slice(loader, &matrix, 0, &patch->w);
-    return loader_f32(loader, "v.patch_embd.bias", 1, d, &patch->b);
+    return loader_reshaped(loader, "v.patch_embd.weight",
+                           (const uint64_t[]){TILES_PATCH, TILES_PATCH, 3, d}, d, PATCHES_VALUES,
+                           &patch->w) &&
+           loader_f32(loader, "v.patch_embd.bias", 1, d, &patch->b);
 }
 
 bool siglip_load(struct loader *loader, struct siglip *siglip)

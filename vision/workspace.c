@@ -25,7 +25,7 @@ static size_t carve(struct arena *arena, const struct vision_shape *shape, enum 
         {(void **)&ws->v, n * d * sizeof(float)},
         {(void **)&ws->pass.wide, STEP_ROWS * wide * sizeof(float)},
         {&ws->heads, MAX(2 * shape->n_head * head_bytes,
-                         attend_wide_bytes(n, shape->n_head, d / shape->n_head))},
+                         attend_wide_bytes(n, shape->n_head, d / shape->n_head, false))},
     };
     size_t bytes = rows_plan(form, row_values);
 

@@ -196,7 +196,7 @@ static void test_attention_of_an_encoder_is_softmax(void **state)
             .k = f.k,
             .v = f.v,
             .n = n,
-            .memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd)),
+            .memory = aligned_alloc(64, attend_wide_bytes(n, n_head, hd, false)),
             .out = f.job.out,
         };
         attend_wide(&job, pool);
@@ -215,11 +215,98 @@ static void test_attention_of_an_encoder_is_softmax(void **state)
     pool_free(alone);
 }
 
+/* Transformer-XL's formula in double. */
+static void relative_reference(const struct attend_wide *job, float *out)
+{
+    const size_t n = job->n, hd = job->head_dim, stride = job->n_head * hd;
+    double *const score = malloc(n * sizeof(*score));
+
+    for (size_t h = 0; h < job->n_head; h++)
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = i * stride + h * hd;
+            double max = -INFINITY, sum = 0;
+
+            for (size_t j = 0; j < n; j++) {
+                score[j] = 0;
+                for (size_t c = 0; c < hd; c++)
+                    score[j] += (double)job->q[at + c] * (double)job->k[j * stride + h * hd + c] +
+                                (double)job->qp[at + c] *
+                                    (double)job->p[(n - 1 + j - i) * stride + h * hd + c];
+                score[j] /= sqrt((double)hd);
+                max = MAX(max, score[j]);
+            }
+            for (size_t j = 0; j < n; j++)
+                sum += score[j] = exp(score[j] - max);
+            for (size_t c = 0; c < hd; c++) {
+                double value = 0;
+
+                for (size_t j = 0; j < n; j++)
+                    value += score[j] / sum * (double)job->v[j * stride + h * hd + c];
+                out[at + c] = (float)value;
+            }
+        }
+    free(score);
+}
+
+static void test_relative_positions_are_those_of_the_formula(void **state)
+{
+    static const struct {
+        size_t n_head, head_dim, n;
+    } cases[] = {{1, 8, 1}, {2, 16, 2}, {2, 64, 15}, {1, 256, 33}, {3, 72, 61}, {8, 64, 130}};
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(3, &err), *alone = pool_new(1, &err);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const size_t n = cases[i].n, width = cases[i].n_head * cases[i].head_dim;
+        float *const values = malloc((9 * n - 1) * width * sizeof(float));
+        float *const expected = values + (6 * n - 1) * width, *const again = expected + n * width;
+        const struct attend_wide job = {
+            .n_head = cases[i].n_head,
+            .head_dim = cases[i].head_dim,
+            .q = values,
+            .k = values + n * width,
+            .v = values + 2 * n * width,
+            .qp = values + 3 * n * width,
+            .p = values + 4 * n * width,
+            .n = n,
+            .memory = aligned_alloc(64, attend_wide_bytes(n, cases[i].n_head, cases[i].head_dim,
+                                                          true) / 64 * 64 + 64),
+            .out = again + n * width,
+        };
+        const size_t size = n * width * sizeof(float);
+        double worst[2] = {0};
+
+        random_row(values, (6 * n - 1) * width);
+        relative_reference(&job, expected);
+        for (int wide = 0; wide < 2; wide++) {
+            void (*const function)(const struct attend_wide *, struct pool *) =
+                wide ? attend_wide : attend_relative;
+
+            function(&job, alone);
+            memcpy(again, job.out, size);
+            function(&job, pool);
+            assert_memory_equal(again, job.out, size);
+            for (size_t k = 0; k < n * width; k++)
+                worst[wide] =
+                    MAX(worst[wide], fabs((double)job.out[k] - (double)expected[k]));
+        }
+        if (!(worst[0] <= 1e-5) || !(worst[1] <= 5e-3))
+            fail_msg("%zu heads of %zu, %zu rows: deviates by %g, wide by %g", cases[i].n_head,
+                     cases[i].head_dim, n, worst[0], worst[1]);
+        free(job.memory);
+        free(values);
+    }
+    pool_free(pool);
+    pool_free(alone);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_attention_is_softmax_and_chunks_change_no_bit),
         cmocka_unit_test(test_attention_of_an_encoder_is_softmax),
+        cmocka_unit_test(test_relative_positions_are_those_of_the_formula),
     };
 
     return cmocka_run_group_tests_name("attend", tests, NULL, NULL);

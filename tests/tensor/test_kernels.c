@@ -498,9 +498,9 @@ static void test_wide_attention(void **state)
 {
     static const size_t head_dims[] = {8, 40, 64, 72, 256};
     static const size_t key_counts[] = {1, 15, 16, 300, 600};
-    static float x[608], q[ACT_TILE * 256], kd[608], vd[608];
+    static float x[608], q[ACT_TILE * 256], qp[ACT_TILE * 256], kd[608], vd[608], pd[1216];
     static float a[ACT_TILE * 256], b[ACT_TILE * 256];
-    static int16_t k[608 * 256], v[608 * 256];
+    static int16_t k[608 * 256], v[608 * 256], p[1216 * 256];
     void *const scratch = aligned_alloc(64, POOL_SCRATCH_BYTES);
 
     (void)state;
@@ -509,10 +509,12 @@ static void test_wide_attention(void **state)
         for (size_t c = 0; c < ARRAY_LEN(head_dims); c++) {
             for (size_t j = 0; j < ARRAY_LEN(key_counts); j++) {
                 const size_t hd = head_dims[c], n = key_counts[j], n_padded = (n + 15) / 16 * 16;
+                const size_t n_positions = (2 * n + 14) / 16 * 16;
                 struct attend_wide_work work = {.head_dim = hd, .n = n, .k = k, .v = v, .kd = kd,
                                                 .vd = vd, .q = q, .stride = hd};
 
                 random_row(q, ACT_TILE * hd);
+                random_row(qp, ACT_TILE * hd);
                 random_row(x, 608);
                 for (size_t i = 0; i < n_padded; i++) {
                     kd[i] = i < n ? (1 + x[i]) * 0.01f : 0;
@@ -528,6 +530,22 @@ static void test_wide_attention(void **state)
                     work.out = b;
                     row->attend_wide(&work, scratch);
                     equal("attend_wide", row, hd * 1000 + n, a, b, work.n_rows * hd);
+                }
+                for (size_t i = 0; i < n_positions; i++)
+                    pd[i] = i < 2 * n - 1 ? (1 + x[i / 2]) * 0.01f : 0;
+                for (size_t i = 0; i < n_positions * hd; i++)
+                    p[i] = (int16_t)(random_u32() % 2047 - 1023);
+                work.p = p;
+                work.pd = pd;
+                work.qp = qp;
+                for (work.n_rows = 1; work.n_rows <= MIN(n, ACT_TILE); work.n_rows += 3) {
+                    work.first = work.n_rows % 2 ? 0 : n - work.n_rows;
+                    work.out = a;
+                    kernels_ref.attend_wide(&work, scratch);
+                    work.out = b;
+                    row->attend_wide(&work, scratch);
+                    equal("attend_wide with positions", row, hd * 1000 + n, a, b,
+                          work.n_rows * hd);
                 }
             }
         }
