@@ -14,6 +14,7 @@
 #include "tools/run.h"
 
 static const struct run_verb *const groups[] = {
+    run_audio_verbs,
     run_generate_verbs,
     run_image_verbs,
     run_model_verbs,

@@ -45,6 +45,7 @@ struct run_verb {
 };
 
 /* The verbs of one file, ended by a name of NULL. */
+extern const struct run_verb run_audio_verbs[];
 extern const struct run_verb run_generate_verbs[];
 extern const struct run_verb run_image_verbs[];
 extern const struct run_verb run_model_verbs[];
@@ -108,6 +109,15 @@ int run_tile_settings(const struct run_options *options, struct tile_settings *r
 
 /* Decode the picture in a file. */
 int run_image(const char *path, struct image *ret, struct error *err);
+
+/* --- sounds ----------------------------------------------------------------------------------- */
+
+/* The samples in a file, 16 kHz mono: malloc. A name that ends in ".f32" is raw samples. */
+int run_sound(const char *path, float **ret, size_t *ret_n, struct error *err);
+
+/* Its features [n_mels][*ret_n_frames]: malloc. */
+int run_features(const char *path, size_t n_mels, float **ret, size_t *ret_n_frames,
+                 struct error *err);
 
 /* --- generation ------------------------------------------------------------------------------- */
 
