@@ -24,6 +24,7 @@ static const struct {
     [ERROR_NO_MEMORY] = {"NoMemory", -ENOMEM},
     [ERROR_NO_SPACE] = {"NoSpace", -ENOSPC},
     [ERROR_DOWNLOAD_FAILED] = {"DownloadFailed", -ECONNABORTED},
+    [ERROR_AUDIO_UNAVAILABLE] = {"AudioUnavailable", -ENXIO},
     [ERROR_TIMEOUT] = {"Timeout", -ETIMEDOUT},
     [ERROR_IO] = {"Io", -EIO},
     [ERROR_INTERNAL] = {"Internal", -ENOTRECOVERABLE},

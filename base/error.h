@@ -26,6 +26,7 @@ enum error_code {
     ERROR_NO_MEMORY,
     ERROR_NO_SPACE, /* disk */
     ERROR_DOWNLOAD_FAILED,
+    ERROR_AUDIO_UNAVAILABLE, /* no such sound device, or it went away */
     ERROR_TIMEOUT,
     ERROR_IO,
     ERROR_INTERNAL,

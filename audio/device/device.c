@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#include "audio/device/device.h"
+
+#include <alsa/asoundlib.h>
+#include <portaudio.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "audio/device/quiet.h"
+#include "base/utf8.h"
+
+static const char *const direction_names[_DEVICE_DIRECTION_N] = {"microphone", "loudspeaker"};
+
+/* Also while a stream runs: a line for every underrun would come from the callback's thread. */
+static void say_nothing(const char *file, int line, const char *function, int number,
+                        const char *format, ...)
+{
+    (void)file;
+    (void)line;
+    (void)function;
+    (void)number;
+    (void)format;
+}
+
+int device_init(struct error *err)
+{
+    const int kept = quiet_begin();
+    const PaError r = Pa_Initialize();
+
+    snd_lib_error_set_handler(say_nothing);
+    quiet_end(kept);
+    if (r != paNoError)
+        return error_set(err, ERROR_AUDIO_UNAVAILABLE, "PortAudio cannot be started: %s.",
+                         Pa_GetErrorText(r));
+    return 0;
+}
+
+void device_done(void)
+{
+    const int kept = quiet_begin();
+
+    Pa_Terminate();
+    quiet_end(kept);
+}
+
+static void describe(int index, struct device *ret)
+{
+    const PaDeviceInfo *info = Pa_GetDeviceInfo(index);
+
+    *ret = (struct device){.index = index};
+    snprintf(ret->name, sizeof(ret->name), "%s", info->name);
+    utf8_plain(ret->name);
+    snprintf(ret->api, sizeof(ret->api), "%s", Pa_GetHostApiInfo(info->hostApi)->name);
+    ret->n_channels[DEVICE_CAPTURE] = info->maxInputChannels > 0 ? (unsigned)info->maxInputChannels : 0;
+    ret->n_channels[DEVICE_PLAYBACK] =
+        info->maxOutputChannels > 0 ? (unsigned)info->maxOutputChannels : 0;
+    ret->is_default[DEVICE_CAPTURE] = index == Pa_GetDefaultInputDevice();
+    ret->is_default[DEVICE_PLAYBACK] = index == Pa_GetDefaultOutputDevice();
+    if (info->defaultSampleRate > 0 && info->defaultSampleRate < 1e6)
+        ret->rate_hz = (unsigned)info->defaultSampleRate;
+}
+
+size_t device_list(struct device *devices, size_t n_max)
+{
+    const int n = Pa_GetDeviceCount();
+
+    for (int i = 0; i < n && (size_t)i < n_max; i++)
+        describe(i, &devices[i]);
+    return n > 0 ? (size_t)n : 0;
+}
+
+int device_find(const char *name, enum device_direction direction, struct device *ret,
+                struct error *err)
+{
+    const int n = Pa_GetDeviceCount();
+    const bool any = !name || !*name;
+    struct device device, found = {.index = -1};
+    unsigned n_found = 0;
+
+    if (!any && (strlen(name) >= DEVICE_NAME_MAX || !utf8_valid(name, strlen(name))))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The name of the %s is not UTF-8, or longer than %d bytes.",
+                         direction_names[direction], DEVICE_NAME_MAX - 1);
+    for (int i = 0; i < n; i++) {
+        describe(i, &device);
+        if (device.n_channels[direction] == 0)
+            continue;
+        if (any ? device.is_default[direction] : strcmp(device.name, name) == 0) {
+            *ret = device;
+            return 0;
+        }
+        if (!any && strcasestr(device.name, name)) {
+            found = device;
+            n_found++;
+        }
+    }
+    if (any)
+        return error_set(err, ERROR_AUDIO_UNAVAILABLE, "There is no %s.", direction_names[direction]);
+    if (n_found > 1)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "%u sound devices have \"%s\" in their names; one of them is \"%s\".",
+                         n_found, name, found.name);
+    if (n_found == 0) {
+        if (!strchr(name, ':'))
+            return error_set(err, ERROR_AUDIO_UNAVAILABLE, "There is no %s \"%s\".",
+                             direction_names[direction], name);
+        strcpy(found.name, name);
+        strcpy(found.api, "ALSA");
+        /* What the PCM has is known when it is opened. */
+        found.n_channels[DEVICE_CAPTURE] = 1;
+        found.n_channels[DEVICE_PLAYBACK] = 2;
+    }
+    *ret = found;
+    return 0;
+}

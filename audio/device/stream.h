@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What capture and playback have in common: one half-duplex PortAudio stream with blocks of 10 ms,
+ * its signs of life, and the first steps of its callback. For the files of this folder.
+ *
+ * Two half-duplex streams, because a duplex stream through ALSA's PulseAudio plug-in stalls. A block
+ * of fixed size, because otherwise 1 to 256 frames come at a time.
+ *
+ * A server that goes away gives no error: callbacks stop, with the stream-finished callback or
+ * without. stream_is_lost() looks at both. A cold device may take seconds until its first
+ * callbacks, hence the longer patience at the beginning.
+ *
+ * Threads: the owner's, except stream_enter(): the callback, RT safe but for its first call, which
+ *          asks for its thread's id (priority.h) and sets flush-to-zero.
+ * Source:  PortAudio 19.6; the patience was found with PulseAudio 16.1 and PipeWire 0.3.65
+ */
+
+#include <portaudio.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "audio/device/device.h"
+
+#define STREAM_BLOCK_MSEC   10
+#define STREAM_RATE_MAX     48000
+#define STREAM_BLOCK_MAX    (STREAM_RATE_MAX * STREAM_BLOCK_MSEC / 1000)
+#define STREAM_PATIENCE_MSEC 500  /* without a callback, then it is lost */
+#define STREAM_GRACE_MSEC    3000 /* the same, after opening */
+
+#define STREAM_LATENCY_MSEC_MIN 10
+#define STREAM_LATENCY_MSEC_MAX 500
+
+/* Zeroed before the first opening. */
+struct stream {
+    /* the owner's */
+    PaStream *pa; /* NULL: closed */
+    unsigned rate_hz, n_channels, latency_msec;
+    uint64_t opened_usec, seen_usec;
+    unsigned n_callbacks_seen;
+
+    /* the callback's; others look */
+    atomic_uint n_callbacks; /* of this opening */
+    atomic_uint n_xruns;     /* PortAudio's flags: input overflow, output underflow; of all */
+    atomic_int thread_id;    /* 0 before the first callback */
+    atomic_bool finished;
+};
+
+/*
+ * Open and start. The rates tried are wanted_hz, the device's own, 48000 and 44100; the one that
+ * was had is stream->rate_hz, blocks are a hundredth of it. latency_msec is asked for; what
+ * PortAudio says it will be is stream->latency_msec (of plug-ins it counts only ALSA's buffer).
+ */
+int stream_open(struct stream *stream, const struct device *device,
+                enum device_direction direction, unsigned wanted_hz, unsigned latency_msec,
+                PaStreamCallback *callback, void *userdata, struct error *err);
+void stream_close(struct stream *stream); /* accepts a closed one */
+
+bool stream_is_lost(struct stream *stream, uint64_t now_usec);
+
+/* First thing in every callback. */
+void stream_enter(struct stream *stream, PaStreamCallbackFlags flags);
+
+uint64_t stream_now_usec(void); /* CLOCK_MONOTONIC */
