@@ -18,6 +18,7 @@ static const struct run_verb *const groups[] = {
     run_generate_verbs,
     run_image_verbs,
     run_model_verbs,
+    run_speech_verbs,
     run_text_verbs,
     run_vl_verbs,
 };

@@ -49,6 +49,7 @@ extern const struct run_verb run_audio_verbs[];
 extern const struct run_verb run_generate_verbs[];
 extern const struct run_verb run_image_verbs[];
 extern const struct run_verb run_model_verbs[];
+extern const struct run_verb run_speech_verbs[];
 extern const struct run_verb run_text_verbs[];
 extern const struct run_verb run_vl_verbs[];
 
