@@ -115,6 +115,23 @@ static char *beside_request(const struct speaker *speaker, const char *name)
                : path;
 }
 
+static int embed(struct audio_encoder *encoder, const char *path, struct given *given,
+                 struct error *err)
+{
+    const struct audio_shape *shape = &audio_encoder_info(encoder)->shape;
+    _cleanup_(freep) float *features = NULL;
+    size_t n_frames;
+    int r = run_features(path, shape->n_mels, &features, &n_frames, err);
+
+    if (r < 0)
+        return r;
+    given->n = audio_encoder_rows(n_frames);
+    given->rows = run_take_floats(given->n, shape->n_embd, err);
+    if (!given->rows)
+        return -ENOMEM;
+    return audio_encode(encoder, features, n_frames, NULL, given->rows, NULL, err);
+}
+
 static int put_audio(struct speaker *speaker, const struct run_options *options,
                      struct json_object *name, struct error *err)
 {
@@ -137,12 +154,12 @@ static int put_audio(struct speaker *speaker, const struct run_options *options,
             audio_encoder_load(mmproj, run_flag(options, "precise"), speaker->pool, err);
         if (!speaker->encoder)
             return -EINVAL;
-        if (audio_encoder_info(speaker->encoder)->n_embd != speaker->lm->model->hparams.n_embd)
+        if (audio_encoder_info(speaker->encoder)->shape.n_embd != speaker->lm->model->hparams.n_embd)
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "%s makes rows of another width than the text model's %u.", mmproj,
                              speaker->lm->model->hparams.n_embd);
     }
-    r = run_audio_embed(speaker->encoder, path, &given->rows, &given->n, err);
+    r = embed(speaker->encoder, path, given, err);
     for (size_t i = 0; i < given->n && r == 0; i++)
         r = push(speaker, row_id(key, i), err);
     return r;
