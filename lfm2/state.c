@@ -186,15 +186,10 @@ int lfm2_state_undo(struct lfm2_state *state, size_t n_tokens)
     return 0;
 }
 
-_Static_assert(LFM2_FORGET_MAX == ATTEND_BLOCK - 1, "attention adds block by block");
-
 void lfm2_state_forget(struct lfm2_state *state, size_t n_keep)
 {
-    const size_t n_drop =
-        n_keep < state->n_past ? (state->n_past - n_keep) / ATTEND_BLOCK * ATTEND_BLOCK : 0;
+    const size_t n_drop = kv_droppable(state->n_past, n_keep);
     const size_t hd = state->model->hparams.head_dim;
-    const size_t drop_bytes = kv_bytes(state->kv_type, hd, n_drop);
-    const size_t keep_bytes = kv_bytes(state->kv_type, hd, state->n_past - n_drop);
 
     if (n_drop == 0)
         return;
@@ -203,11 +198,10 @@ void lfm2_state_forget(struct lfm2_state *state, size_t n_keep)
 
         for (size_t head = 0; head < layer->n_head_kv; head++) {
             const struct lfm2_kv *kv = &state->kv[layer->index];
-            unsigned char *const k = (unsigned char *)kv->k + head * kv->stride_bytes;
-            unsigned char *const v = (unsigned char *)kv->v + head * kv->stride_bytes;
+            const size_t offset = head * kv->stride_bytes;
 
-            memmove(k, k + drop_bytes, keep_bytes);
-            memmove(v, v + drop_bytes, keep_bytes);
+            kv_drop(state->kv_type, hd, (unsigned char *)kv->k + offset, n_drop, state->n_past);
+            kv_drop(state->kv_type, hd, (unsigned char *)kv->v + offset, n_drop, state->n_past);
         }
     }
     state->n_past -= n_drop;

@@ -45,10 +45,8 @@ int lfm2_state_undo(struct lfm2_state *state, size_t n_tokens);
 /*
  * Forget rows that stand more than n_keep before the next one: a model with a window goes on for
  * ever in the same memory when n_keep is its window - 1. What is computed does not change by a bit;
- * whole blocks of the cache are dropped, so up to LFM2_FORGET_MAX rows more may stay. Undo,
- * snapshots and exports end here, until the next reset.
+ * up to KV_DROP_REST rows more may stay. Undo, snapshots and exports end here, until the next reset.
  */
-#define LFM2_FORGET_MAX 63
 void lfm2_state_forget(struct lfm2_state *state, size_t n_keep);
 
 size_t lfm2_snapshot_bytes(const struct lfm2_model *model);

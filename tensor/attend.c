@@ -77,6 +77,19 @@ void kv_store_v(enum kv_type type, const float *rows, size_t n, size_t row_strid
     }
 }
 
+_Static_assert(KV_DROP_REST == ATTEND_BLOCK - 1, "a block is kept whole");
+
+size_t kv_droppable(size_t n_past, size_t n_keep)
+{
+    return n_past > n_keep ? (n_past - n_keep) / ATTEND_BLOCK * ATTEND_BLOCK : 0;
+}
+
+void kv_drop(enum kv_type type, size_t head_dim, void *kv, size_t n_drop, size_t n_past)
+{
+    memmove(kv, (const unsigned char *)kv + kv_bytes(type, head_dim, n_drop),
+            kv_bytes(type, head_dim, n_past - n_drop));
+}
+
 /* --- attention ------------------------------------------------------------------------------ */
 
 struct attend_job {

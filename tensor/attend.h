@@ -38,6 +38,15 @@ void kv_store_k(enum kv_type type, const float *rows, size_t n, size_t row_strid
 void kv_store_v(enum kv_type type, const float *rows, size_t n, size_t row_stride, size_t head_dim,
                 void *v, size_t position);
 
+/*
+ * How many of n_past positions may be dropped when n_keep of them must stay: whole blocks, so that
+ * attention adds up the same numbers in the same order; up to KV_DROP_REST more may stay.
+ * kv_drop() then moves the rest of one KV head's keys, or values, to the front.
+ */
+#define KV_DROP_REST ((size_t)63)
+size_t kv_droppable(size_t n_past, size_t n_keep);
+void kv_drop(enum kv_type type, size_t head_dim, void *kv, size_t n_drop, size_t n_past);
+
 #define ATTEND_HEAD_DIM_MAX 256
 #define ATTEND_GROUP_MAX    64 /* query heads of one KV head */
 

@@ -177,6 +177,7 @@ struct kernels {
     void (*sigmoid_mul)(float *x, const float *gate, size_t n);
     void (*gelu_tanh)(float *x, const float *bias, size_t n);
     void (*gelu_erf)(float *x, const float *bias, size_t n);
+    void (*elu)(float *x, size_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*add_scaled)(float *x, const float *y, float scale, size_t n);
     void (*rope_half)(float *head, size_t hd, const float *cos, const float *sin);

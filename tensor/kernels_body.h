@@ -1005,6 +1005,16 @@ static void sigmoid_mul(float *x, const float *gate, size_t n)
     }
 }
 
+static void elu(float *x, size_t n)
+{
+    for (size_t k = 0; k < n; k += LANES) {
+        const vf v = load_some(x + k, n - k);
+        const vf e = exp2_poly(vf_mul(vf_min(v, vf_zero()), vf_set1(LOG2E)));
+
+        store_some(x + k, vf_add(vf_where_ge(v, vf_zero(), v), vf_sub(e, vf_set1(1))), n - k);
+    }
+}
+
 static void add(float *x, const float *y, size_t n)
 {
     for (size_t k = 0; k < n; k += LANES)
@@ -1460,6 +1470,7 @@ const struct kernels KERNELS = {
     .sigmoid_mul = sigmoid_mul,
     .gelu_tanh = gelu_tanh,
     .gelu_erf = gelu_erf,
+    .elu = elu,
     .add = add,
     .add_scaled = add_scaled,
     .rope_half = rope_half,

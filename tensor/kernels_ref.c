@@ -346,6 +346,12 @@ static void ref_sigmoid_mul(float *x, const float *gate, size_t n)
         x[i] = x[i] / (1 + exp2_poly(gate[i] * -LOG2E));
 }
 
+static void ref_elu(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = (x[i] >= 0 ? x[i] : 0) + (exp2_poly((x[i] < 0 ? x[i] : 0) * LOG2E) - 1);
+}
+
 static void ref_add(float *x, const float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -564,6 +570,7 @@ const struct kernels kernels_ref = {
     .sigmoid_mul = ref_sigmoid_mul,
     .gelu_tanh = ref_gelu_tanh,
     .gelu_erf = ref_gelu_erf,
+    .elu = ref_elu,
     .add = ref_add,
     .add_scaled = ref_add_scaled,
     .rope_half = ref_rope_half,

@@ -25,6 +25,11 @@ void op_gelu_erf(float *x, const float *bias, size_t n)
     kernels()->gelu_erf(x, bias, n);
 }
 
+void op_elu(float *x, size_t n)
+{
+    kernels()->elu(x, n);
+}
+
 void op_silu_mul(float *gate, const float *up, size_t n)
 {
     kernels()->silu_mul(gate, up, n);
@@ -48,6 +53,16 @@ void op_add_scaled(float *x, const float *y, float scale, size_t n)
 void op_rope_half(float *head, size_t hd, const float *cos, const float *sin)
 {
     kernels()->rope_half(head, hd, cos, sin);
+}
+
+void op_rope_adjacent(float *head, size_t hd, const float *cos, const float *sin)
+{
+    for (size_t i = 0; i < hd / 2; i++) {
+        const float a = head[2 * i], b = head[2 * i + 1];
+
+        head[2 * i] = a * cos[i] - b * sin[i];
+        head[2 * i + 1] = a * sin[i] + b * cos[i];
+    }
 }
 
 void op_rope_table(size_t pos, size_t hd, float theta, float *ret_cos, float *ret_sin)

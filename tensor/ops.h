@@ -20,6 +20,9 @@ void op_layernorm(const float *x, const float *w, const float *b, size_t n, floa
 void op_gelu_tanh(float *x, const float *bias, size_t n);
 void op_gelu_erf(float *x, const float *bias, size_t n);
 
+/* x = x where x >= 0, else e^x - 1; within 1e-6 */
+void op_elu(float *x, size_t n);
+
 /* gate = silu(gate) * up */
 void op_silu_mul(float *gate, const float *up, size_t n);
 
@@ -37,6 +40,8 @@ void op_add_scaled(float *x, const float *y, float scale, size_t n);
  * cos, sin: [hd / 2] of this position, from op_rope_table(). head: [hd], in place.
  */
 void op_rope_half(float *head, size_t hd, const float *cos, const float *sin);
+/* The same with adjacent pairs (2 i, 2 i + 1). */
+void op_rope_adjacent(float *head, size_t hd, const float *cos, const float *sin);
 void op_rope_table(size_t pos, size_t hd, float theta, float *ret_cos, float *ret_sin);
 
 /*

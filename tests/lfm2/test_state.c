@@ -266,7 +266,7 @@ static void test_a_window_goes_on_in_the_same_memory_without_changing_a_bit(void
 
         feed_long(&engine, total, N, total, false, expected);
         for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
-            feed_long(&engine, window - 1 + LFM2_FORGET_MAX + steps[i], steps[i], total, true,
+            feed_long(&engine, window - 1 + KV_DROP_REST + steps[i], steps[i], total, true,
                       found);
             golden_same(models[m], found, expected, engine.model->hparams.n_embd);
         }

@@ -80,6 +80,12 @@ static void test_small_operations(void **state)
             equal("gelu_erf", row, n, a, b, n);
 
             for (size_t i = 0; i < n; i++)
+                a[i] = b[i] = x[i] * (i % 3 ? 4 : 2000);
+            kernels_ref.elu(a, n);
+            row->elu(b, n);
+            equal("elu", row, n, a, b, n);
+
+            for (size_t i = 0; i < n; i++)
                 a[i] = b[i] = x[i] * (i % 3 ? 20 : 2000);
             kernels_ref.silu_mul(a, w, n);
             row->silu_mul(b, w, n);
@@ -164,6 +170,21 @@ static void test_gelu_is_gelu(void **state)
 
         assert_true(fabs((double)by_tanh[i] - t) <= 1e-6 + fabs(t) * 1e-6);
         assert_true(fabs((double)by_erf[i] - e) <= 1e-6 + fabs(e) * 1e-6);
+    }
+}
+
+static void test_elu_is_elu(void **state)
+{
+    static float found[2001];
+
+    (void)state;
+    for (int i = 0; i <= 2000; i++)
+        found[i] = (float)(i - 1000) * 0.1f;
+    kernels_ref.elu(found, 2001);
+    for (int i = 0; i <= 2000; i++) {
+        const double x = (double)((float)(i - 1000) * 0.1f), y = x >= 0 ? x : expm1(x);
+
+        assert_true(fabs((double)found[i] - y) <= 1e-6);
     }
 }
 
@@ -657,6 +678,7 @@ int main(void)
         cmocka_unit_test(test_dot_f32_of_several_rows),
         cmocka_unit_test(test_silu_is_silu),
         cmocka_unit_test(test_gelu_is_gelu),
+        cmocka_unit_test(test_elu_is_elu),
         cmocka_unit_test(test_layernorm_has_mean_and_variance_of_the_row),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_shortconv),
