@@ -21,6 +21,7 @@ static const struct run_verb *const groups[] = {
     run_speech_verbs,
     run_text_verbs,
     run_vl_verbs,
+    run_wave_verbs,
 };
 
 static const struct run_verb *find_verb(const char *name)

@@ -52,6 +52,7 @@ extern const struct run_verb run_model_verbs[];
 extern const struct run_verb run_speech_verbs[];
 extern const struct run_verb run_text_verbs[];
 extern const struct run_verb run_vl_verbs[];
+extern const struct run_verb run_wave_verbs[];
 
 /* Check the arguments after the verb. Accepts --name value and --name=value. */
 int run_options_parse(const struct run_verb *verb, char **arguments, int n, struct run_options *ret,

@@ -255,7 +255,6 @@ int depthformer_plan(const char *path, bool precise, struct depthformer_info *re
     return r;
 }
 
-/* Adjacent pairs (2 m, 2 m + 1) turn by position * theta^(-2 m / hd). */
 static void fill_angles(struct depthformer *df)
 {
     for (size_t p = 0; p < CODEBOOKS; p++)
@@ -305,16 +304,6 @@ static void product(struct depthformer *df, const struct matrix *matrix, const f
     matmul(matrix, &df->rows, y, df->pool);
 }
 
-static void turn_head(float *head, size_t hd, const float *cos, const float *sin)
-{
-    for (size_t m = 0; m < hd / 2; m++) {
-        const float a = head[2 * m], b = head[2 * m + 1];
-
-        head[2 * m] = a * cos[m] - b * sin[m];
-        head[2 * m + 1] = a * sin[m] + b * cos[m];
-    }
-}
-
 /* One query against the books 0 .. `book`: a few keys, so plain sums. */
 static void attend_head(const float *q, const float *k, const float *v, size_t hd, unsigned book,
                         float *out)
@@ -349,11 +338,11 @@ static void attention(struct depthformer *df, const struct layer *layer, unsigne
     product(df, &layer->qkv, df->h, df->wide);
     for (size_t i = 0; i < HEADS; i++) {
         op_rmsnorm(q + i * hd, layer->q_norm, hd, NORM_EPS, q + i * hd);
-        turn_head(q + i * hd, hd, cos, sin);
+        op_rope_adjacent(q + i * hd, hd, cos, sin);
     }
     for (size_t i = 0; i < KV_HEADS; i++) {
         op_rmsnorm(k + i * hd, layer->k_norm, hd, NORM_EPS, k + i * hd);
-        turn_head(k + i * hd, hd, cos, sin);
+        op_rope_adjacent(k + i * hd, hd, cos, sin);
     }
     memcpy(layer->k + book * width, k, width * sizeof(*k));
     memcpy(layer->v + book * width, v, width * sizeof(*v));

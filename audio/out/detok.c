@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "audio/out/detokenizer.h"
+#include "audio/out/detok.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,13 +14,13 @@
 #include "tensor/loader.h"
 #include "tensor/ops.h"
 
-#define ROWS_MAX (DETOKENIZER_REPEAT * DETOKENIZER_FRAMES)
+#define ROWS_MAX (DETOK_REPEAT * DETOK_FRAMES)
 
 #define WINDOW_MAX 4096 /* rows that a layer looks back at most */
 #define CODES_MAX  ((uint64_t)1 << 20)
 
-struct detokenizer {
-    struct detokenizer_info info;
+struct detok {
+    struct detok_info info;
     struct gguf *vocoder, *tokenizer;
     struct lfm2_hparams hparams;
     struct lfm2_job job;
@@ -40,7 +40,7 @@ struct detokenizer {
 /* A loader_walk of the vocoder file; the sizes are known. */
 static bool load_tables(struct loader *loader, void *userdata)
 {
-    struct detokenizer *d = userdata;
+    struct detok *d = userdata;
     const size_t h = d->info.n_embd, n_fft = d->info.n_fft;
 
     d->x = loader_take(loader, ROWS_MAX * h * sizeof(float));
@@ -59,7 +59,7 @@ static int wrong(const struct gguf *gguf, const char *what, const char *expected
 }
 
 /* What the backbone must be to end in spectra. */
-static int check_backbone(struct detokenizer *d, struct error *err)
+static int check_backbone(struct detok *d, struct error *err)
 {
     const struct lfm2_hparams *hp = &d->hparams;
 
@@ -68,7 +68,7 @@ static int check_backbone(struct detokenizer *d, struct error *err)
     if (hp->sliding_window < 1 || hp->sliding_window > WINDOW_MAX)
         return wrong(d->tokenizer, "key 'lfm2.attention.sliding_window'", "1 to 4096 rows",
                      hp->sliding_window, err);
-    if (hp->n_embd_out < DETOKENIZER_HOP + 4 || hp->n_embd_out > ISTFT_MAX || hp->n_embd_out % 4 != 2)
+    if (hp->n_embd_out < DETOK_HOP + 4 || hp->n_embd_out > ISTFT_MAX || hp->n_embd_out % 4 != 2)
         return wrong(d->tokenizer, "tensor 'dense_2.weight'",
                      "rows for the magnitudes and phases of a Fourier transform", hp->n_embd_out,
                      err);
@@ -77,7 +77,7 @@ static int check_backbone(struct detokenizer *d, struct error *err)
     return 0;
 }
 
-static int read_codes(struct detokenizer *d, struct error *err)
+static int read_codes(struct detok *d, struct error *err)
 {
     const struct gguf_tensor *table = gguf_tensor(d->vocoder, "emb.emb.weight");
     const uint64_t n_rows = table ? table->ne[1] : CODEBOOKS; /* the walk misses it */
@@ -92,11 +92,11 @@ static int read_codes(struct detokenizer *d, struct error *err)
 /* Rows that the state must have room for. */
 static size_t n_context(const struct lfm2_hparams *hparams)
 {
-    return hparams->sliding_window - 1 + LFM2_FORGET_MAX + ROWS_MAX;
+    return hparams->sliding_window - 1 + KV_DROP_REST + ROWS_MAX;
 }
 
 /* Open and check both files. */
-static int open_files(struct detokenizer *d, const char *vocoder_path, const char *tokenizer_path,
+static int open_files(struct detok *d, const char *vocoder_path, const char *tokenizer_path,
                       bool precise, size_t *ret_table_bytes, struct error *err)
 {
     size_t model_bytes;
@@ -121,10 +121,10 @@ static int open_files(struct detokenizer *d, const char *vocoder_path, const cha
     return 0;
 }
 
-int detokenizer_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
-                     struct detokenizer_info *ret, struct error *err)
+int detok_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
+                     struct detok_info *ret, struct error *err)
 {
-    struct detokenizer unused = {0};
+    struct detok unused = {0};
     size_t table_bytes;
     int r = open_files(&unused, vocoder_path, tokenizer_path, precise, &table_bytes, err);
 
@@ -135,10 +135,10 @@ int detokenizer_plan(const char *vocoder_path, const char *tokenizer_path, bool 
     return r;
 }
 
-struct detokenizer *detokenizer_load(const char *vocoder_path, const char *tokenizer_path,
+struct detok *detok_load(const char *vocoder_path, const char *tokenizer_path,
                                      bool precise, struct pool *pool, struct error *err)
 {
-    struct detokenizer *d = calloc(1, sizeof(*d));
+    struct detok *d = calloc(1, sizeof(*d));
     size_t table_bytes;
 
     if (!d) {
@@ -146,12 +146,12 @@ struct detokenizer *detokenizer_load(const char *vocoder_path, const char *token
         return NULL;
     }
     if (open_files(d, vocoder_path, tokenizer_path, precise, &table_bytes, err) < 0)
-        return detokenizer_free(d);
+        return detok_free(d);
     d->model = lfm2_rows_model_load(d->tokenizer, precise, pool, err);
     if (!d->model ||
         arena_init(&d->arena, table_bytes, "the tables of a vocoder", err) < 0 ||
         loader_load(d->vocoder, MATRIX_FAST, load_tables, d, &d->arena, pool, err) < 0)
-        return detokenizer_free(d);
+        return detok_free(d);
     d->job = (struct lfm2_job){
         .model = d->model,
         .workspace = lfm2_workspace_new(d->model, ROWS_MAX, err),
@@ -160,15 +160,15 @@ struct detokenizer *detokenizer_load(const char *vocoder_path, const char *token
     if (d->job.workspace)
         d->state = lfm2_state_new(d->model, n_context(&d->hparams), KV_F32, err);
     if (d->state)
-        d->istft = istft_new(d->window, d->info.n_fft, DETOKENIZER_HOP, ROWS_MAX, pool, err);
+        d->istft = istft_new(d->window, d->info.n_fft, DETOK_HOP, ROWS_MAX, pool, err);
     if (!d->istft)
-        return detokenizer_free(d);
+        return detok_free(d);
     if (!precise)
         d->tokenizer = gguf_free(d->tokenizer);
     return d;
 }
 
-struct detokenizer *detokenizer_free(struct detokenizer *d)
+struct detok *detok_free(struct detok *d)
 {
     if (!d)
         return NULL;
@@ -183,21 +183,21 @@ struct detokenizer *detokenizer_free(struct detokenizer *d)
     return NULL;
 }
 
-const struct detokenizer_info *detokenizer_info(const struct detokenizer *d)
+const struct detok_info *detok_info(const struct detok *d)
 {
     return &d->info;
 }
 
 /* --- stream ----------------------------------------------------------------------------------- */
 
-void detokenizer_reset(struct detokenizer *d)
+void detok_reset(struct detok *d)
 {
     lfm2_state_reset(d->state);
     istft_reset(d->istft);
 }
 
-/* The rows of one frame: x [DETOKENIZER_REPEAT][H] */
-static void embed_frame(struct detokenizer *d, const int32_t codes[CODEBOOKS], float *x)
+/* The rows of one frame: x [DETOK_REPEAT][H] */
+static void embed_frame(struct detok *d, const int32_t codes[CODEBOOKS], float *x)
 {
     const size_t h = d->info.n_embd;
     float *const row = d->hidden; /* not needed yet */
@@ -208,20 +208,20 @@ static void embed_frame(struct detokenizer *d, const int32_t codes[CODEBOOKS], f
         matrix_row(&d->embedding, i * d->info.n_codes + (size_t)codes[i], row);
         op_add_scaled(x, row, 1.0f / CODEBOOKS, h);
     }
-    for (size_t i = 1; i < DETOKENIZER_REPEAT; i++)
+    for (size_t i = 1; i < DETOK_REPEAT; i++)
         memcpy(x + i * h, x, h * sizeof(*x));
 }
 
-int detokenizer_spectrum(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS],
+int detok_spectrum(struct detok *d, const int32_t (*codes)[CODEBOOKS],
                          size_t n_frames, const atomic_bool *cancel, float *hidden,
                          float *spectrum)
 {
-    const size_t n = DETOKENIZER_REPEAT * n_frames;
+    const size_t n = DETOK_REPEAT * n_frames;
     int r;
 
-    assert(n_frames <= DETOKENIZER_FRAMES);
+    assert(n_frames <= DETOK_FRAMES);
     for (size_t i = 0; i < n_frames; i++)
-        embed_frame(d, codes[i], d->x + i * DETOKENIZER_REPEAT * d->info.n_embd);
+        embed_frame(d, codes[i], d->x + i * DETOK_REPEAT * d->info.n_embd);
     lfm2_state_forget(d->state, d->hparams.sliding_window - 1);
     d->job.cancel = cancel;
     r = lfm2_forward(&d->job, d->state, d->x, n, hidden, n);
@@ -230,25 +230,25 @@ int detokenizer_spectrum(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS
     return r;
 }
 
-int detokenizer_push(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS], size_t n_frames,
+int detok_push(struct detok *d, const int32_t (*codes)[CODEBOOKS], size_t n_frames,
                      const atomic_bool *cancel, float *samples, size_t *ret_n)
 {
     size_t n_samples = 0;
 
-    for (size_t done = 0; done < n_frames; done += DETOKENIZER_FRAMES) {
-        const size_t n = MIN(n_frames - done, DETOKENIZER_FRAMES);
-        int r = detokenizer_spectrum(d, codes + done, n, cancel, d->hidden, d->spectrum);
+    for (size_t done = 0; done < n_frames; done += DETOK_FRAMES) {
+        const size_t n = MIN(n_frames - done, DETOK_FRAMES);
+        int r = detok_spectrum(d, codes + done, n, cancel, d->hidden, d->spectrum);
 
         if (r < 0)
             return r;
-        n_samples += istft_push(d->istft, d->spectrum, n * DETOKENIZER_REPEAT,
+        n_samples += istft_push(d->istft, d->spectrum, n * DETOK_REPEAT,
                                 samples + n_samples);
     }
     *ret_n = n_samples;
     return 0;
 }
 
-size_t detokenizer_flush(struct detokenizer *d, float *samples)
+size_t detok_flush(struct detok *d, float *samples)
 {
     return istft_flush(d->istft, samples);
 }

@@ -13,7 +13,7 @@
  * Shapes:  H = width of the backbone; samples at 24 kHz, 1920 a frame
  * Memory:  everything is taken when loading, however long the sound; of the embedding, the rows
  *          used are mapped from the file
- * Threads: engine thread, which lends the pool; detokenizer_plan() any thread
+ * Threads: engine thread, which lends the pool; detok_plan() any thread
  * Source:  audio.md 5; liquid-audio detokenizer.py
  */
 
@@ -26,11 +26,11 @@
 #include "base/error.h"
 #include "tensor/pool.h"
 
-#define DETOKENIZER_HOP    ((size_t)320)
-#define DETOKENIZER_REPEAT ((size_t)6)  /* rows of a frame */
-#define DETOKENIZER_FRAMES ((size_t)8)  /* that go through the backbone together, at most */
+#define DETOK_HOP    ((size_t)320)
+#define DETOK_REPEAT ((size_t)6)  /* rows of a frame */
+#define DETOK_FRAMES ((size_t)8)  /* that go through the backbone together, at most */
 
-struct detokenizer_info {
+struct detok_info {
     size_t n_embd;  /* H */
     size_t n_codes; /* of a book */
     size_t n_fft;
@@ -38,28 +38,28 @@ struct detokenizer_info {
 };
 
 /* Read and check both files without loading their weights. */
-int detokenizer_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
-                     struct detokenizer_info *ret, struct error *err);
+int detok_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
+                     struct detok_info *ret, struct error *err);
 
-struct detokenizer;
+struct detok;
 
-struct detokenizer *detokenizer_load(const char *vocoder_path, const char *tokenizer_path,
+struct detok *detok_load(const char *vocoder_path, const char *tokenizer_path,
                                      bool precise, struct pool *pool, struct error *err);
-struct detokenizer *detokenizer_free(struct detokenizer *d); /* accepts and returns NULL */
+struct detok *detok_free(struct detok *d); /* accepts and returns NULL */
 
-const struct detokenizer_info *detokenizer_info(const struct detokenizer *d);
+const struct detok_info *detok_info(const struct detok *d);
 
-void detokenizer_reset(struct detokenizer *d);
+void detok_reset(struct detok *d);
 
 /*
- * The backbone alone, for up to DETOKENIZER_FRAMES frames.
+ * The backbone alone, for up to DETOK_FRAMES frames.
  *
  * codes:    [n_frames], each code below n_codes
  * hidden:   [6 * n_frames][H] after the final norm
  * spectrum: [6 * n_frames][n_fft + 2]: log magnitude, then phase
  * Returns 0 or -ECANCELED; then the stream is as before the call.
  */
-int detokenizer_spectrum(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS],
+int detok_spectrum(struct detok *d, const int32_t (*codes)[CODEBOOKS],
                          size_t n_frames, const atomic_bool *cancel, float *hidden,
                          float *spectrum);
 
@@ -69,8 +69,8 @@ int detokenizer_spectrum(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS
  * samples: up to [1920 * n_frames]; the first frame of a stream yields 480 fewer
  * Returns 0 or -ECANCELED; then a reset must follow.
  */
-int detokenizer_push(struct detokenizer *d, const int32_t (*codes)[CODEBOOKS], size_t n_frames,
+int detok_push(struct detok *d, const int32_t (*codes)[CODEBOOKS], size_t n_frames,
                      const atomic_bool *cancel, float *samples, size_t *ret_n);
 
 /* The 480 samples that are owed at the end of a stream; a reset must follow. Returns how many. */
-size_t detokenizer_flush(struct detokenizer *d, float *samples);
+size_t detok_flush(struct detok *d, float *samples);

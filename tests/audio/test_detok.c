@@ -5,18 +5,18 @@
  * every type of file; and that neither the cutting of a stream nor threads change a bit.
  */
 
-#include "audio/out/detokenizer.h"
+#include "audio/out/detok.h"
 #include "tests/audio/reference.h"
 
-static struct detokenizer *load(const char *type, bool precise, struct pool *pool)
+static struct detok *load(const char *type, bool precise, struct pool *pool)
 {
     struct error err = ERROR_INIT;
-    struct detokenizer *d;
+    struct detok *d;
     char vocoder[64], tokenizer[64];
 
     snprintf(vocoder, sizeof(vocoder), "audio/vocoder.%s.gguf", type);
     snprintf(tokenizer, sizeof(tokenizer), "audio/tokenizer.%s.gguf", type);
-    d = detokenizer_load(fixture_path(vocoder), fixture_path(tokenizer), precise, pool, &err);
+    d = detok_load(fixture_path(vocoder), fixture_path(tokenizer), precise, pool, &err);
     if (!d)
         fail_msg("%s", err.text);
     return d;
@@ -46,12 +46,12 @@ static void check_case(const char *name, struct json_object *json, bool precise,
                        const struct limits *limits)
 {
     struct pool *pool = reference_pool(2);
-    struct detokenizer *d = load(strchr(name, '.') + 1, precise, pool);
-    const struct detokenizer_info *info = detokenizer_info(d);
+    struct detok *d = load(strchr(name, '.') + 1, precise, pool);
+    const struct detok_info *info = detok_info(d);
     struct json_object *frames = golden_get(json, "codes_frames_x_8");
     const size_t n_frames = json_object_array_length(frames);
-    const size_t n_rows = DETOKENIZER_REPEAT * n_frames, width = info->n_fft + 2;
-    const size_t n_samples = n_rows * DETOKENIZER_HOP;
+    const size_t n_rows = DETOK_REPEAT * n_frames, width = info->n_fft + 2;
+    const size_t n_samples = n_rows * DETOK_HOP;
     int32_t(*const codes)[CODEBOOKS] = malloc(n_frames * sizeof(*codes));
     float *hidden = malloc(n_rows * info->n_embd * sizeof(*hidden));
     float *spectrum = malloc(n_rows * width * sizeof(*spectrum));
@@ -63,16 +63,16 @@ static void check_case(const char *name, struct json_object *json, bool precise,
 
     for (size_t i = 0; i < n_frames; i++)
         reference_codes(json_object_array_get_idx(frames, i), codes[i]);
-    for (size_t i = 0; i < n_frames; i += DETOKENIZER_FRAMES)
-        assert_int_equal(detokenizer_spectrum(d, (const int32_t(*)[CODEBOOKS])codes + i,
-                                              MIN(n_frames - i, DETOKENIZER_FRAMES), NULL,
-                                              hidden + i * DETOKENIZER_REPEAT * info->n_embd,
-                                              spectrum + i * DETOKENIZER_REPEAT * width),
+    for (size_t i = 0; i < n_frames; i += DETOK_FRAMES)
+        assert_int_equal(detok_spectrum(d, (const int32_t(*)[CODEBOOKS])codes + i,
+                                              MIN(n_frames - i, DETOK_FRAMES), NULL,
+                                              hidden + i * DETOK_REPEAT * info->n_embd,
+                                              spectrum + i * DETOK_REPEAT * width),
                          0);
-    detokenizer_reset(d);
+    detok_reset(d);
     assert_int_equal(
-        detokenizer_push(d, (const int32_t(*)[CODEBOOKS])codes, n_frames, NULL, wave, &n), 0);
-    n += detokenizer_flush(d, wave + n);
+        detok_push(d, (const int32_t(*)[CODEBOOKS])codes, n_frames, NULL, wave, &n), 0);
+    n += detok_flush(d, wave + n);
     assert_int_equal(n, n_samples);
 
     check(name, "hidden", hidden, expected_hidden, n_rows * info->n_embd, limits->rows,
@@ -93,7 +93,7 @@ static void check_case(const char *name, struct json_object *json, bool precise,
     free(expected_hidden);
     free(expected_spectrum);
     free(expected_wave);
-    detokenizer_free(d);
+    detok_free(d);
     pool_free(pool);
 }
 
