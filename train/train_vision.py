@@ -39,6 +39,7 @@ import tokenizer as tokens
 import train_core
 import vision
 from lfm2 import LFM2, Config
+from muon import Muon
 
 PAGES = 0.25  # of the steps of `encode` have words alone: letters take longest
 WARMUP = 60
@@ -47,7 +48,6 @@ FULL = 0.65  # of the steps of `encode` have pictures that show as much as they 
 PARTS_AT = 2  # block whose patches tell the letter or the object that they belong to
 FIT = {"encode": 1.0, "joint": 4.0}  # weight of the distance to the soft tokens
 MORE = 8  # pictures for the dense targets alone in a step of `joint`
-MUON_RATE = 0.02
 NOISE = 0.2  # of soft tokens, in their standard deviation
 DENSE = 0.3  # weight of the dense targets in the joint stage
 BLIND = 0.06  # of the dialogues ask for a picture that is not there
@@ -173,31 +173,6 @@ def pixels(scenes):
     return torch.stack([torch.from_numpy(vision.patches(s.image, s.view)) for s in scenes])
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is made orthogonal, in F32 (PyTorch's own needs fast bf16)."""
-
-    def __init__(self, parameters, lr, decay=0.02, momentum=0.95):
-        super().__init__(parameters, {"lr": lr, "decay": decay, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for p in group["params"]:
-                kept = self.state[p]
-                mean = kept.setdefault("mean", torch.zeros_like(p))
-                mean.mul_(group["momentum"]).add_(p.grad)
-                way = p.grad + group["momentum"] * mean
-                wide = way.shape[0] > way.shape[1]
-                x = way.T if wide else way
-                x = x / (x.norm() + 1e-7)
-                for _ in range(5):
-                    square = x @ x.T
-                    x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
-                p.mul_(1 - group["lr"] * group["decay"])
-                scale = max(1, p.shape[0] / p.shape[1]) ** 0.5
-                p.add_(x.T if wide else x, alpha=-group["lr"] * scale)
-
-
 class Run:
     def __init__(self, args):
         self.args, self.dir = args, pathlib.Path(args.run)
@@ -235,7 +210,7 @@ class Run:
              {"params": [p for p in rest if p.dim() != 2], "weight_decay": 0.0}],
             lr=args.rate, betas=(0.9, 0.98), fused=True)]
         if muon:
-            self.optimisers.append(Muon(muon, MUON_RATE))
+            self.optimisers.append(Muon(muon))
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
         self.state = {"stage": args.stage, "step": 0, "cpu": 0.0, "begun": time.time(),
                       "pictures": 0, "tokens": 0, "targets": 0, "losses": {}}
