@@ -27,6 +27,7 @@ class Config:
     rope_theta: float = 1e6
     eps: float = 1e-5
     causal: bool = True
+    window: int = 0  # rows that a row sees, itself included; 0 = all before it
     experts: int = 0  # 0 = dense everywhere
     experts_used: int = 0
     expert_ffn: int = 0
@@ -81,10 +82,12 @@ class ShortConv(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention with normed queries and keys and half-split rotary positions."""
 
+    watched = False  # keep the last queries and keys for a loss of their own
+
     def __init__(self, cfg):
         super().__init__()
         self.heads, self.kv_heads, self.dim = cfg.heads, cfg.kv_heads, cfg.head_dim
-        self.causal = cfg.causal
+        self.causal, self.window = cfg.causal, cfg.window
         self.q = linear(cfg.hidden, self.heads * self.dim)
         self.k = linear(cfg.hidden, self.kv_heads * self.dim)
         self.v = linear(cfg.hidden, self.kv_heads * self.dim)
@@ -101,9 +104,15 @@ class Attention(nn.Module):
         q = rotate(self.q_norm(split(self.q(x), self.heads)), cos, sin).transpose(1, 2)
         k = rotate(self.k_norm(split(self.k(x), self.kv_heads)), cos, sin).transpose(1, 2)
         v = split(self.v(x), self.kv_heads).transpose(1, 2)
+        if self.watched:
+            self.seen = q, k
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        if self.window:
+            near = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - self.window)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=near)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         return self.output(y.transpose(1, 2).reshape(rows, length, -1))
 
 

@@ -23,6 +23,7 @@ SPECIALS = ["<|pad|>", "<|startoftext|>", "<|endoftext|>", "<|fim_pre|>", "<|fim
             "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>",
             "<|tool_response_end|>", "<image>", "<|image_start|>", "<|image_end|>",
             "<|img_thumbnail|>"] + [f"<|reserved_{n}|>" for n in range(8, 22)]
+AUDIO = ["<|audio_start|>", "<|text_end|>"]  # take the places of the first reserved ones
 TILES = [f"<|img_row_{row}_col_{col}|>" for row in range(1, 11) for col in range(1, 11)]
 LFM2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
               r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -71,7 +72,7 @@ def state_of(pieces, merges):
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False,
                           "rstrip": False, "normalized": False, "special": True}
-                         for i, s in enumerate(pieces) if s in SPECIALS or s in TILES],
+                         for i, s in enumerate(pieces) if s in SPECIALS + AUDIO + TILES],
         "normalizer": None,
         "pre_tokenizer": json.loads(pre_tokenizers.Sequence([
             pre_tokenizers.Split(Regex(LFM2_SPLIT), "isolated"),

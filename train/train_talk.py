@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""Teaches the text core to speak: sentences are read aloud, beside the dialogues that it can hold.
+
+    python train/train_talk.py read --run RUN/read --core CORE.gguf --spoken FOLDER --steps STEPS
+
+What a network of this size does not find out by itself is told to it: which phones a frame speaks
+(a head that is thrown away), and where in the text they stand (two heads of every attention layer
+have to look at the piece that is spoken and at the one after it).
+
+A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
+given again. All data is drawn from the seed and the number of the pool; sentences that are spoken
+while the training runs are taken in with the next pool.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import time
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+import codec
+import export_gguf
+import talks
+import tokenizer as tokens
+import train_core
+import voice
+from depthformer import VALUES, Depthformer
+from lfm2 import Attention
+
+BATCH = 1000  # positions
+POOL = 800  # rows drawn, sorted by length and cut into batches at a time
+WARMUP, LEAST = 60, 0.03
+EMBEDDING_RATE, NEW_RATE = 0.2, 2.0  # in the core's
+DEEP = 0.35  # of the frames teach all books, the rest the first one alone
+NOISE = 0.1  # of the codes that the core reads are wrong ones, so that it learns to go on
+BOOK_WEIGHTS = torch.tensor([8.0 ** (1 - i / 7) for i in range(codec.BOOKS)])
+BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
+SPOKEN_HEAD, AFTER_HEAD = 1, 4  # of six; the first of every group copies
+WATCH = 0.3  # weight of the attention that is told
+SHARES = {"read": {"dialogue": 15, "spoken": 85}}
+
+
+class Talker(nn.Module):
+    """The core, the table of the codes, the depthformer; `phones` is thrown away."""
+
+    def __init__(self, core):
+        super().__init__()
+        hidden = core.cfg.hidden
+        self.core = core
+        self.codes = nn.Embedding(codec.BOOKS * VALUES, hidden)
+        nn.init.normal_(self.codes.weight, 0, 0.3 * core.embed.weight.std().item())
+        self.depth = Depthformer(hidden)
+        self.phones = nn.Linear(hidden, 3 * len(voice.PHONES))
+        self.register_buffer("offsets", torch.arange(codec.BOOKS) * VALUES, persistent=False)
+        for block in core.blocks:
+            if isinstance(block.op, Attention):
+                block.op.watched = True
+
+    def code_rows(self, codes):
+        return self.codes(codes + self.offsets).sum(-2)
+
+
+def grown(path):
+    """The core of a file, its pieces and merges with the names of the audio tokens."""
+    model, pieces, merges = export_gguf.read(path)
+    generator = torch.Generator().manual_seed(1)
+    for name in tokens.AUDIO:
+        if name in pieces:
+            continue
+        place = next(i for i, piece in enumerate(pieces) if piece.startswith("<|reserved_"))
+        pieces[place] = name
+        with torch.no_grad():
+            row = model.embed.weight
+            row[place] = row.std() * torch.randn(row.shape[1], generator=generator)
+            row[place, 0] = row[pieces.index("<|im_start|>"), 0]  # the constant of circuit.py
+    return model, pieces, merges
+
+
+class Batch:
+    """Rows side by side; `row` and `at` say where frames and learnt tokens stand."""
+
+    def __init__(self, rows):
+        self.ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        for i, row in enumerate(rows):
+            self.ids[i, :len(row)] = torch.tensor(row.ids)
+
+        def flat(name):
+            return torch.tensor([value for row in rows for value in getattr(row, name)])
+
+        def numbers(name):
+            return torch.tensor([i for i, row in enumerate(rows) for _ in getattr(row, name)])
+
+        self.word_row, self.word_at = numbers("words"), flat("words")
+        self.frame_row, self.at = numbers("frames"), flat("at")
+        self.codes, self.phones = flat("frames"), flat("phones")
+        self.spoken, self.after = flat("spoken"), flat("after")
+
+
+def watch_loss(model, batch):
+    """How far the told heads are from the places they have to look at, over all layers."""
+    losses = []
+    asking, size = batch.at - 1, batch.ids.shape[1]
+    hidden = torch.arange(size) > asking[:, None]
+    for block in model.core.blocks:
+        if not isinstance(block.op, Attention):
+            continue
+        q, k = block.op.seen
+        for head, target in ((SPOKEN_HEAD, batch.spoken), (AFTER_HEAD, batch.after)):
+            query = q[batch.frame_row, head, asking].float()
+            key = k[:, head // (block.op.heads // block.op.kv_heads)].float()
+            score = torch.einsum("nd,nld->nl", query, key[batch.frame_row])
+            score *= query.shape[1] ** -0.5
+            losses.append(F.cross_entropy(score.masked_fill(hidden, -torch.inf), target))
+    return torch.stack(losses)
+
+
+def book_losses(depth, asked, codes, generator):
+    """[BOOKS]: the first book of every frame, the others of a part of them; the end has only one."""
+    first = F.cross_entropy(depth(asked, codes[:, :0])[:, 0].float(), codes[:, 0])
+    some = (torch.rand(len(codes), generator=generator) < DEEP) & (codes[:, 0] < codec.END)
+    logits = depth(asked[some], codes[some, :-1])[:, 1:].float()
+    others = F.cross_entropy(logits.transpose(1, 2), codes[some, 1:], reduction="none").mean(0)
+    return torch.cat([first[None], others])
+
+
+def learn_rows(model, batch, generator, note):
+    """Loss of rows of talk."""
+    codes = batch.codes
+    wrong = torch.rand(codes.shape, generator=generator) < NOISE
+    wrong &= codes < codec.END
+    read = torch.where(wrong, torch.randint(codec.CODES, codes.shape, generator=generator), codes)
+    x = model.core.embed(batch.ids).index_put((batch.frame_row, batch.at), model.code_rows(read))
+    states = model.core.states(x)
+    total = 0
+    if len(batch.word_at):
+        logits = model.core.logits(states[batch.word_row, batch.word_at - 1])
+        words = F.cross_entropy(logits.float(), batch.ids[batch.word_row, batch.word_at])
+        note("words", words)
+        total = total + 0.2 * words
+    if len(codes):
+        asked = states[batch.frame_row, batch.at - 1]
+        books = book_losses(model.depth, asked, codes, generator)
+        phones = F.cross_entropy(model.phones(asked).float().view(-1, len(voice.PHONES)),
+                                 batch.phones.flatten().long())
+        watched = watch_loss(model, batch)
+        note("book 0", books[0])
+        note("book 3", books[3])
+        note("bits", books.sum() / 0.6931)
+        note("phones", phones)
+        note("watched", watched[2])
+        total = total + (books * BOOK_WEIGHTS).sum() + 0.5 * phones + WATCH * watched.mean()
+    return total
+
+
+def learn_dialogues(model, ids, marks, note):
+    wanted = marks[:, 1:]
+    logits = model.core.logits(model.core.hidden(ids[:, :-1])[wanted])
+    loss = F.cross_entropy(logits.float(), ids[:, 1:][wanted])
+    note("dialogue", loss)
+    return loss
+
+
+class Data:
+    """Endless batches of every task, each a function of the seed and its number."""
+
+    def __init__(self, vocabulary, folder, seed):
+        self.vocabulary, self.builder, self.seed = vocabulary, talks.Builder(vocabulary), seed
+        self.folder, self.utterances, self.pools = folder, [], {}
+
+    def spoken(self, rng):
+        return self.builder.spoken(rng.choice(self.utterances), "")
+
+    def pool(self, task, number):
+        rng = random.Random(f"{self.seed}/{task} {number}")
+        self.utterances = talks.load(self.folder, self.utterances)
+        rows = sorted((getattr(self, task)(rng) for _ in range(POOL)), key=len)
+        batches = []
+        while rows:
+            taken = rows[-max(1, BATCH // len(rows[-1])):]
+            del rows[-len(taken):]
+            batches.append(taken)
+        rng.shuffle(batches)
+        return batches
+
+    def batch(self, task, place):
+        """The batch at `place` (pool, number), which is moved on."""
+        if task not in self.pools or self.pools[task][0] != place[0]:
+            pool = train_core.batches_of(self.vocabulary, "focused", self.seed, place[0]) \
+                if task == "dialogue" else self.pool(task, place[0])
+            self.pools[task] = place[0], pool
+        pool = self.pools[task][1]
+        found = pool[place[1]]
+        place[:] = [place[0], place[1] + 1] if place[1] + 1 < len(pool) else [place[0] + 1, 0]
+        return found
+
+
+def factor(step, args):
+    """Share of the full rate: warm-up, constant, then a straight fall."""
+    start = args.steps * (1 - args.fall)
+    rest = max(0.0, step - start) / max(1.0, args.steps - start)
+    return min(1.0, (step + 1) / WARMUP) * max(LEAST, 1 - rest)
+
+
+def train(args):
+    run = pathlib.Path(args.run)
+    run.mkdir(parents=True, exist_ok=True)
+    core, pieces, merges = grown(args.core)
+    state = tokens.state_of(pieces, merges)
+    vocabulary = Tokenizer.from_str(json.dumps(state))
+    source = Data(vocabulary, args.spoken, args.seed)
+    model = Talker(core)
+    new = [p for name, p in model.named_parameters() if not name.startswith("core.")]
+    old = [p for name, p in model.named_parameters()
+           if name.startswith("core.") and name != "core.embed.weight"]
+    optimiser = torch.optim.AdamW(
+        [{"params": old, "share": 1.0}, {"params": new, "share": NEW_RATE},
+         {"params": [core.embed.weight], "share": EMBEDDING_RATE}],
+        lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    state = {"step": 0, "cpu": 0.0, "places": {task: [0, 0] for task in SHARES[args.stage]}}
+    last = run / "last.pt"
+    if last.exists():
+        kept = torch.load(last, weights_only=False)
+        model.load_state_dict(kept["model"])
+        optimiser.load_state_dict(kept["optimiser"])
+        state = kept["state"]
+    elif args.start:
+        model.load_state_dict(torch.load(args.start, weights_only=False)["model"])
+
+    def save():
+        torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
+                    "state": state, "config": core.cfg.to_dict(), "pieces": pieces,
+                    "merges": merges}, run / "last.pt.part")
+        os.replace(run / "last.pt.part", last)
+
+    shown = {}
+
+    def note(name, value):
+        shown.setdefault(name, []).append(value.item())
+
+    saved_at, cpu = time.time(), time.process_time() - state["cpu"]
+    while state["step"] < args.steps:
+        rng = random.Random(f"{args.seed}/{args.stage} {state['step']}")
+        generator = torch.Generator().manual_seed(rng.randrange(1 << 60))
+        shares = SHARES[args.stage]
+        task = rng.choices(list(shares), list(shares.values()))[0]
+        found = source.batch(task, state["places"][task])
+        for group in optimiser.param_groups:
+            group["lr"] = args.rate * group["share"] * factor(state["step"], args)
+        with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
+            loss = learn_dialogues(model, *found[:2], note) if task == "dialogue" else \
+                learn_rows(model, Batch(found), generator, note)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        state["step"] += 1
+        state["cpu"] = time.process_time() - cpu
+        if state["step"] % 50 == 0:
+            print(f"{time.strftime('%H:%M:%S')} step {state['step']} cpu {state['cpu']:.0f} " +
+                  " ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in sorted(shown.items())),
+                  flush=True)
+            shown.clear()
+        if time.time() - saved_at > args.save_seconds:
+            saved_at = time.time()
+            save()
+    save()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("stage", choices=SHARES)
+    p.add_argument("--run", required=True, help="directory of the checkpoints")
+    p.add_argument("--core", required=True, help="GGUF file of the text core")
+    p.add_argument("--spoken", required=True, help="folder of talks.py")
+    p.add_argument("--start", help="checkpoint of the stage before")
+    p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--fall", type=float, default=0.5, help="share of the steps in which it falls")
+    p.add_argument("--rate", type=float, default=1.5e-3)
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--float32", action="store_true", help="no bf16 products")
+    p.add_argument("--save-seconds", type=float, default=120)
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()
