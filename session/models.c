@@ -19,21 +19,15 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/utf8.h"
+#include "session/companion.h"
 #include "session/json.h"
 #include "session/registry.h"
-#include "tensor/dtype.h"
 #include "tensor/gguf.h"
-#include "vision/vision.h"
 
 #define MODELS_MAX      1024 /* in the list */
 #define HELPER_LINE_MAX 4096
 #define SHA256_HEX      64
 #define URL_MAX         2048
-#define VISION_MARK     "mmproj" /* in the names of vision files */
-
-/* The files of a model, in the order in which they are fetched: what comes in the end makes it a
- * model that is installed. */
-enum model_file { FILE_VISION, FILE_TEXT, _FILE_N };
 
 /* A helper at work on a file of a model. */
 struct job {
@@ -41,8 +35,8 @@ struct job {
     int fd; /* its stdout */
     bool verify;
     enum model_file file;
-    uint64_t other_bytes; /* size of the other file, as far as known */
-    bool other_is_there;
+    uint64_t there_bytes; /* of the model's other files, those that are done */
+    uint64_t other_bytes; /* all of them, as far as known */
     struct json_object *result; /* its "done" or "error", which counts when the helper has ended */
     size_t length;
     char line[HELPER_LINE_MAX]; /* not yet complete */
@@ -52,15 +46,17 @@ struct job {
 struct entry {
     struct model model;
     bool in_registry;
-    struct registry_file registry;
-    char *id, *title, *path, *licence, *url, *vision_path;
-    uint32_t n_embd; /* of the installed file; 0: it does not say */
-    char sha256[SHA256_HEX + 1];
+    struct registry_model registry;
+    char *id, *title, *licence, *url;
+    char *path[_FILE_N];          /* of what is installed */
+    uint64_t bytes[_FILE_N];      /* the same */
+    struct error error[_FILE_N];  /* why a file that is there does not do */
+    bool fetched[_FILE_N];        /* in this download */
+    uint32_t n_embd; /* of the text file; 0: it does not say */
+    char sha256[SHA256_HEX + 1]; /* of the text file */
     struct job *job;
-    bool fetched[_FILE_N]; /* in this download */
-    uint64_t file_bytes;   /* of the text file that is installed */
 
-    /* the installed file, as it was looked at: a look is repeated when it is another */
+    /* the text file, as it was looked at: a look is repeated when it is another */
     dev_t device;
     ino_t inode;
     off_t size;
@@ -98,16 +94,41 @@ static void replace(char **text, const char *value)
     *text = p;
 }
 
+/* It has this file, or will when it is fetched. */
+static bool has(const struct entry *e, enum model_file file)
+{
+    return e->path[file] || (!e->path[FILE_TEXT] && e->registry.files[file].name[0]);
+}
+
+/* Why companions that are there do not do. Two kinds have one mark: if one does, all is well. */
+static struct error companion_error(const struct entry *e)
+{
+    static const struct error none = ERROR_INIT;
+    const bool projects = e->path[FILE_VISION] || e->path[FILE_EAR];
+
+    for (int file = projects ? FILE_VOCODER : FILE_VISION; file < FILE_TEXT; file++)
+        if (e->error[file].code != ERROR_NONE)
+            return e->error[file];
+    return none;
+}
+
 static void entry_publish(struct entry *e)
 {
     e->model.id = e->id;
     e->model.title = e->title;
-    e->model.path = e->path;
+    e->model.path = e->path[FILE_TEXT];
     e->model.licence = e->licence;
     e->model.url = e->url;
     e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
-    e->model.vision_path = e->vision_path;
-    e->model.sees = e->vision_path || (!e->path && e->registry.vision.file);
+    e->model.error = e->error[FILE_TEXT];
+    e->model.vision_path = e->path[FILE_VISION];
+    e->model.ear_path = e->path[FILE_EAR];
+    e->model.vocoder_path = e->path[FILE_VOCODER];
+    e->model.detokenizer_path = e->path[FILE_DETOKENIZER];
+    e->model.companion_error = companion_error(e);
+    e->model.sees = has(e, FILE_VISION);
+    e->model.hears = has(e, FILE_EAR);
+    e->model.speaks = has(e, FILE_VOCODER) && has(e, FILE_DETOKENIZER);
 }
 
 static struct entry *entry_new(const char *id)
@@ -128,10 +149,10 @@ static struct entry *entry_free(struct entry *e)
 {
     free(e->id);
     free(e->title);
-    free(e->path);
     free(e->licence);
     free(e->url);
-    free(e->vision_path);
+    for (int file = 0; file < _FILE_N; file++)
+        free(e->path[file]);
     free(e);
     return NULL;
 }
@@ -145,21 +166,6 @@ static struct entry *find_id(const struct models *models, const char *id)
     return NULL;
 }
 
-/* "q8_0", "Q4_K_M", "bf16". */
-static bool is_quantisation(const char *text)
-{
-    for (uint32_t type = 0; type < _DTYPE_N; type++) {
-        const struct dtype_info *info = dtype_info(type);
-        size_t length = info ? strlen(info->name) : 0;
-
-        if (length > 0 && strncasecmp(text, info->name, length) == 0 &&
-            (!text[length] || (text[length] == '_' && strchr("SMLsml", text[length + 1]) &&
-                               text[length + 1] && !text[length + 2])))
-            return true;
-    }
-    return false;
-}
-
 /* The one installed model whose id is this name with a quantisation: "lfmd-core-q8_0". */
 static const struct entry *find_short(const struct models *models, const char *name,
                                       struct error *err)
@@ -171,8 +177,8 @@ static const struct entry *find_short(const struct models *models, const char *n
     for (size_t i = 0; i < models->n; i++) {
         const struct entry *e = models->entries[i];
 
-        if (!e->path || strncasecmp(e->id, name, length) != 0 || e->id[length] != '-' ||
-            !is_quantisation(e->id + length + 1))
+        if (!e->path[FILE_TEXT] || strncasecmp(e->id, name, length) != 0 ||
+            e->id[length] != '-' || !companion_is_quantisation(e->id + length + 1))
             continue;
         found = e;
         used += (size_t)snprintf(ids + used, sizeof(ids) - used, "%s%s", n_found++ ? ", " : "",
@@ -194,11 +200,11 @@ static const struct entry *find_named(const struct models *models, const char *n
 {
     for (size_t i = 0; i < models->n; i++) {
         const struct entry *e = models->entries[i];
-        const char *file = e->path ? strrchr(e->path, '/') + 1 : NULL;
+        const char *path = e->path[FILE_TEXT], *file = path ? strrchr(path, '/') + 1 : NULL;
 
         if (strcasecmp(e->id, name) == 0)
             return e;
-        if (file && (strcmp(e->path, name) == 0 ||
+        if (file && (strcmp(path, name) == 0 ||
                      (strlen(file) == strlen(name) + strlen(".gguf") &&
                       strncasecmp(file, name, strlen(name)) == 0)))
             return e;
@@ -213,29 +219,31 @@ static void changed(struct models *models, struct entry *e)
         models->sink->changed(models->userdata, &e->model);
 }
 
-static void url_of(const struct models *models, const struct registry_file *r, enum model_file file,
-                   char url[URL_MAX])
+static void url_of(const struct models *models, const struct registry_model *r,
+                   enum model_file file, char url[URL_MAX])
 {
     snprintf(url, URL_MAX, "%s/%s/resolve/%s/%s", models->mirror ? models->mirror : REGISTRY_SITE,
-             r->repository, file == FILE_TEXT ? r->revision : r->vision.revision,
-             file == FILE_TEXT ? r->file : r->vision.file);
+             r->repository, r->files[file].revision, r->files[file].name);
 }
 
 /* What the registry says of a model whose file is not here. */
 static void describe_registry(struct models *models, struct entry *e)
 {
-    const struct registry_file *r = &e->registry;
+    const struct registry_model *r = &e->registry;
+    const char *sha256 = r->files[FILE_TEXT].sha256;
     char url[URL_MAX];
 
     url_of(models, r, FILE_TEXT, url);
     replace(&e->url, url);
     replace(&e->title, r->title);
     replace(&e->licence, r->licence);
-    snprintf(e->sha256, sizeof(e->sha256), "%s", r->sha256 ? r->sha256 : "");
-    e->model.size_bytes = r->size_bytes + r->vision.size_bytes;
+    snprintf(e->sha256, sizeof(e->sha256), "%s", sha256 ? sha256 : "");
+    e->model.size_bytes = 0;
+    for (int file = 0; file < _FILE_N; file++)
+        e->model.size_bytes += r->files[file].size_bytes;
     e->model.role = r->role;
     e->model.sampling = r->sampling;
-    e->model.error = (struct error)ERROR_INIT;
+    e->error[FILE_TEXT] = (struct error)ERROR_INIT;
     entry_publish(e);
 }
 
@@ -291,25 +299,25 @@ static void probe(struct entry *e)
 {
     _cleanup_(freep) char *architecture = NULL;
     struct error err = ERROR_INIT;
-    struct gguf *gguf = gguf_open(e->path, &err);
+    struct gguf *gguf = gguf_open(e->path[FILE_TEXT], &err);
     char key[96];
 
     e->n_embd = 0;
     if (!gguf) {
-        e->model.error = err;
+        e->error[FILE_TEXT] = err;
         log_warning("A model file cannot be used: %s", error_name(err.code));
         log_debug("%s", err.text);
         return;
     }
-    e->model.error = (struct error)ERROR_INIT;
-    e->file_bytes = e->model.size_bytes = gguf_file_bytes(gguf);
+    e->error[FILE_TEXT] = (struct error)ERROR_INIT;
+    e->bytes[FILE_TEXT] = e->model.size_bytes = gguf_file_bytes(gguf);
     architecture = copy("");
     read_text(gguf, "general.architecture", &architecture);
     if (strcmp(architecture, "lfm2") != 0 && strcmp(architecture, "lfm2moe") != 0 &&
         strcmp(architecture, "lfm2-bidir") != 0)
-        error_set(&e->model.error, ERROR_UNSUPPORTED_FORMAT,
+        error_set(&e->error[FILE_TEXT], ERROR_UNSUPPORTED_FORMAT,
                   "%.200s holds a model of the architecture '%.60s'; lfm2 and lfm2moe are known.",
-                  e->path, architecture);
+                  e->path[FILE_TEXT], architecture);
     if (!e->in_registry) {
         read_text(gguf, "general.name", &e->title);
         read_text(gguf, "general.license", &e->licence);
@@ -350,7 +358,7 @@ static struct entry *entry_of_file(struct models *models, const char *file)
 
     for (size_t i = 0; i < models->n; i++) {
         if (models->entries[i]->in_registry &&
-            strcasecmp(models->entries[i]->registry.file, file) == 0)
+            strcasecmp(models->entries[i]->registry.files[FILE_TEXT].name, file) == 0)
             return models->entries[i];
     }
     snprintf(id, sizeof(id), "%.*s", (int)(length - strlen(".gguf")), file);
@@ -385,9 +393,15 @@ static bool is_model_file(const char *file)
            utf8_valid(file, length) && !is_later_part(file);
 }
 
-static bool is_vision_file(const char *file)
+/* The hash that a file of the model should have; empty: not known. */
+static void hash_of(const struct entry *e, enum model_file file, char ret[SHA256_HEX + 1])
 {
-    return is_model_file(file) && strcasestr(file, VISION_MARK);
+    const struct registry_file *r = &e->registry.files[file];
+
+    if (r->sha256 && strcasecmp(strrchr(e->path[file], '/') + 1, r->name) == 0)
+        snprintf(ret, SHA256_HEX + 1, "%s", r->sha256);
+    else
+        read_hash_note(e->path[file], ret);
 }
 
 static void take_file(struct models *models, const char *directory, const char *file,
@@ -405,19 +419,18 @@ static void take_file(struct models *models, const char *directory, const char *
         return; /* an earlier directory has it */
     e->found = true;
     e->rank = rank;
-    if (e->path && strcmp(e->path, path) == 0 && e->device == st.st_dev &&
-        e->inode == st.st_ino && e->size == st.st_size &&
+    if (e->path[FILE_TEXT] && strcmp(e->path[FILE_TEXT], path) == 0 &&
+        e->device == st.st_dev && e->inode == st.st_ino && e->size == st.st_size &&
         e->modified.tv_sec == st.st_mtim.tv_sec && e->modified.tv_nsec == st.st_mtim.tv_nsec)
         return;
-    replace(&e->path, path);
+    replace(&e->path[FILE_TEXT], path);
     e->device = st.st_dev;
     e->inode = st.st_ino;
     e->size = st.st_size;
     e->modified = st.st_mtim;
-    e->file_bytes = e->model.size_bytes = (uint64_t)st.st_size;
+    e->bytes[FILE_TEXT] = e->model.size_bytes = (uint64_t)st.st_size;
     e->model.user_owned = user_owned;
-    if (!e->in_registry || !e->registry.sha256)
-        read_hash_note(e->path, e->sha256);
+    hash_of(e, FILE_TEXT, e->sha256);
     probe(e);
     changed(models, e);
 }
@@ -429,99 +442,105 @@ static int compare_names(const struct dirent **a, const struct dirent **b)
 
 static int wanted_name(const struct dirent *entry)
 {
-    return is_model_file(entry->d_name) && !is_vision_file(entry->d_name);
+    return is_model_file(entry->d_name) && !companion_is_marked(entry->d_name);
 }
 
-static int wanted_vision_name(const struct dirent *entry)
+static int wanted_companion(const struct dirent *entry)
 {
-    return is_vision_file(entry->d_name);
+    return is_model_file(entry->d_name) && companion_is_marked(entry->d_name);
 }
 
-static bool cut_quantisation(char *name)
+/* A file can be this companion of a model, and of this one. */
+static bool check_companion(const struct entry *e, enum model_file file, const char *path,
+                            const char *vocoder_path, struct error *err)
 {
-    for (char *p = name; (p = strpbrk(p, "-_.")); p++)
-        if (is_quantisation(p + 1)) {
-            *p = '\0';
-            return true;
-        }
+    uint32_t n_embd;
+
+    if (companion_check(file, path, vocoder_path, &n_embd, err) != 0)
+        return false;
+    if (n_embd == 0 || n_embd == e->n_embd)
+        return true;
+    error_set(err, ERROR_UNSUPPORTED_FORMAT,
+              "%.200s was made for a model with rows of %u values, but %.100s has rows of %u: it "
+              "is the %s file of another model.",
+              path, n_embd, strrchr(e->path[FILE_TEXT], '/') + 1, e->n_embd, companion_noun(file));
     return false;
 }
 
-/* Without ".gguf", the mark of vision files and quantisations: what both files of a pair have. */
-static void plain_name(const char *file, char name[NAME_MAX + 1])
+/* Of the companions of one kind that fit, the one of the model's own quantisation, else the
+ * smallest. `names` are files of the model's folder. */
+static void find_companion(const struct entry *e, enum model_file file,
+                           struct dirent *const *names, int n, const char *vocoder_path,
+                           char ret_path[PATH_MAX], struct error *err)
 {
-    char *mark, *end;
-
-    snprintf(name, NAME_MAX + 1, "%.*s", (int)(strlen(file) - strlen(".gguf")), file);
-    mark = strcasestr(name, VISION_MARK);
-    if (mark) {
-        end = mark + strlen(VISION_MARK);
-        if (*end)
-            end++;
-        else if (mark > name)
-            mark--;
-        memmove(mark, end, strlen(end) + 1);
-    }
-    while (cut_quantisation(name))
-        ;
-}
-
-/* The smallest vision file that belongs to the model and fits. */
-static void find_vision(struct entry *e, char *ret_path, struct error *err)
-{
-    char name[NAME_MAX + 1], vision_name[NAME_MAX + 1], path[PATH_MAX];
-    const char *file = strrchr(e->path, '/') + 1;
-    _cleanup_(freep) char *directory = strndup(e->path, (size_t)(file - e->path));
-    struct dirent **names = NULL;
-    size_t bytes = SIZE_MAX;
-    int n;
+    const char *text = strrchr(e->path[FILE_TEXT], '/') + 1;
+    char stem[NAME_MAX + 1], name[NAME_MAX + 1], other[NAME_MAX + 1], path[PATH_MAX];
+    off_t size = 0;
 
     ret_path[0] = '\0';
-    plain_name(file, name);
-    n = directory ? scandir(directory, &names, wanted_vision_name, compare_names) : 0;
+    companion_stem(text, stem);
+    strcpy(name, stem);
+    companion_cut(name);
     for (int i = 0; i < n; i++) {
-        struct vision_info info;
+        struct stat st;
+        bool same;
 
-        plain_name(names[i]->d_name, vision_name);
-        if (strcasecmp(name, vision_name) == 0 &&
-            snprintf(path, sizeof(path), "%s%s", directory, names[i]->d_name) < (int)sizeof(path) &&
-            vision_plan(path, false, &info, err) == 0) {
-            if (info.shape.n_embd != e->n_embd) {
-                error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                          "%.200s makes rows of %u values for a picture, but %.100s takes %u: it "
-                          "is the vision file of another model.",
-                          path, info.shape.n_embd, file, e->n_embd);
-            } else if (info.bytes < bytes) {
-                bytes = info.bytes;
-                strcpy(ret_path, path);
-            }
+        companion_stem(names[i]->d_name, other);
+        same = strcasecmp(other, stem) == 0;
+        companion_cut(other);
+        if (strcasecmp(other, name) != 0 ||
+            snprintf(path, sizeof(path), "%.*s%s", (int)(text - e->path[FILE_TEXT]),
+                     e->path[FILE_TEXT], names[i]->d_name) >= (int)sizeof(path) ||
+            stat(path, &st) < 0 || !check_companion(e, file, path, vocoder_path, err))
+            continue;
+        if (same || !ret_path[0] || st.st_size < size) {
+            size = same ? 0 : st.st_size; /* none is smaller */
+            strcpy(ret_path, path);
         }
-        free(names[i]);
     }
-    free(names);
+    if (ret_path[0])
+        *err = (struct error)ERROR_INIT;
 }
 
+/* Look for the companions of a model. */
 static void pair(struct models *models, struct entry *e)
 {
-    struct error err = ERROR_INIT;
-    char path[PATH_MAX] = "";
-    uint64_t size_bytes;
+    const bool usable = e->path[FILE_TEXT] && e->error[FILE_TEXT].code == ERROR_NONE &&
+                        e->model.role == MODEL_CHAT;
+    char paths[FILE_TEXT][PATH_MAX] = {""};
+    uint64_t size_bytes = e->bytes[FILE_TEXT];
+    struct dirent **names = NULL;
+    bool same = true;
     struct stat st;
+    int n = 0;
 
-    if (e->path && e->model.error.code == ERROR_NONE && e->model.role == MODEL_CHAT)
-        find_vision(e, path, &err);
-    if (path[0])
-        err = (struct error)ERROR_INIT;
-    e->model.vision_error = err;
-    size_bytes = e->file_bytes + (path[0] && stat(path, &st) == 0 ? (uint64_t)st.st_size : 0);
-    if (!e->path || e->job)
+    if (usable) {
+        const char *text = e->path[FILE_TEXT];
+        _cleanup_(freep) char *directory = strndup(text, (size_t)(strrchr(text, '/') + 1 - text));
+
+        n = directory ? scandir(directory, &names, wanted_companion, compare_names) : 0;
+    }
+    for (int file = 0; file < FILE_TEXT; file++) {
+        e->error[file] = (struct error)ERROR_INIT;
+        if (usable)
+            find_companion(e, (enum model_file)file, names, n, e->path[FILE_VOCODER], paths[file],
+                           &e->error[file]);
+        e->bytes[file] = paths[file][0] && stat(paths[file], &st) == 0 ? (uint64_t)st.st_size : 0;
+        size_bytes += e->bytes[file];
+        same &= strcmp(e->path[file] ? e->path[file] : "", paths[file]) == 0;
+        replace(&e->path[file], paths[file][0] ? paths[file] : NULL);
+    }
+    for (int i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+    if (!e->path[FILE_TEXT] || e->job)
         size_bytes = e->model.size_bytes;
-    if (strcmp(e->vision_path ? e->vision_path : "", path) == 0 &&
-        size_bytes == e->model.size_bytes)
-        return;
+    same &= size_bytes == e->model.size_bytes;
     e->model.size_bytes = size_bytes;
-    replace(&e->vision_path, path[0] ? path : NULL);
-    changed(models, e);
+    if (same)
+        entry_publish(e);
+    else
+        changed(models, e);
 }
 
 /* Installed files in the order of finding, then the registry in its own. */
@@ -537,8 +556,7 @@ static void lose_file(struct models *models, size_t *i)
 {
     struct entry *e = models->entries[*i];
 
-    free(e->path);
-    e->path = NULL;
+    replace(&e->path[FILE_TEXT], NULL);
     e->model.user_owned = false;
     if (e->in_registry) {
         if (e->model.download == DOWNLOAD_DONE)
@@ -562,12 +580,14 @@ static const struct entry *find_default(const struct models *models)
 
     if (models->default_model) {
         e = find_named(models, models->default_model, NULL);
-        return e && e->path ? e : NULL;
+        return e && e->path[FILE_TEXT] ? e : NULL;
     }
     for (size_t i = 0; i < models->n && !e; i++) {
-        if (models->entries[i]->path && models->entries[i]->model.role == MODEL_CHAT &&
-            models->entries[i]->model.error.code == ERROR_NONE)
-            e = models->entries[i];
+        const struct entry *candidate = models->entries[i];
+
+        if (candidate->path[FILE_TEXT] && candidate->model.role == MODEL_CHAT &&
+            candidate->error[FILE_TEXT].code == ERROR_NONE)
+            e = candidate;
     }
     return e;
 }
@@ -608,7 +628,7 @@ int models_rescan(struct models *models, struct error *err)
     for (size_t i = 0; i < models->n; i++) {
         struct entry *e = models->entries[i];
 
-        if (!e->found && e->path && !e->job)
+        if (!e->found && e->path[FILE_TEXT] && !e->job)
             lose_file(models, &i);
     }
     for (size_t i = 0; i < models->n; i++)
@@ -655,8 +675,15 @@ static uint64_t member_u64(struct json_object *object, const char *key)
 }
 
 static int fetch_next(struct models *models, struct entry *e, struct error *err);
-static int verify_file(struct models *models, struct entry *e, enum model_file file,
-                       struct error *err);
+static int verify_next(struct models *models, struct entry *e, int first, struct error *err);
+
+static bool is_complete(const struct entry *e)
+{
+    for (int file = 0; file < _FILE_N; file++)
+        if (e->registry.files[file].name[0] && !e->path[file])
+            return false;
+    return e->error[FILE_TEXT].code == ERROR_NONE;
+}
 
 /* A file has arrived: on with the next. */
 static void fetched(struct models *models, struct entry *e, enum model_file file)
@@ -667,12 +694,12 @@ static void fetched(struct models *models, struct entry *e, enum model_file file
     e->fetched[file] = true;
     models_rescan(models, NULL);
     r = fetch_next(models, e, &err);
+    if (r == 0 && !is_complete(e)) {
+        err = e->error[FILE_TEXT].code ? e->error[FILE_TEXT] : companion_error(e);
+        r = error_set(&err, ERROR_UNSUPPORTED_FORMAT, "The files that have arrived are no set.");
+    }
     if (r < 0) {
         fail(e, err.code, err.text);
-    } else if (r == 0 && e->registry.vision.file && !e->vision_path) {
-        fail(e, ERROR_UNSUPPORTED_FORMAT,
-             e->model.vision_error.code ? e->model.vision_error.text
-                                        : "The files that have arrived are no pair.");
     } else if (r == 0) {
         log_info("The model %s has arrived.", e->id);
         e->model.download = DOWNLOAD_DONE;
@@ -686,15 +713,17 @@ static void verified(struct models *models, struct entry *e, enum model_file fil
     const char *sha256 = json_member_text(event, "sha256");
     struct error err = ERROR_INIT;
     struct json_object *intact;
-    char text[300];
+    int r;
 
-    if (json_object_object_get_ex(event, "intact", &intact) && !json_object_get_boolean(intact)) {
-        snprintf(text, sizeof(text), "The %s file of %.100s is damaged: its SHA-256 is %.16s....",
-                 file == FILE_VISION ? "vision" : "text", e->id, sha256 ? sha256 : "");
-        fail(e, ERROR_UNSUPPORTED_FORMAT, text);
-    } else if (file == FILE_VISION && verify_file(models, e, FILE_TEXT, &err) < 0) {
+    if (json_object_object_get_ex(event, "intact", &intact) && !json_object_get_boolean(intact))
+        r = error_set(&err, ERROR_UNSUPPORTED_FORMAT,
+                      "The %s file of %.100s is damaged: its SHA-256 is %.16s....",
+                      companion_noun(file), e->id, sha256 ? sha256 : "");
+    else
+        r = verify_next(models, e, file + 1, &err);
+    if (r < 0) {
         fail(e, err.code, err.text);
-    } else if (file == FILE_TEXT) {
+    } else if (r == 0) {
         e->model.download = DOWNLOAD_DONE;
         e->model.download_bytes = e->model.size_bytes;
     }
@@ -720,7 +749,7 @@ static void helper_said(struct models *models, struct entry *e, const char *line
     if (!name || e->job->result)
         return;
     if (strcmp(name, "start") == 0 || strcmp(name, "progress") == 0) {
-        done = member_u64(event, "done") + (e->job->other_is_there ? e->job->other_bytes : 0);
+        done = member_u64(event, "done") + e->job->there_bytes;
         e->model.download_bytes = MAX(done, e->model.download_bytes);
         if (!e->job->verify && member_u64(event, "total") > 0)
             e->model.size_bytes = member_u64(event, "total") + e->job->other_bytes;
@@ -870,9 +899,9 @@ static void add(struct json_object *request, const char *key, const char *text)
 static bool place_of(const struct models *models, const struct entry *e, enum model_file file,
                      char path[PATH_MAX])
 {
-    const char *name = file == FILE_TEXT ? e->registry.file : e->registry.vision.file;
+    const char *name = e->registry.files[file].name;
 
-    return models->directories[0] && name &&
+    return models->directories[0] && name[0] &&
            snprintf(path, PATH_MAX, "%s/%s", models->directories[0], name) < PATH_MAX;
 }
 
@@ -880,51 +909,44 @@ static bool place_of(const struct models *models, const struct entry *e, enum mo
 static uint64_t bytes_there(const struct models *models, const struct entry *e,
                             enum model_file file)
 {
-    const struct error *error = file == FILE_TEXT ? &e->model.error : &e->model.vision_error;
     char path[PATH_MAX];
     struct stat st;
 
-    return !error->code && place_of(models, e, file, path) && stat(path, &st) == 0 &&
+    return !e->error[file].code && place_of(models, e, file, path) && stat(path, &st) == 0 &&
                    S_ISREG(st.st_mode)
                ? (uint64_t)st.st_size
                : 0;
 }
 
-static bool is_complete(const struct entry *e)
-{
-    return e->path && e->model.error.code == ERROR_NONE &&
-           (!e->registry.vision.file || e->vision_path);
-}
-
 static int fetch_file(struct models *models, struct entry *e, enum model_file file,
                       struct error *err)
 {
-    const struct registry_file *r = &e->registry;
-    const bool is_text = file == FILE_TEXT;
-    const enum model_file other = is_text ? FILE_VISION : FILE_TEXT;
-    const uint64_t other_there = bytes_there(models, e, other);
-    const struct job job = {
-        .file = file,
-        .other_is_there = other_there > 0,
-        .other_bytes = other_there ? other_there : is_text ? r->vision.size_bytes : r->size_bytes,
-    };
+    const struct registry_file *r = &e->registry.files[file];
+    struct job job = {.file = file};
     struct json_object *request;
     char path[PATH_MAX], url[URL_MAX];
 
     if (!place_of(models, e, file, path))
         return error_set(err, ERROR_INVALID_ARGUMENT, "There is no folder for models to go to.");
-    url_of(models, r, file, url);
+    for (int other = 0; other < _FILE_N; other++) {
+        const uint64_t there = other == (int)file ? 0 : bytes_there(models, e, other);
+
+        job.there_bytes += there;
+        if (other != (int)file)
+            job.other_bytes += there ? there : e->registry.files[other].size_bytes;
+    }
+    url_of(models, &e->registry, file, url);
     request = json_object_new_object();
     add(request, "verb", "download");
     add(request, "url", url);
     add(request, "path", path);
-    add(request, "sha256", is_text ? r->sha256 : r->vision.sha256);
+    add(request, "sha256", r->sha256);
     add(request, "mirror", models->mirror);
-    if (is_text ? r->size_exact : r->vision.size_exact)
-        json_object_object_add(
-            request, "size", json_object_new_uint64(is_text ? r->size_bytes : r->vision.size_bytes));
-    if (!job.other_is_there)
-        json_object_object_add(request, "more", json_object_new_uint64(job.other_bytes));
+    if (r->size_exact)
+        json_object_object_add(request, "size", json_object_new_uint64(r->size_bytes));
+    if (job.other_bytes > job.there_bytes)
+        json_object_object_add(request, "more",
+                               json_object_new_uint64(job.other_bytes - job.there_bytes));
     return job_start(models, e, request, &job, err);
 }
 
@@ -934,7 +956,7 @@ static int fetch_next(struct models *models, struct entry *e, struct error *err)
     for (int file = 0; file < _FILE_N && !is_complete(e); file++) {
         int r;
 
-        if ((file == FILE_VISION && !e->registry.vision.file) || e->fetched[file] ||
+        if (!e->registry.files[file].name[0] || e->fetched[file] ||
             bytes_there(models, e, (enum model_file)file))
             continue;
         r = fetch_file(models, e, (enum model_file)file, err);
@@ -981,46 +1003,55 @@ int models_download_cancel(struct models *models, const char *id, struct error *
     return 0;
 }
 
-static int verify_file(struct models *models, struct entry *e, enum model_file file,
-                       struct error *err)
+static int unknown_hash(const struct entry *e, enum model_file file, struct error *err)
 {
-    const struct job job = {.file = file, .verify = true};
-    const char *path = file == FILE_TEXT ? e->path : e->vision_path;
-    char sha256[SHA256_HEX + 1] = "";
-    struct json_object *request;
+    return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for the %s file of %.100s.",
+                     companion_noun(file), e->id);
+}
 
-    if (file == FILE_TEXT)
-        memcpy(sha256, e->sha256, sizeof(sha256));
-    else if (e->registry.vision.sha256 &&
-             strcasecmp(strrchr(path, '/') + 1, e->registry.vision.file) == 0)
-        memcpy(sha256, e->registry.vision.sha256, sizeof(sha256));
-    else
-        read_hash_note(path, sha256);
+/* Begin with the next file from `first` on. 1: it has begun; 0: there is none. */
+static int verify_next(struct models *models, struct entry *e, int first, struct error *err)
+{
+    struct job job = {.verify = true};
+    char sha256[SHA256_HEX + 1];
+    struct json_object *request;
+    int file, r;
+
+    for (file = 0; file < _FILE_N && (file < first || !e->path[file]); file++)
+        job.there_bytes += e->bytes[file];
+    if (file == _FILE_N)
+        return 0;
+    job.file = (enum model_file)file;
+    hash_of(e, job.file, sha256);
     if (!sha256[0])
-        return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for the %s file of "
-                                                      "%.100s.",
-                         file == FILE_TEXT ? "text" : "vision", e->id);
+        return unknown_hash(e, job.file, err);
     request = json_object_new_object();
     add(request, "verb", "verify");
-    add(request, "path", path);
+    add(request, "path", e->path[file]);
     add(request, "sha256", sha256);
-    return job_start(models, e, request, &job, err);
+    r = job_start(models, e, request, &job, err);
+    return r < 0 ? r : 1;
 }
 
 int models_verify(struct models *models, const char *id, struct error *err)
 {
     struct entry *e = find_id(models, id);
+    char sha256[SHA256_HEX + 1];
 
     if (!e)
         return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
-    if (!e->path)
+    if (!e->path[FILE_TEXT])
         return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
     if (e->job)
         return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified already.", id);
-    if (!e->sha256[0])
-        return error_set(err, ERROR_INVALID_ARGUMENT, "No SHA-256 is known for %.100s.", id);
+    for (int file = _FILE_N - 1; file >= 0; file--) {
+        if (e->path[file])
+            hash_of(e, (enum model_file)file, sha256);
+        if (e->path[file] && !sha256[0])
+            return unknown_hash(e, (enum model_file)file, err);
+    }
     e->model.download_bytes = 0;
-    return verify_file(models, e, e->vision_path ? FILE_VISION : FILE_TEXT, err);
+    return MIN(verify_next(models, e, 0, err), 0);
 }
 
 /* Delete every part of a split model, or the one file. */
@@ -1056,22 +1087,40 @@ static bool delete_leftovers(const char *path)
     return any;
 }
 
-/* Another installed model sees with this file. */
-static bool is_needed(const struct models *models, const struct entry *except, const char *vision)
+/* Another installed model has this companion. */
+static bool is_needed(const struct models *models, const struct entry *except, const char *path)
 {
     for (size_t i = 0; i < models->n; i++) {
         const struct entry *e = models->entries[i];
 
-        if (e != except && e->vision_path && strcmp(e->vision_path, vision) == 0)
-            return true;
+        for (int file = 0; file < FILE_TEXT && e != except; file++)
+            if (e->path[file] && strcmp(e->path[file], path) == 0)
+                return true;
     }
     return false;
+}
+
+/* Delete a companion that no other model needs. Returns whether there was something of it. */
+static bool delete_companion(const struct models *models, const struct entry *e,
+                             enum model_file file)
+{
+    char path[PATH_MAX];
+    bool any;
+
+    if (e->path[file])
+        snprintf(path, sizeof(path), "%s", e->path[file]);
+    else if (!place_of(models, e, file, path))
+        return false;
+    if (is_needed(models, e, path))
+        return false;
+    any = delete_leftovers(path);
+    return unlink(path) == 0 || any;
 }
 
 int models_remove(struct models *models, const char *id, struct error *err)
 {
     struct entry *e = find_id(models, id);
-    char path[PATH_MAX], vision[PATH_MAX] = "";
+    char path[PATH_MAX];
     bool partial = false;
     int r;
 
@@ -1080,24 +1129,18 @@ int models_remove(struct models *models, const char *id, struct error *err)
     if (e->job)
         return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified; cancel that first.",
                          id);
-    if (e->path && !e->model.user_owned)
+    if (e->path[FILE_TEXT] && !e->model.user_owned)
         return error_set(err, ERROR_NOT_ALLOWED,
                          "%.100s belongs to the system: it is not in your own model folder.", id);
-    if (e->path)
-        snprintf(path, sizeof(path), "%s", e->path);
+    if (e->path[FILE_TEXT])
+        snprintf(path, sizeof(path), "%s", e->path[FILE_TEXT]);
     else if (!e->in_registry || !place_of(models, e, FILE_TEXT, path))
         return error_set(err, ERROR_MODEL_NOT_INSTALLED, "%.100s is not installed.", id);
-    if (e->vision_path)
-        snprintf(vision, sizeof(vision), "%s", e->vision_path);
-    else
-        place_of(models, e, FILE_VISION, vision);
 
-    if (vision[0] && !is_needed(models, e, vision)) {
-        partial |= delete_leftovers(vision);
-        partial |= unlink(vision) == 0;
-    }
+    for (int file = 0; file < FILE_TEXT; file++)
+        partial |= delete_companion(models, e, (enum model_file)file);
     partial |= delete_leftovers(path);
-    if (e->path) {
+    if (e->path[FILE_TEXT]) {
         r = delete_files(path);
         if (r < 0 && r != -ENOENT)
             return error_set(err, ERROR_IO, "%.100s cannot be removed: %s.", id, strerror(-r));
@@ -1172,7 +1215,7 @@ const struct model *models_find(const struct models *models, const char *name, s
         return NULL;
     }
     e = find_named(models, name, err);
-    if (e && e->path)
+    if (e && e->path[FILE_TEXT])
         return &e->model;
     if (e)
         error_set(err, ERROR_MODEL_NOT_INSTALLED,
@@ -1181,49 +1224,96 @@ const struct model *models_find(const struct models *models, const char *name, s
     return NULL;
 }
 
-static const struct model *first_seeing(const struct models *models)
+/* What a model can beside reading and writing. */
+struct ability {
+    const char *does;            /* "see pictures" */
+    const char *lacks;           /* what a model needs for it */
+    const char *example;         /* a published model that does */
+    enum model_file first, last; /* its files */
+};
+
+static bool is_able(const struct entry *e, const struct ability *ability)
 {
-    for (size_t i = 0; i < models->n; i++)
-        if (models->entries[i]->vision_path)
-            return &models->entries[i]->model;
+    for (int file = ability->first; file <= (int)ability->last; file++)
+        if (!e->path[file])
+            return false;
+    return true;
+}
+
+/* Why this model is not able. */
+static void say_unable(const struct entry *e, const struct ability *ability,
+                       const struct entry *other, struct error *err)
+{
+    for (int file = ability->first; file <= (int)ability->last; file++)
+        if (e->error[file].code != ERROR_NONE)
+            error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot %s. %s", e->id,
+                      ability->does, e->error[file].text);
+    if (other)
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot %s, because it has no %s; the model %s can.", e->id,
+                  ability->does, ability->lacks, other->id);
+    else
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The model %s cannot %s, because it has no %s. \"lfmctl pull %s\" installs a "
+                  "model that can.",
+                  e->id, ability->does, ability->lacks, ability->example);
+}
+
+static const struct model *find_able(const struct models *models, const char *name,
+                                     const struct ability *ability, struct error *err)
+{
+    const struct entry *able = NULL, *e;
+    const struct model *model;
+
+    for (size_t i = models->n; i-- > 0;)
+        if (is_able(models->entries[i], ability))
+            able = models->entries[i];
+    model = models_find(models, name, name || !able ? err : NULL);
+    e = model ? find_id(models, model->id) : NULL;
+    if (!name && able && (!e || !is_able(e, ability)))
+        e = able;
+    if (!e || is_able(e, ability))
+        return e ? &e->model : NULL;
+    say_unable(e, ability, able, err);
     return NULL;
 }
 
 const struct model *models_find_seeing(const struct models *models, const char *name,
                                        struct error *err)
 {
-    const struct model *seeing = first_seeing(models);
-    const struct model *model = models_find(models, name, name || !seeing ? err : NULL);
+    static const struct ability sees = {"see pictures", "vision file (mmproj)", "lfm2.5-vl-450m",
+                                        FILE_VISION, FILE_VISION};
 
-    if (!name && seeing && (!model || !model->vision_path))
-        model = seeing;
-    if (!model || model->vision_path)
-        return model;
-    if (model->vision_error.code != ERROR_NONE)
-        error_set(err, ERROR_INVALID_ARGUMENT, "The model %s cannot see pictures. %s", model->id,
-                  model->vision_error.text);
-    else if (seeing)
-        error_set(err, ERROR_INVALID_ARGUMENT,
-                  "The model %s cannot see pictures, because it has no vision file (mmproj); the "
-                  "model %s can.",
-                  model->id, seeing->id);
-    else
-        error_set(err, ERROR_INVALID_ARGUMENT,
-                  "The model %s cannot see pictures, because it has no vision file (mmproj). "
-                  "\"lfmctl pull lfm2.5-vl-450m\" installs a model that can.",
-                  model->id);
-    return NULL;
+    return find_able(models, name, &sees, err);
+}
+
+const struct model *models_find_hearing(const struct models *models, const char *name,
+                                        struct error *err)
+{
+    static const struct ability hears = {"hear", "audio file (mmproj)", "lfm2.5-audio-1.5b",
+                                         FILE_EAR, FILE_EAR};
+
+    return find_able(models, name, &hears, err);
+}
+
+const struct model *models_find_speaking(const struct models *models, const char *name,
+                                         struct error *err)
+{
+    static const struct ability speaks = {"speak", "vocoder file with its tokenizer file",
+                                          "lfm2.5-audio-1.5b", FILE_VOCODER, FILE_DETOKENIZER};
+
+    return find_able(models, name, &speaks, err);
 }
 
 static void registry_fill(struct models *models)
 {
-    struct registry_file file;
+    struct registry_model model;
 
-    for (size_t i = 0; registry_at(i, &file); i++) {
-        struct entry *e = entry_new(file.id);
+    for (size_t i = 0; registry_at(i, &model); i++) {
+        struct entry *e = entry_new(model.id);
 
         e->in_registry = true;
-        e->registry = file;
+        e->registry = model;
         describe_registry(models, e);
         models->entries[models->n++] = e;
     }

@@ -7,8 +7,8 @@
  *
  * A model's id is its registry name ("lfm2.5-1.2b-instruct"; another quantisation of it:
  * "lfm2.5-1.2b-instruct:q8_0") or its file's stem. Each file that can be fetched is in the list,
- * installed ones first. Vision files ("mmproj" in the name) are no models of their own: they belong
- * to the model in the same folder whose name is theirs, quantisations apart. A download runs in the
+ * installed ones first. Files that let a model see, hear and speak are no models of their own: they
+ * belong to the model in the same folder whose name is theirs (companion.h). A download runs in the
  * helper process lfmd-fetch, the only program here that may use the network, and only when the user
  * asks.
  *
@@ -46,8 +46,10 @@ struct model {
     bool user_owned;         /* installed in the user's own directory: may be removed */
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */
     const char *vision_path; /* of the file that lets it see pictures; NULL: none that fits */
-    struct error vision_error; /* why the file of that name does not do; ERROR_NONE: there is none */
-    bool sees;                 /* has such a file, or will when it is fetched */
+    const char *ear_path;    /* the same for hearing */
+    const char *vocoder_path, *detokenizer_path; /* with both it speaks */
+    struct error companion_error; /* why a file of its name does not do; ERROR_NONE: all do */
+    bool sees, hears, speaks;     /* has the files for it, or will when they are fetched */
     enum download_state download;
     uint64_t download_bytes; /* never goes back */
     struct error download_error;
@@ -94,6 +96,11 @@ const struct model *models_find(const struct models *models, const char *name, s
  */
 const struct model *models_find_seeing(const struct models *models, const char *name,
                                        struct error *err);
+/* The same for sound: one that understands it, one that answers with it. */
+const struct model *models_find_hearing(const struct models *models, const char *name,
+                                        struct error *err);
+const struct model *models_find_speaking(const struct models *models, const char *name,
+                                         struct error *err);
 
 /* Starts, or joins, a download of the files that are missing: resumes a .part file, checks disk
  * space for all of them first. */
@@ -107,7 +114,7 @@ int models_download_cancel(struct models *models, const char *id, struct error *
  */
 int models_verify(struct models *models, const char *id, struct error *err);
 /* The user's own files, with what a download left beside them; others are ERROR_NOT_ALLOWED. A
- * vision file that another model needs stays. */
+ * companion that another model needs stays. */
 int models_remove(struct models *models, const char *id, struct error *err);
 
 /* Descriptor that is readable when a helper has said something; then call models_dispatch(). */

@@ -2,15 +2,15 @@
 #pragma once
 
 /*
- * Liquid AI's published text, vision and retrieval models: which files there are, and how to use
- * them.
+ * Liquid AI's published text, vision, audio and retrieval models: which files there are, and how to
+ * use them.
  *
- * One entry is one file, or for a model that sees two: a text model and the vision file that all
- * quantisations of it share. The usual quantisation of a model has the plain id ("lfm2-1.2b"); the
- * others carry theirs as a suffix ("lfm2-1.2b:q8_0"). Where revision, size and SHA-256 of a file
- * are known they are pinned: that very file is fetched, or none. Where they are not, the newest
- * revision is fetched, and the server says size and hash (fetch/download.h); size_bytes is then
- * what the published parameter counts give, good enough to decide whether to begin.
+ * One entry is a text model with the companions that make it see, hear or speak. The usual
+ * quantisation of a model has the plain id ("lfm2-1.2b"); the others carry theirs as a suffix
+ * ("lfm2-1.2b:q8_0"). Where revision and SHA-256 of a file are known they are pinned: that very
+ * file is fetched, or none. Where they are not, the newest revision is fetched, and the server says
+ * size and hash (fetch/download.h). A size that is not exact is what the published parameter counts
+ * give, good enough to decide whether to begin.
  *
  * Threads: any; constant.
  * Source: the publisher's repositories and model cards; sampling: text.md section 11.
@@ -20,34 +20,33 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "session/companion.h"
 #include "session/models.h"
 
 #define REGISTRY_SITE "https://huggingface.co"
 
 struct registry_file {
-    char id[48];
-    char title[64];
-    char file[64];          /* name in the repository and on disk */
-    char repository[64];    /* "LiquidAI/LFM2-1.2B-GGUF" */
-    const char *revision;   /* "main", or the commit that the hash belongs to */
-    const char *licence;
-    const char *sha256;     /* NULL: not pinned */
+    char name[64];        /* in the repository and on disk; empty: the model has none */
+    const char *revision; /* "main", or the commit that the hash belongs to */
+    const char *sha256;   /* NULL: not pinned */
     uint64_t size_bytes;
     bool size_exact;
+};
+
+struct registry_model {
+    char id[48];
+    char title[64];
+    char repository[64]; /* "LiquidAI/LFM2-1.2B-GGUF" */
+    const char *licence;
     enum model_role role;
-    uint32_t context;       /* tokens that the publisher supports */
+    uint32_t context;    /* tokens that the publisher supports */
     struct sampling sampling;
-    struct {
-        const char *file; /* NULL: it does not see. In the same repository */
-        const char *revision, *sha256;
-        uint64_t size_bytes;
-        bool size_exact;
-    } vision;
+    struct registry_file files[_FILE_N];
 };
 
 size_t registry_n(void);
-/* File i, in the order of a list for people; false past the end. */
-bool registry_at(size_t i, struct registry_file *ret);
+/* Model i, in the order of a list for people; false past the end. */
+bool registry_at(size_t i, struct registry_model *ret);
 
 /* What the publisher recommends for a model of this name ("LFM2.5-1.2B-Instruct"); else greedy. */
 struct sampling registry_sampling(const char *name);

@@ -90,7 +90,7 @@ static bool load_book(struct loader *loader, const struct depthformer_info *info
     loader_name(norm, "depth_embeddings.%u.embedding_norm.weight", i);
     loader_name(to_logits, "depth_embeddings.%u.to_logits.weight", i);
     loader_name(embedding, "depth_embeddings.%u.embedding.weight", i);
-    tied = same_table(loader->gguf, to_logits, embedding);
+    tied = loader->arena && same_table(loader->gguf, to_logits, embedding); /* a plan is the same */
     if (!loader_f32(loader, norm, 1, info->dim, &book->norm) ||
         !loader_matrix(loader, to_logits, info->n_codes + 1, info->dim, &book->to_logits))
         return false;

@@ -20,7 +20,9 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "session/companion.h"
 #include "session/registry.h"
+#include "tests/audio/talk.h"
 #include "tests/fixture.h"
 
 #define TINY_TEXT   "tests/data/vision/tiny_text_f32.gguf"
@@ -192,29 +194,45 @@ static void copy_data(const char *file, const char *name, int more)
     assert_int_equal(system(command), 0);
 }
 
-static void test_every_registry_id_is_one_file_with_a_sane_recipe(void **state)
+static void check_registry_file(const struct registry_file *file)
 {
-    struct registry_file a, b;
+    assert_true(file->size_bytes > 40000000 && file->size_bytes < 100000000000);
+    assert_true(!file->sha256 || strlen(file->sha256) == 64);
+    assert_int_equal(file->sha256 ? 40 : strlen("main"), strlen(file->revision));
+    assert_true(file->sha256 || !file->size_exact);
+    assert_non_null(strstr(file->name, ".gguf"));
+}
+
+static void test_every_registry_id_is_one_set_of_files_with_a_sane_recipe(void **state)
+{
+    struct registry_model a, b;
 
     (void)state;
     assert_true(registry_n() > 50);
     assert_false(registry_at(registry_n(), &a));
     for (size_t i = 0; i < registry_n(); i++) {
+        bool talks;
+
         assert_true(registry_at(i, &a));
-        assert_true(a.size_bytes > 100000000 && a.size_bytes < 100000000000);
-        assert_true(!a.sha256 || (strlen(a.sha256) == 64 && a.size_exact));
-        assert_true(!a.sha256 || strlen(a.revision) == 40);
-        assert_true(!a.vision.file || a.vision.size_bytes > 100000000);
-        assert_true(!a.vision.sha256 || (strlen(a.vision.sha256) == 64 && a.vision.size_exact));
-        assert_true(!a.vision.sha256 || strlen(a.vision.revision) == 40);
-        assert_int_equal(a.vision.file != NULL, strstr(a.id, "-vl-") != NULL);
+        talks = strstr(a.id, "-audio-") != NULL;
+        for (int file = 0; file < _FILE_N; file++) {
+            if (a.files[file].name[0])
+                check_registry_file(&a.files[file]);
+            if (file < FILE_TEXT)
+                assert_int_equal(companion_is_marked(a.files[file].name),
+                                 a.files[file].name[0] != 0);
+        }
+        assert_int_equal(a.files[FILE_VISION].name[0] != 0, strstr(a.id, "-vl-") != NULL);
+        assert_int_equal(a.files[FILE_EAR].name[0] != 0, talks);
+        assert_int_equal(a.files[FILE_VOCODER].name[0] != 0, talks);
+        assert_int_equal(a.files[FILE_DETOKENIZER].name[0] != 0, talks);
+        assert_true(a.files[FILE_TEXT].size_bytes > 100000000);
         assert_true(a.sampling.top_p > 0 && a.sampling.repetition_penalty >= 1);
         assert_true(a.context >= 512);
-        assert_non_null(strstr(a.file, ".gguf"));
         for (size_t j = 0; j < i; j++) {
             registry_at(j, &b);
             assert_string_not_equal(a.id, b.id);
-            assert_string_not_equal(a.file, b.file);
+            assert_string_not_equal(a.files[FILE_TEXT].name, b.files[FILE_TEXT].name);
         }
     }
 }
@@ -236,6 +254,8 @@ static void test_sampling_is_what_the_cards_recommend(void **state)
     assert_float_equal(s.temperature, 0.2, 1e-6);
     assert_int_equal(s.top_k, 80);
     s = registry_sampling("LFM2-350M-Extract");
+    assert_float_equal(s.temperature, 0, 1e-6);
+    s = registry_sampling("LFM2.5-Audio-1.5B");
     assert_float_equal(s.temperature, 0, 1e-6);
     s = registry_sampling("LFM2.5-VL-1.6B");
     assert_float_equal(s.temperature, 0.1, 1e-6);
@@ -831,42 +851,51 @@ static void test_a_vision_file_belongs_to_the_model_of_its_name(void **state)
         assert_non_null(model);
         assert_non_null(model->vision_path);
         assert_string_equal(model->vision_path, path_of(pairs[i].vision));
-        assert_int_equal(model->vision_error.code, ERROR_NONE);
+        assert_int_equal(model->companion_error.code, ERROR_NONE);
         assert_null(models_named(models, path_of(pairs[i].vision), NULL));
     }
     assert_null(get(models, "a-extract")->vision_path);
-    assert_int_equal(get(models, "a-extract")->vision_error.code, ERROR_NONE);
+    assert_int_equal(get(models, "a-extract")->companion_error.code, ERROR_NONE);
     assert_null(get(models, "h")->vision_path);
     for (size_t i = 0; i < models_n(models); i++)
         assert_null(strstr(models_at(models, i)->id, "mmproj"));
     models_free(models);
 }
 
-static void test_of_several_vision_files_the_smallest_that_fits_is_taken(void **state)
+static void test_of_several_vision_files_one_that_fits_is_taken(void **state)
 {
     struct models *models;
     const struct model *model;
 
     (void)state;
-    link_data(TINY_TEXT, "own/a-f32.gguf");
+    link_data(TINY_TEXT, "own/a-f16.gguf");
     link_data("models/lfmd-core-q8_0.gguf", "own/core.gguf");
     link_data(TINY_VISION, "own/mmproj-core.gguf"); /* 32 values, where the model has 192 */
     write_text("own/mmproj-a-q4_0.gguf", "no model at all");
     models = open_models(NULL);
 
-    model = get(models, "a-f32");
+    model = get(models, "a-f16");
     assert_null(model->vision_path);
-    assert_non_null(strstr(model->vision_error.text, "mmproj-a-q4_0.gguf"));
+    assert_non_null(strstr(model->companion_error.text, "mmproj-a-q4_0.gguf"));
 
     link_data(TINY_VISION, "own/mmproj-a-f32.gguf");
     link_data("tests/data/vision/mmproj-tiny_text_q8_0.gguf", "own/mmproj-a-q8_0.gguf");
     n_changed = 0;
     models_rescan(models, NULL);
     assert_string_equal(model->vision_path, path_of("own/mmproj-a-q8_0.gguf"));
-    assert_int_equal(model->vision_error.code, ERROR_NONE);
+    assert_int_equal(model->companion_error.code, ERROR_NONE);
     assert_int_equal(n_changed, 1);
     models_rescan(models, NULL);
     assert_int_equal(n_changed, 1);
+
+    /* One of its own quantisation comes first. */
+    copy_data(TINY_VISION, "own/mmproj-a-f16.gguf", 64);
+    models_rescan(models, NULL);
+    assert_string_equal(model->vision_path, path_of("own/mmproj-a-f16.gguf"));
+    unlink(path_of("own/mmproj-a-f16.gguf"));
+    models_rescan(models, NULL);
+    assert_string_equal(model->vision_path, path_of("own/mmproj-a-q8_0.gguf"));
+    n_changed = 1;
 
     unlink(path_of("own/mmproj-a-q8_0.gguf"));
     models_rescan(models, NULL);
@@ -878,9 +907,9 @@ static void test_of_several_vision_files_the_smallest_that_fits_is_taken(void **
 
     model = get(models, "core");
     assert_null(model->vision_path);
-    assert_int_equal(model->vision_error.code, ERROR_UNSUPPORTED_FORMAT);
-    assert_non_null(strstr(model->vision_error.text, "32"));
-    assert_non_null(strstr(model->vision_error.text, "192"));
+    assert_int_equal(model->companion_error.code, ERROR_UNSUPPORTED_FORMAT);
+    assert_non_null(strstr(model->companion_error.text, "32"));
+    assert_non_null(strstr(model->companion_error.text, "192"));
     models_free(models);
 }
 
@@ -919,10 +948,157 @@ static void test_a_picture_goes_to_a_model_that_sees(void **state)
     models_free(models);
 }
 
+static void write_bytes(const char *name, uint8_t *bytes, size_t size)
+{
+    _cleanup_(freep) uint8_t *taken = bytes;
+    FILE *file = fopen(path_of(name), "w");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(taken, 1, size, file), size);
+    fclose(file);
+}
+
+/* What lets a model talk; n_embd: width of the text model that it was made for. */
+static void write_companions(const char *folder, const char *name, uint32_t n_embd)
+{
+    char path[128];
+    size_t size;
+    uint8_t *bytes;
+
+    bytes = talk_ear(n_embd, &size);
+    snprintf(path, sizeof(path), "%s/mmproj-%s", folder, name);
+    write_bytes(path, bytes, size);
+    bytes = talk_vocoder(n_embd, &size);
+    snprintf(path, sizeof(path), "%s/vocoder-%s", folder, name);
+    write_bytes(path, bytes, size);
+    bytes = talk_tokenizer(&size);
+    snprintf(path, sizeof(path), "%s/tokenizer-%s", folder, name);
+    write_bytes(path, bytes, size);
+}
+
+static void test_the_four_files_of_a_model_that_talks_are_one_model(void **state)
+{
+    struct models *models;
+    const struct model *m;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/talk-q8_0.gguf");
+    link_data(TINY_TEXT, "own/talk-q4_0.gguf");
+    write_companions("own", "talk-q8_0.gguf", 32);
+    write_companions("own", "Talk-Q4_0.gguf", 32);
+    models = open_models(NULL);
+    m = get(models, "talk-q8_0");
+    assert_int_equal(m->companion_error.code, ERROR_NONE);
+    assert_true(m->hears && m->speaks && !m->sees);
+    assert_string_equal(m->ear_path, path_of("own/mmproj-talk-q8_0.gguf"));
+    assert_string_equal(m->vocoder_path, path_of("own/vocoder-talk-q8_0.gguf"));
+    assert_string_equal(m->detokenizer_path, path_of("own/tokenizer-talk-q8_0.gguf"));
+    assert_int_equal(m->size_bytes,
+                     bytes_of("own/talk-q8_0.gguf") + bytes_of("own/mmproj-talk-q8_0.gguf") +
+                         bytes_of("own/vocoder-talk-q8_0.gguf") +
+                         bytes_of("own/tokenizer-talk-q8_0.gguf"));
+    assert_string_equal(get(models, "talk-q4_0")->vocoder_path,
+                        path_of("own/vocoder-Talk-Q4_0.gguf"));
+    for (size_t i = 0; i < models_n(models); i++)
+        assert_true(!models_at(models, i)->path || models_at(models, i)->hears);
+
+    /* Of another quantisation is better than none. */
+    unlink(path_of("own/vocoder-talk-q8_0.gguf"));
+    models_rescan(models, NULL);
+    assert_string_equal(m->vocoder_path, path_of("own/vocoder-Talk-Q4_0.gguf"));
+    unlink(path_of("own/vocoder-Talk-Q4_0.gguf"));
+    models_rescan(models, NULL);
+    assert_null(m->vocoder_path);
+    assert_false(m->speaks);
+    assert_true(m->hears);
+    assert_int_equal(m->companion_error.code, ERROR_NONE);
+    assert_null(models_find_speaking(models, "talk-q8_0", &err));
+    assert_non_null(strstr(err.text, "vocoder"));
+    assert_non_null(strstr(err.text, "lfmctl pull lfm2.5-audio-1.5b"));
+
+    assert_int_equal(models_remove(models, "talk-q8_0", NULL), 0);
+    assert_false(here("own/mmproj-talk-q8_0.gguf"));
+    assert_false(here("own/tokenizer-talk-q8_0.gguf"));
+    assert_true(here("own/mmproj-Talk-Q4_0.gguf"));
+    models_free(models);
+}
+
+static void test_sound_goes_to_a_model_that_hears_and_speaks(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct models *models;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/deaf.gguf");
+    link_data(TINY_TEXT, "own/talk.gguf");
+    models = open_models("deaf");
+    assert_null(models_find_hearing(models, NULL, &err));
+    assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "lfmctl pull lfm2.5-audio-1.5b"));
+    write_companions("own", "talk.gguf", 32);
+    models_rescan(models, NULL);
+    assert_string_equal(models_find_hearing(models, NULL, NULL)->id, "talk");
+    assert_string_equal(models_find_speaking(models, NULL, NULL)->id, "talk");
+    assert_string_equal(models_find_speaking(models, "talk", NULL)->id, "talk");
+    assert_null(models_find_seeing(models, "talk", NULL));
+    err = (struct error)ERROR_INIT;
+    assert_null(models_find_hearing(models, "deaf", &err));
+    assert_non_null(strstr(err.text, "the model talk can"));
+    models_free(models);
+}
+
+static void test_companions_of_another_model_are_said_to_be(void **state)
+{
+    static const struct {
+        const char *file; /* that is broken */
+        bool hears, speaks;
+    } broken[] = {
+        {"mmproj-talk.gguf", false, true},
+        {"vocoder-talk.gguf", true, false},
+        {"tokenizer-talk.gguf", true, false},
+    };
+    struct models *models;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/wide.gguf");
+    write_companions("own", "wide.gguf", 64);
+    for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
+        const struct model *m;
+        char path[64];
+
+        link_data(TINY_TEXT, "own/talk.gguf");
+        write_companions("own", "talk.gguf", 32);
+        snprintf(path, sizeof(path), "own/%s", broken[i].file);
+        write_text(path, "no model at all");
+        models = open_models(NULL);
+        m = get(models, "talk");
+        assert_int_equal(m->hears, broken[i].hears);
+        assert_int_equal(m->speaks, broken[i].speaks);
+        assert_non_null(strstr(m->companion_error.text, broken[i].file));
+        if (!broken[i].hears)
+            assert_null(models_find_hearing(models, "talk", &err));
+        else
+            assert_null(models_find_speaking(models, "talk", &err));
+        assert_non_null(strstr(err.text, broken[i].file));
+        err = (struct error)ERROR_INIT;
+
+        m = get(models, "wide");
+        assert_false(m->hears || m->speaks);
+        assert_non_null(strstr(m->companion_error.text, "the audio file of another model"));
+        assert_null(models_find_speaking(models, "wide", &err));
+        assert_non_null(strstr(err.text, "the vocoder file of another model"));
+        err = (struct error)ERROR_INIT;
+        models_free(models);
+        unlink(path_of("own/talk.gguf"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_registry_id_is_one_file_with_a_sane_recipe),
+        cmocka_unit_test(test_every_registry_id_is_one_set_of_files_with_a_sane_recipe),
         cmocka_unit_test(test_sampling_is_what_the_cards_recommend),
         cmocka_unit_test_setup(test_known_and_unknown_files_are_found, fresh_folders),
         cmocka_unit_test_setup(test_the_quantisation_may_be_left_out_where_one_is_installed,
@@ -935,7 +1111,11 @@ int main(void)
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
         cmocka_unit_test_setup(test_a_vision_file_belongs_to_the_model_of_its_name, fresh_folders),
         cmocka_unit_test_setup(test_a_picture_goes_to_a_model_that_sees, fresh_folders),
-        cmocka_unit_test_setup(test_of_several_vision_files_the_smallest_that_fits_is_taken,
+        cmocka_unit_test_setup(test_the_four_files_of_a_model_that_talks_are_one_model,
+                               fresh_folders),
+        cmocka_unit_test_setup(test_sound_goes_to_a_model_that_hears_and_speaks, fresh_folders),
+        cmocka_unit_test_setup(test_companions_of_another_model_are_said_to_be, fresh_folders),
+        cmocka_unit_test_setup(test_of_several_vision_files_one_that_fits_is_taken,
                                fresh_folders),
         cmocka_unit_test_setup(test_later_parts_of_a_split_model_are_not_models, fresh_folders),
         cmocka_unit_test_setup(test_a_rescan_reports_what_came_went_and_changed, fresh_folders),
