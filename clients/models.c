@@ -88,10 +88,21 @@ static const char *state_of(struct json_object *model, char text[48])
     return text;
 }
 
+/* "chat, images, speech" */
+static const char *uses_of(struct json_object *model, char text[80])
+{
+    const bool hears = bus_flag(model, "Hears"), speaks = bus_flag(model, "Speaks");
+
+    snprintf(text, 80, "%.40s%s%s", bus_text(model, "Role"),
+             bus_flag(model, "Vision") ? ", images" : "",
+             hears && speaks ? ", speech" : hears ? ", hearing" : speaks ? ", speaking" : "");
+    return text;
+}
+
 static int list(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_jsonp) struct json_object *models = NULL;
-    char size[24], state[48];
+    char size[24], state[48], uses[80];
     int status = read_models(bus, &models);
 
     if (status != STATUS_OK)
@@ -114,8 +125,7 @@ static int list(sd_bus *bus, const struct options *options)
         }
         print_row("%-28s  %8s  %-14s  %-12s  %s%s\n", id,
                   terminal_size(bus_number(model, "SizeBytes"), size), state_of(model, state),
-                  bus_flag(model, "Vision") ? "chat, images" : bus_text(model, "Role"),
-                  bus_text(model, "License"),
+                  uses_of(model, uses), bus_text(model, "License"),
                   bus_flag(model, "Default") ? "  (default)" : "");
     }
     return STATUS_OK;

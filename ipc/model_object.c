@@ -33,7 +33,7 @@ struct waiter {
 struct view {
     char title[256], licence[256], sha256[65]; /* another file of the same name may have come */
     enum model_role role;
-    bool installed, loaded, sees;
+    bool installed, loaded, sees, hears, speaks;
     uint64_t size_bytes, memory_bytes, expires_usec, download_bytes;
     enum download_state download;
     enum error_code download_error;
@@ -342,6 +342,8 @@ static struct view look(const struct model_object *object)
         .installed = model && model->path,
         .loaded = memory.loaded,
         .sees = model && model->sees,
+        .hears = model && model->hears,
+        .speaks = model && model->speaks,
         .size_bytes = model ? model->size_bytes : 0,
         .memory_bytes = memory.memory_bytes,
         .expires_usec = (uint64_t)memory.expires_usec,
@@ -363,6 +365,8 @@ static int get_flag(sd_bus *connection, const char *path, const char *interface,
     struct view view = look(userdata);
     int flag = !strcmp(property, "Installed") ? view.installed
                : !strcmp(property, "Vision")  ? view.sees
+               : !strcmp(property, "Hears")   ? view.hears
+               : !strcmp(property, "Speaks")  ? view.speaks
                                               : view.loaded;
 
     (void)connection, (void)path, (void)interface, (void)ret_error;
@@ -406,6 +410,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Sha256", "s", get_text, 0, CHANGES),
     SD_BUS_PROPERTY("Installed", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("Vision", "b", get_flag, 0, CHANGES),
+    SD_BUS_PROPERTY("Hears", "b", get_flag, 0, CHANGES),
+    SD_BUS_PROPERTY("Speaks", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("Loaded", "b", get_flag, 0, CHANGES),
     SD_BUS_PROPERTY("MemoryBytes", "t", get_number, 0, CHANGES),
     SD_BUS_PROPERTY("ExpiresTimestamp", "t", get_number, 0, CHANGES),
@@ -420,7 +426,7 @@ static const sd_bus_vtable vtable[] = {
 static void tell_changes(struct model_object *object)
 {
     struct view now = look(object), *told = &object->told;
-    const char *names[14];
+    const char *names[16];
     size_t n = 0;
 
     if (strcmp(now.title, told->title))
@@ -435,6 +441,10 @@ static void tell_changes(struct model_object *object)
         names[n++] = "Installed";
     if (now.sees != told->sees)
         names[n++] = "Vision";
+    if (now.hears != told->hears)
+        names[n++] = "Hears";
+    if (now.speaks != told->speaks)
+        names[n++] = "Speaks";
     if (now.loaded != told->loaded)
         names[n++] = "Loaded";
     if (now.size_bytes != told->size_bytes)
