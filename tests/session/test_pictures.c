@@ -4,8 +4,7 @@
  * Conversations about pictures on a real engine: a small model of random weights with its eye, and
  * the real decoder. What it says means nothing; what it is shown, when, and how often is looked at.
  *
- * Pictures are made here (PPM) or come from tests/data/vision. A test waits for events, never for
- * a time.
+ * Pictures are made here (PPM) or come from tests/data/vision.
  */
 
 #include <setjmp.h>
@@ -16,36 +15,27 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "session/describe.h"
 #include "session/image_query.h"
 #include "session/internal.h"
-#include "session/json.h"
-#include "session/session.h"
-#include "tests/fixture.h"
-#include "tests/session/scratch.h"
+#include "tests/session/running.h"
 #include "text/tokenizer.h"
 
 #define SEES       "seeing" /* tiny_text_f32 with its vision file */
 #define BLIND      "blind"
-#define WAIT_MSEC  120000
 #define ANSWER_MAX 256
 #define GRID       1024 /* pixels: 2 x 2 tiles and a thumbnail */
 #define TILES      "{\"max_tiles\": 4}"
 #define IN_NO_TIME "{\"max_tiles\": 4, \"max_encode_ms\": 1}"
 
-static char directory[64], state_directory[96], model_directory[96], hanging[96];
+static char hanging[96];
 static struct engine_config config;
-static struct models *models;
-static struct engine *engine;
-static struct session *open_sessions[8]; /* of a test that fails, to be closed */
 
 struct client {
     struct session *session;
@@ -96,32 +86,6 @@ static void take_event(void *userdata, const struct turn_event *event)
 
 static const struct session_sink sink = {.event = take_event};
 
-static bool pump(void)
-{
-    struct pollfd pfd = {.fd = engine_fd(engine), .events = POLLIN};
-
-    if (poll(&pfd, 1, WAIT_MSEC) <= 0)
-        return false;
-    engine_dispatch(engine);
-    return true;
-}
-
-#define WAIT_FOR(condition)      \
-    do {                         \
-        while (!(condition))     \
-            assert_true(pump()); \
-    } while (0)
-
-static void note_open(struct session *session, const struct session *instead_of)
-{
-    size_t i = 0;
-
-    while (i < ARRAY_LEN(open_sessions) && open_sessions[i] != instead_of)
-        i++;
-    assert_true(i < ARRAY_LEN(open_sessions));
-    open_sessions[i] = session;
-}
-
 static void forget_turn(struct client *client)
 {
     for (size_t i = 0; i < client->n_images; i++)
@@ -136,62 +100,9 @@ static void forget_turn(struct client *client)
 
 static void close_client(struct client *client, bool forget)
 {
-    note_open(NULL, client->session);
-    session_close(client->session, forget);
+    close_session(client->session, forget);
     forget_turn(client);
     *client = (struct client){0};
-}
-
-static void start_engine(void)
-{
-    const char *const directories[] = {model_directory, NULL};
-    const struct models_config models_config = {
-        .directories = directories, .default_model = SEES, .fetch_program = "/bin/false"};
-    struct error err = ERROR_INIT;
-
-    models = models_new(&models_config, NULL, NULL, &err);
-    assert_non_null(models);
-    engine = engine_new(&config, models, NULL, NULL, &err);
-    if (!engine)
-        fail_msg("%s", err.text);
-}
-
-static void stop_engine(void)
-{
-    engine = engine_free(engine);
-    models = models_free(models);
-}
-
-static const char *in_models(const char *name)
-{
-    static char path[4][160];
-    static unsigned next;
-
-    snprintf(path[next % 4], sizeof(path[0]), "%s/%s", model_directory, name);
-    return path[next++ % 4];
-}
-
-/* The tiny model with room for pictures of many tiles. */
-static void write_seeing_model(void)
-{
-    static const char key[] = "lfm2.context_length";
-    static char bytes[1 << 18];
-    const uint32_t n_context = 8192;
-    size_t size;
-    char *place;
-    FILE *file = fopen(data_path("vision/tiny_text_f32.gguf"), "re");
-
-    assert_non_null(file);
-    size = fread(bytes, 1, sizeof(bytes), file);
-    assert_in_range(size, 1, sizeof(bytes) - 1);
-    fclose(file);
-    place = memmem(bytes, size, key, sizeof(key) - 1);
-    assert_non_null(place);
-    memcpy(place + sizeof(key) - 1 + sizeof(uint32_t), &n_context, sizeof(n_context));
-    file = fopen(in_models(SEES ".gguf"), "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    fclose(file);
 }
 
 /* A program in the place of the decoder. */
@@ -207,20 +118,23 @@ static void write_decoder(char path[96], const char *name, const char *script)
     assert_int_equal(chmod(path, 0700), 0);
 }
 
+static void start_engine(void)
+{
+    run_engine(&config, SEES);
+}
+
 static int setup_files(void **state)
 {
+    /* Room for many tiles: a U32 of 8192. */
+    static const char n_context[] = "lfm2.context_length\4\0\0\0\0\x20\0\0";
+
     (void)state;
-    scratch_make(directory);
-    snprintf(state_directory, sizeof(state_directory), "%s/state", directory);
-    snprintf(model_directory, sizeof(model_directory), "%s/models", directory);
-    mkdir(model_directory, 0700);
-    write_seeing_model();
-    assert_int_equal(symlink(data_path("vision/mmproj-tiny_text_f32.gguf"),
-                             in_models("mmproj-" SEES ".gguf")),
-                     0);
-    assert_int_equal(symlink(data_path("tiny_dense_f32.gguf"), in_models(BLIND ".gguf")), 0);
+    make_directories();
+    write_model(data_path("vision/tiny_text_f32.gguf"), SEES, "lfm2.context_length", n_context,
+                sizeof(n_context) - 1);
+    link_model(data_path("vision/mmproj-tiny_text_f32.gguf"), "mmproj-" SEES);
+    link_model(data_path("tiny_dense_f32.gguf"), BLIND);
     write_decoder(hanging, "hanging", "exec sleep 600");
-    log_setup(NULL, LOG_ERR);
     config = (struct engine_config){
         .n_threads = 2,
         .keep_alive_sec = KEEP_ALIVE_FOREVER,
@@ -245,16 +159,6 @@ static int setup_hanging(void **state)
     setup_files(state);
     config.decoder_program = hanging;
     start_engine();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(open_sessions); i++)
-        open_sessions[i] = session_close(open_sessions[i], false);
-    stop_engine();
-    scratch_remove(directory);
     return 0;
 }
 
@@ -303,13 +207,8 @@ static int memfd_of(const void *bytes, size_t size)
 
 static void open_with(struct client *client, const struct session_options *options)
 {
-    struct error err = ERROR_INIT;
-
     *client = (struct client){0};
-    client->session = session_new(engine, options, &sink, client, &err);
-    if (!client->session)
-        fail_msg("%s", err.text);
-    note_open(client->session, NULL);
+    client->session = open_session(options, &sink, client);
 }
 
 static void open_client(struct client *client)
@@ -362,38 +261,14 @@ static void wait_error(struct client *client, const char *name, const char *says
                  json_member_text(client->last, "message"));
 }
 
-static int64_t number_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    if (!json_object_object_get_ex(object, key, &value))
-        fail_msg("no \"%s\" in %s", key, json_object_to_json_string(object));
-    return json_object_get_int64(value);
-}
-
 static bool flag_of(struct json_object *object, const char *key)
 {
     return number_of(object, key) != 0;
 }
 
-static int64_t usage_of(const struct client *client, const char *key)
-{
-    struct json_object *usage;
-
-    assert_true(json_object_object_get_ex(client->last, "usage", &usage));
-    return number_of(usage, key);
-}
-
 static const char *reason_of(const struct client *client)
 {
     return json_member_text(client->last, "reason");
-}
-
-static struct json_object *history_of(const struct client *client)
-{
-    _cleanup_(freep) char *text = session_history(client->session);
-
-    return json_tokener_parse(text);
 }
 
 struct answer {
@@ -451,11 +326,11 @@ static void test_a_question_about_a_picture_is_answered(void **state)
     assert_false(flag_of(client.image[0], "cached"));
     assert_false(flag_of(client.image[0], "shortened"));
     assert_in_range(number_of(client.image[0], "tokens"), 64, 256);
-    assert_int_equal(usage_of(&client, "image_tokens"), number_of(client.image[0], "tokens"));
-    assert_true(usage_of(&client, "prompt_tokens") > usage_of(&client, "image_tokens"));
-    assert_true(usage_of(&client, "completion_tokens") > 0);
+    assert_int_equal(usage_of(client.last, "image_tokens"), number_of(client.image[0], "tokens"));
+    assert_true(usage_of(client.last, "prompt_tokens") > usage_of(client.last, "image_tokens"));
+    assert_true(usage_of(client.last, "completion_tokens") > 0);
 
-    history = history_of(&client);
+    history = history_of(client.session);
     assert_int_equal(json_object_array_length(history), 2);
     assert_true(json_object_object_get_ex(json_object_array_get_idx(history, 0), "content",
                                           &content));
@@ -518,7 +393,7 @@ static void test_a_session_says_what_the_reference_says(void **state)
                   "{\"min_image_tokens\": 4, \"max_image_tokens\": 16, \"tiling\": false}",
                   json_member_text(reference, "question"));
         wait_done(&client);
-        assert_int_equal(usage_of(&client, "prompt_tokens"), json_object_array_length(ids));
+        assert_int_equal(usage_of(client.last, "prompt_tokens"), json_object_array_length(ids));
         client.text[client.n_text] = '\0';
         assert_string_equal(client.text, expected);
         close_client(&client, false);
@@ -565,9 +440,9 @@ static void test_pictures_stand_among_the_text_in_their_order(void **state)
         assert_int_equal(number_of(client.image[i], "image"), i + 1);
     assert_int_equal(number_of(client.image[0], "width"), 100);
     assert_int_equal(number_of(client.image[1], "width"), 60);
-    assert_int_equal(usage_of(&client, "image_tokens"),
+    assert_int_equal(usage_of(client.last, "image_tokens"),
                      number_of(client.image[0], "tokens") + number_of(client.image[1], "tokens"));
-    history = history_of(&client);
+    history = history_of(client.session);
     assert_true(json_object_object_get_ex(json_object_array_get_idx(history, 0), "content",
                                           &content));
     assert_int_equal(json_object_array_length(content), ARRAY_LEN(types));
@@ -661,13 +536,13 @@ static void test_the_thumbnail_alone_is_shown_when_its_tiles_take_too_long(void 
     assert_int_equal(number_of(client.image[0], "cols"), 1);
     assert_int_equal(number_of(client.image[0], "views"), 1);
     assert_int_equal(number_of(client.image[0], "tokens"), n_tokens);
-    assert_int_equal(usage_of(&client, "image_tokens"), n_tokens);
+    assert_int_equal(usage_of(client.last, "image_tokens"), n_tokens);
     assert_string_equal(client.text, expected);
 
     ask(&client, "Are you sure?"); /* it stays as it was seen */
     wait_done(&client);
     assert_int_equal(client.n_looked, 0);
-    assert_int_equal(usage_of(&client, "image_tokens"), n_tokens);
+    assert_int_equal(usage_of(client.last, "image_tokens"), n_tokens);
     close_client(&client, false);
 }
 
@@ -712,14 +587,14 @@ static void test_a_later_question_neither_encodes_nor_reads_the_picture(void **s
     open_client(&client);
     ask_about(&client, open_data("vision/wide.png"), NULL, "What is this?");
     wait_done(&client);
-    n_tokens = usage_of(&client, "image_tokens");
+    n_tokens = usage_of(client.last, "image_tokens");
     assert_true(n_tokens > 0);
     ask(&client, "Are you sure?");
     wait_done(&client);
     assert_int_equal(client.n_looked, 0);
     assert_int_equal(client.n_images, 0);
-    assert_int_equal(usage_of(&client, "image_tokens"), n_tokens);
-    assert_true(usage_of(&client, "cached_tokens") > n_tokens);
+    assert_int_equal(usage_of(client.last, "image_tokens"), n_tokens);
+    assert_true(usage_of(client.last, "cached_tokens") > n_tokens);
     close_client(&client, false);
 }
 
@@ -732,7 +607,7 @@ static void test_another_session_shares_what_was_encoded(void **state)
     open_client(&first);
     ask_about(&first, open_data("vision/tall.png"), NULL, "What is this?");
     wait_done(&first);
-    n_tokens = usage_of(&first, "image_tokens");
+    n_tokens = usage_of(first.last, "image_tokens");
     assert_false(flag_of(first.image[0], "cached"));
 
     open_client(&second); /* the same beginning: the state after the picture is there */
@@ -740,7 +615,7 @@ static void test_another_session_shares_what_was_encoded(void **state)
     wait_done(&second);
     assert_true(flag_of(second.image[0], "cached"));
     assert_int_equal(second.n_looked, 0);
-    assert_true(usage_of(&second, "cached_tokens") > n_tokens);
+    assert_true(usage_of(second.last, "cached_tokens") > n_tokens);
 
     open_with(&third, &(struct session_options){.system = "Be short.",
                                                 .keep_alive_sec = INT64_MIN});
@@ -748,7 +623,7 @@ static void test_another_session_shares_what_was_encoded(void **state)
     wait_done(&third); /* another beginning: it is read again, but not encoded */
     assert_true(flag_of(third.image[0], "cached"));
     assert_int_equal(third.n_looked, 0);
-    assert_true(usage_of(&third, "cached_tokens") < n_tokens);
+    assert_true(usage_of(third.last, "cached_tokens") < n_tokens);
     close_client(&first, false);
     close_client(&second, false);
     close_client(&third, false);
@@ -871,7 +746,7 @@ static void test_cancel_between_views_and_ask_again(void **state)
     wait_done(&client);
     assert_string_equal(reason_of(&client), "cancelled");
     assert_int_equal(client.n_events[TURN_TEXT], 0);
-    history = history_of(&client);
+    history = history_of(client.session);
     assert_int_equal(json_object_array_length(history), 0);
     ask_about(&client, make_picture(GRID, GRID, 4), TILES, "What is this?");
     wait_done(&client);
@@ -1061,10 +936,10 @@ static void test_old_pictures_go_with_their_turns(void **state)
                   "What is this?");
         wait_done(&client);
         assert_int_equal(client.n_images, 1);
-        assert_true(usage_of(&client, "prompt_tokens") <= 512);
+        assert_true(usage_of(client.last, "prompt_tokens") <= 512);
     }
     assert_true(number_of(client.last, "dropped_turns") > 0);
-    assert_true(usage_of(&client, "image_tokens") <= 512);
+    assert_true(usage_of(client.last, "image_tokens") <= 512);
     close_client(&client, false);
 }
 
@@ -1091,13 +966,8 @@ static int kept_pictures(void)
 
 static void reopen(struct client *client, const char *id)
 {
-    struct error err = ERROR_INIT;
-
     *client = (struct client){0};
-    client->session = session_open(engine, id, &sink, client, &err);
-    if (!client->session)
-        fail_msg("%s", err.text);
-    note_open(client->session, NULL);
+    client->session = reopen_session(id, &sink, client);
 }
 
 static void test_a_kept_session_still_has_its_picture(void **state)
@@ -1112,7 +982,7 @@ static void test_a_kept_session_still_has_its_picture(void **state)
     snprintf(id, sizeof(id), "%s", session_id(client.session));
     ask_about(&client, open_data("vision/single.png"), NULL, "What is this?");
     wait_done(&client);
-    n_tokens = usage_of(&client, "image_tokens");
+    n_tokens = usage_of(client.last, "image_tokens");
     ask(&client, "Are you sure?");
     wait_done(&client);
     snprintf(answer, sizeof(answer), "%.*s", (int)client.n_text, client.text);
@@ -1126,11 +996,11 @@ static void test_a_kept_session_still_has_its_picture(void **state)
     wait_done(&client);
     assert_int_equal(client.n_images, 0);
     assert_true(client.n_looked >= 1); /* it had to be encoded once more */
-    assert_int_equal(usage_of(&client, "image_tokens"), n_tokens);
+    assert_int_equal(usage_of(client.last, "image_tokens"), n_tokens);
     ask_about(&client, make_picture(50, 50, 1), NULL, "And this?");
     wait_done(&client);
     assert_int_equal(number_of(client.image[0], "image"), 1);
-    assert_true(usage_of(&client, "image_tokens") > n_tokens);
+    assert_true(usage_of(client.last, "image_tokens") > n_tokens);
     close_client(&client, false);
 
     /* What the model is shown is the same: so is its answer to the same words. */

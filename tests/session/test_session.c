@@ -3,8 +3,6 @@
 /*
  * Sessions on a real engine with real models: the one of this repository, which can call tools, and
  * a tiny one of random weights, which says anything for as long as it is let.
- *
- * The engine thread runs freely; a test waits for events, never for a time.
  */
 
 #include <setjmp.h>
@@ -14,7 +12,6 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -22,28 +19,19 @@
 #include <sys/wait.h>
 
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "base/utf8.h"
-#include "session/json.h"
-#include "session/session.h"
-#include "tests/fixture.h"
-#include "tests/session/scratch.h"
+#include "tests/session/running.h"
 
-#define TALKS     "tiny"           /* random weights: goes on for ever */
-#define KNOWS     "lfmd-core-q8_0" /* trained */
-#define THINKS    "tiny-thinking"  /* as TALKS, and its chat form opens <think> */
-#define WAIT_MSEC 60000
+#define TALKS  "tiny"           /* random weights: goes on for ever */
+#define KNOWS  "lfmd-core-q8_0" /* trained */
+#define THINKS "tiny-thinking"  /* as TALKS, and its chat form opens <think> */
 
 static const char tools[] =
     "[{\"name\": \"set_timer\", \"description\": \"Set a timer\", \"parameters\": {\"type\": "
     "\"object\", \"properties\": {\"minutes\": {\"type\": \"integer\"}}, \"required\": "
     "[\"minutes\"]}}]";
 
-static char directory[64], state_directory[96], model_directory[96];
-static struct models *models;
-static struct engine *engine;
-static struct session *open_sessions[8]; /* of a test that fails, to be closed */
-static unsigned n_finished;              /* over all sessions, to see who came first */
+static unsigned n_finished; /* over all sessions, to see who came first */
 
 /* Everything that a client of one session has seen. */
 struct client {
@@ -112,36 +100,9 @@ static void take_event(void *userdata, const struct turn_event *event)
 
 static const struct session_sink sink = {.event = take_event};
 
-static bool pump(void)
-{
-    struct pollfd pfd = {.fd = engine_fd(engine), .events = POLLIN};
-
-    if (poll(&pfd, 1, WAIT_MSEC) <= 0)
-        return false;
-    engine_dispatch(engine);
-    return true;
-}
-
-#define WAIT_FOR(condition)      \
-    do {                         \
-        while (!(condition))     \
-            assert_true(pump()); \
-    } while (0)
-
-static void note_open(struct session *session, struct session *instead_of)
-{
-    size_t i = 0;
-
-    while (i < ARRAY_LEN(open_sessions) && open_sessions[i] != instead_of)
-        i++;
-    assert_true(i < ARRAY_LEN(open_sessions));
-    open_sessions[i] = session;
-}
-
 static void client_done(struct client *client)
 {
-    note_open(NULL, client->session);
-    session_close(client->session, false);
+    close_session(client->session, false);
     json_object_put(client->last);
     json_object_put(client->call);
     *client = (struct client){0};
@@ -149,9 +110,6 @@ static void client_done(struct client *client)
 
 static void start_engine_with(uint64_t memory_max, int64_t keep_alive)
 {
-    const char *const directories[] = {model_directory, NULL};
-    const struct models_config models_config = {
-        .directories = directories, .default_model = TALKS, .fetch_program = "/bin/false"};
     const struct engine_config config = {
         .n_threads = 2,
         .memory_max_bytes = memory_max,
@@ -161,12 +119,8 @@ static void start_engine_with(uint64_t memory_max, int64_t keep_alive)
         .prefix_cache_bytes = 1 << 22,
         .state_directory = state_directory,
     };
-    struct error err = ERROR_INIT;
 
-    models = models_new(&models_config, NULL, NULL, &err);
-    assert_non_null(models);
-    engine = engine_new(&config, models, NULL, NULL, &err);
-    assert_non_null(engine);
+    run_engine(&config, TALKS);
 }
 
 static void start_engine(void)
@@ -174,57 +128,18 @@ static void start_engine(void)
     start_engine_with(0, KEEP_ALIVE_FOREVER);
 }
 
-static void stop_engine(void)
-{
-    engine = engine_free(engine);
-    models = models_free(models);
-}
-
-static void link_model(const char *source, const char *name)
-{
-    char path[160];
-
-    snprintf(path, sizeof(path), "%s/%s.gguf", model_directory, name);
-    assert_int_equal(symlink(source, path), 0);
-}
-
-/* The tiny model with the marks of another chat form in its template. */
-static void write_thinking_model(void)
-{
-    static const char from[] = "keep_past_thinking | default(false) -%}";
-    static const char to[] = "preserve_thinking assistant\\n<think>   ";
-    static char text[1 << 18];
-    char path[160], *place;
-    size_t size;
-    FILE *file = fopen(data_path("tiny_dense_f32.gguf"), "re");
-
-    assert_non_null(file);
-    size = fread(text, 1, sizeof(text), file);
-    assert_in_range(size, 1, sizeof(text) - 1);
-    fclose(file);
-    place = memmem(text, size, from, sizeof(from) - 1);
-    assert_non_null(place);
-    assert_int_equal(sizeof(from), sizeof(to));
-    memcpy(place, to, sizeof(to) - 1);
-    snprintf(path, sizeof(path), "%s/" THINKS ".gguf", model_directory);
-    file = fopen(path, "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, size, file), size);
-    fclose(file);
-}
-
 static int setup_files(void **state)
 {
+    /* The tiny model with the marks of another chat form in its template. */
+    static const char from[] = "keep_past_thinking | default(false) -%}";
+    static const char to[] = "preserve_thinking assistant\\n<think>   ";
+
     (void)state;
-    scratch_make(directory);
-    snprintf(state_directory, sizeof(state_directory), "%s/state", directory);
-    snprintf(model_directory, sizeof(model_directory), "%s/models", directory);
-    mkdir(model_directory, 0700);
+    make_directories();
     link_model(data_path("tiny_dense_f32.gguf"), TALKS);
     link_model(LFMD_SOURCE_ROOT "/models/lfmd-core-q8_0.gguf", KNOWS);
-    write_thinking_model();
+    write_model(data_path("tiny_dense_f32.gguf"), THINKS, from, to, sizeof(to) - 1);
     n_finished = 0;
-    log_setup(NULL, LOG_ERR);
     return 0;
 }
 
@@ -235,35 +150,15 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(open_sessions); i++)
-        open_sessions[i] = session_close(open_sessions[i], false);
-    stop_engine();
-    scratch_remove(directory);
-    return 0;
-}
-
 static void open_with(struct client *client, const struct session_options *options)
 {
-    struct error err = ERROR_INIT;
-
     *client = (struct client){0};
-    client->session = session_new(engine, options, &sink, client, &err);
-    if (!client->session)
-        fail_msg("%s", err.text);
-    note_open(client->session, NULL);
+    client->session = open_session(options, &sink, client);
 }
 
 static void reopen(struct client *client, const char *id)
 {
-    struct error err = ERROR_INIT;
-
-    client->session = session_open(engine, id, &sink, client, &err);
-    if (!client->session)
-        fail_msg("%s", err.text);
-    note_open(client->session, NULL);
+    client->session = reopen_session(id, &sink, client);
 }
 
 static void open_model(struct client *client, const char *model)
@@ -301,22 +196,6 @@ static const char *reason_of(const struct client *client)
     const char *reason = json_member_text(client->last, "reason");
 
     return reason ? reason : json_member_text(client->last, "name");
-}
-
-static int64_t number_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    assert_true(json_object_object_get_ex(object, key, &value));
-    return json_object_get_int64(value);
-}
-
-static int64_t usage_of(const struct client *client, const char *key)
-{
-    struct json_object *usage;
-
-    assert_true(json_object_object_get_ex(client->last, "usage", &usage));
-    return number_of(usage, key);
 }
 
 static size_t history_length(const struct client *client)
@@ -359,8 +238,8 @@ static void test_events_come_in_order(void **state)
     assert_int_equal(client.n_events[TURN_START], 1);
     assert_int_equal(client.n_events[TURN_DONE], 1);
     assert_int_equal(client.n_events[TURN_ERROR], 0);
-    assert_true(usage_of(&client, "prompt_tokens") > 200);
-    assert_in_range(usage_of(&client, "completion_tokens"), 1, 20);
+    assert_true(usage_of(client.last, "prompt_tokens") > 200);
+    assert_in_range(usage_of(client.last, "completion_tokens"), 1, 20);
     assert_true(session_context_used(client.session) >= 200);
     assert_int_equal(session_context_limit(client.session), 512); /* the model's; 1024 was wanted */
     assert_int_equal(history_length(&client), 2);
@@ -632,11 +511,11 @@ static void test_the_second_session_finds_the_prefix(void **state)
     open_with(&second, &options);
     ask(&first, "hello", 5);
     WAIT_FOR(first.ended);
-    assert_int_equal(usage_of(&first, "cached_tokens"), 0);
+    assert_int_equal(usage_of(first.last, "cached_tokens"), 0);
     ask(&second, "good bye", 5);
     WAIT_FOR(second.ended);
-    assert_true(usage_of(&second, "cached_tokens") > 30);
-    assert_true(usage_of(&second, "prompt_tokens") - usage_of(&second, "cached_tokens") < 40);
+    assert_true(usage_of(second.last, "cached_tokens") > 30);
+    assert_true(usage_of(second.last, "prompt_tokens") - usage_of(second.last, "cached_tokens") < 40);
     client_done(&first);
     client_done(&second);
 }
@@ -650,10 +529,10 @@ static void test_a_later_question_finds_the_conversation(void **state)
     open_model(&client, KNOWS);
     ask(&client, "set a timer for ten minutes", 50);
     WAIT_FOR(client.ended);
-    n_prompt = usage_of(&client, "prompt_tokens");
+    n_prompt = usage_of(client.last, "prompt_tokens");
     ask(&client, "hello", 50);
     WAIT_FOR(client.ended);
-    assert_true(usage_of(&client, "cached_tokens") >= n_prompt);
+    assert_true(usage_of(client.last, "cached_tokens") >= n_prompt);
     client_done(&client);
 }
 
@@ -673,7 +552,7 @@ static void test_the_oldest_turns_go_when_the_context_is_full(void **state)
         ask(&client, question, 10);
         WAIT_FOR(client.ended);
         assert_int_equal(client.n_events[TURN_ERROR], 0);
-        assert_true(usage_of(&client, "prompt_tokens") < 256);
+        assert_true(usage_of(client.last, "prompt_tokens") < 256);
     }
     assert_true(number_of(client.last, "dropped_turns") > 5);
     assert_true(number_of(client.last, "dropped_turns") < 12);
