@@ -2,11 +2,8 @@
 #include "session/describe.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "session/image_query.h"
@@ -41,11 +38,10 @@ struct describe {
     struct engine *engine;
     const struct describe_sink *sink;
     void *userdata;
-    char *model_id, *image;
+    char *model_id;
     struct image_settings settings;
-    struct image_query *query;            /* under way, or NULL */
-    char photo_id[PHOTO_ID_LENGTH + 1];
-    int fd;                               /* of its bytes, which do not change; or -1 */
+    struct image_query *query; /* under way, or NULL */
+    struct photo *photo;       /* that it has decoded, or NULL */
     struct session *session;
     size_t question;      /* that is being answered */
     struct buffer answer; /* to it, so far */
@@ -79,7 +75,7 @@ static struct description *find(const struct describe *describe)
     struct description *d;
 
     TAILQ_FOREACH(d, &describe->engine->descriptions, link)
-    if (strcmp(d->photo_id, describe->photo_id) == 0 &&
+    if (strcmp(d->photo_id, describe->photo->id) == 0 &&
         strcmp(d->model_id, describe->model_id) == 0 &&
         memcmp(&d->settings, &describe->settings, sizeof(d->settings)) == 0)
         return d;
@@ -99,7 +95,7 @@ static void keep(struct describe *describe)
         free(description);
         return;
     }
-    memcpy(description->photo_id, describe->photo_id, sizeof(description->photo_id));
+    memcpy(description->photo_id, describe->photo->id, sizeof(description->photo_id));
     description->settings = describe->settings;
     description->line = TAKE_PTR(describe->line);
     json_set(description->line, "cached", json_object_new_boolean(true));
@@ -218,10 +214,9 @@ static void ask(struct describe *describe)
         .model = describe->model_id,
         .keep_alive_sec = INT64_MIN,
         .sampling = SAMPLING,
-        .image = describe->image,
     };
     const struct ask_part parts[] = {
-        {.type = ASK_IMAGE, .fd = describe->fd},
+        {.type = ASK_IMAGE, .photo = describe->photo},
         {.type = ASK_TEXT, .text = questions[describe->question].text},
     };
     const struct ask_options options = {.max_tokens = questions[describe->question].max_tokens};
@@ -240,25 +235,18 @@ static void queried(void *userdata, const struct image_query_result *result,
 {
     struct describe *describe = userdata;
     const struct description *made;
-    struct error err = ERROR_INIT;
 
     describe->query = NULL;
     if (error) {
         fail(describe, error);
         return;
     }
-    snprintf(describe->photo_id, sizeof(describe->photo_id), "%s", result->sha256);
+    describe->photo = photo_ref(result->photo);
     made = find(describe);
     if (made) {
         json_object_put(describe->line);
         describe->line = json_object_get(made->line);
         finish(describe);
-        return;
-    }
-    describe->fd = fcntl(result->source_fd, F_DUPFD_CLOEXEC, 0);
-    if (describe->fd < 0) {
-        error_set(&err, ERROR_IO, "The picture cannot be kept open: %s.", strerror(errno));
-        fail(describe, &err);
         return;
     }
     ask(describe);
@@ -290,13 +278,11 @@ struct describe *describe_new(struct engine *engine, int fd, const struct descri
     describe->engine = engine;
     describe->sink = sink;
     describe->userdata = userdata;
-    describe->fd = -1;
     if (image_settings_read(options->image, &describe->settings, err) < 0)
         return describe_free(describe);
     describe->model_id = strdup(model->id);
-    describe->image = options->image ? strdup(options->image) : NULL;
     describe->line = line_new(model->id);
-    if (!describe->model_id || (options->image && !describe->image) || !describe->line) {
+    if (!describe->model_id || !describe->line) {
         no_memory(err);
         return describe_free(describe);
     }
@@ -311,12 +297,10 @@ struct describe *describe_free(struct describe *describe)
         return NULL;
     session_close(describe->session, false);
     image_query_cancel(describe->query);
-    if (describe->fd >= 0)
-        close(describe->fd);
+    photo_unref(describe->photo);
     json_object_put(describe->line);
     buffer_done(&describe->answer);
     free(describe->model_id);
-    free(describe->image);
     free(describe);
     return NULL;
 }

@@ -5,7 +5,7 @@
  * What is in a picture, for programs that need a text in its place (screen readers, galleries).
  *
  * The model is asked three questions about it, each in a conversation of its own that begins with
- * the picture: it is encoded and read once. The lines of the first one's `progress` and `image`
+ * the picture: it is decoded, encoded and read once. The lines of the first one's `progress` and `image`
  * events come as they are (session.h); the last line is
  *
  *   {"event":"description","model":"...","short":"...","long":"...","text":"...","cached":false}

@@ -131,8 +131,7 @@ static void plan(struct image_query *query)
         .detail = photo->settings.detail,
         .shortened = choice.shortened,
         .predicted_usec = speed > 0 ? (int64_t)(choice.cost / speed) : -1,
-        .sha256 = photo->id,
-        .source_fd = photo->fd,
+        .photo = query->photo,
     };
 }
 

@@ -20,9 +20,7 @@ struct image_query_result {
     enum image_detail detail;
     bool shortened;         /* the time did not allow for what was asked for */
     int64_t predicted_usec; /* of encoding; < 0: not known */
-    /* During done(): the name of the file's content, and a sealed memfd that has it. */
-    const char *sha256;
-    int source_fd;
+    struct photo *photo;    /* decoded; the query's, but who wants it longer may hold it too */
 };
 
 struct image_query;

@@ -619,6 +619,10 @@ static int add_image(struct turn *turn, const struct ask_part *part, struct erro
     struct photo *photo;
     int fd;
 
+    if (part->photo) {
+        turn->photos[turn->n_photos++] = photo_ref(part->photo);
+        return json_append(turn->asked, part_new("image", NULL)) ? 0 : no_memory(err);
+    }
     if (check_text(part->image, "The settings of a picture", err) < 0 ||
         image_settings_read(part->image, &settings, err) < 0)
         return -EINVAL;
@@ -848,7 +852,8 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
         return result;
     }
     for (size_t i = 0; i < turn->n_photos; i++)
-        photos_decode(engine->photos, turn->photos[i]);
+        if (photo_state(turn->photos[i]) == PHOTO_NEW)
+            photos_decode(engine->photos, turn->photos[i]);
     session->last_turn = turn->number;
     session->n_open++;
     TAILQ_INSERT_TAIL(&session->open_turns, turn, open_link);

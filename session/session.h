@@ -99,12 +99,17 @@ struct session_options {
                                repetition_penalty, presence_penalty, seed */
 };
 
+struct photo;
+
 struct ask_part {
     enum { ASK_TEXT, ASK_TOOL_RESULT, ASK_IMAGE } type;
     const char *id;    /* ASK_TOOL_RESULT: of the call */
     const char *text;  /* UTF-8; ASK_IMAGE: NULL */
     int fd;            /* ASK_IMAGE: borrowed; a file or memfd (vision/decoder.h) */
     const char *image; /* ASK_IMAGE: JSON object of settings over the session's, or NULL */
+    /* ASK_IMAGE in place of fd and image: decoded (photo.h), with its own settings, or NULL. The turn
+     * holds it too; it may be in one turn at a time. */
+    struct photo *photo;
 };
 
 struct ask_options {

@@ -1147,8 +1147,16 @@ static void read_description(struct reader *reader, int fd)
 static void test_a_description_is_made_once(void **state)
 {
     struct reader first, again, other;
+    char decoder[96], script[8192], diary[96];
+    struct stat status;
 
     (void)state;
+    snprintf(diary, sizeof(diary), "%s/diary", directory);
+    snprintf(script, sizeof(script), "printf x >>%s\nexec %s \"$@\"", diary, image_decoder_path());
+    write_decoder(decoder, "diarist", script);
+    stop_engine();
+    config.decoder_program = decoder;
+    start_engine();
     read_description(&first, open_data("vision/single.png"));
     assert_string_equal(json_member_text(first.last, "event"), "description");
     assert_string_equal(json_member_text(first.last, "model"), SEES);
@@ -1157,6 +1165,8 @@ static void test_a_description_is_made_once(void **state)
     assert_non_null(json_member_text(first.last, "text"));
     assert_false(flag_of(first.last, "cached"));
     assert_true(first.n_looked >= 1);
+    assert_int_equal(stat(diary, &status), 0);
+    assert_int_equal(status.st_size, 1); /* decoded once for all questions */
 
     read_description(&again, open_data("vision/single.png"));
     assert_true(flag_of(again.last, "cached"));
