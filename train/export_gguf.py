@@ -63,15 +63,27 @@ def token_types(pieces, specials):
     return [gguf.TokenType.CONTROL if p in specials else gguf.TokenType.NORMAL for p in pieces]
 
 
+def finish(w, named, kind):
+    """Adds (GGUF name, array, keeps F32) tensors to a file and closes it."""
+    for name, array, plain in named:
+        use = gguf.GGMLQuantizationType.F32 if plain else KINDS[kind][0]
+        if use == gguf.GGMLQuantizationType.Q8_0 and array.shape[-1] % 32:
+            use = gguf.GGMLQuantizationType.F16
+        w.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), use), raw_dtype=use)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
 def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, about=None):
     """One GGUF file. `about` holds general.* strings."""
     cfg = model.cfg
     arch = "lfm2moe" if cfg.experts else "lfm2"
-    quantised, file_type = KINDS[kind]
     w = gguf.GGUFWriter(path, arch)
     for key, value in (about or {}).items():
         w.add_string(f"general.{key}", value)
-    w.add_file_type(file_type)
+    w.add_file_type(KINDS[kind][1])
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     w.add_block_count(len(cfg.layout))
     w.add_context_length(context)
@@ -104,15 +116,7 @@ def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, abou
     w.add_add_bos_token(True)
     w.add_add_eos_token(False)
     w.add_chat_template((HERE / "chat_template.jinja").read_text().strip())
-    for name, array, plain in tensors(model):
-        use = gguf.GGMLQuantizationType.F32 if plain else quantised
-        if use == gguf.GGMLQuantizationType.Q8_0 and array.shape[-1] % 32:
-            use = gguf.GGMLQuantizationType.F16
-        w.add_tensor(name, gguf.quants.quantize(array, use), raw_dtype=use)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w, tensors(model), kind)
 
 
 def read(path):
@@ -181,12 +185,11 @@ def vision_tensors(encoder):
 def write_vision(path, encoder, kind="q8_0", about=None, budget=True):
     """The mmproj file of an encoder; `budget` adds the limits of its views."""
     cfg = encoder.cfg
-    quantised, file_type = KINDS[kind]
     w = gguf.GGUFWriter(path, "clip")
     w.add_type("mmproj")
     for key, value in (about or {}).items():
         w.add_string(f"general.{key}", value)
-    w.add_file_type(file_type)
+    w.add_file_type(KINDS[kind][1])
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     w.add_bool("clip.has_vision_encoder", True)
     w.add_string("clip.projector_type", "lfm2")
@@ -204,13 +207,7 @@ def write_vision(path, encoder, kind="q8_0", about=None, budget=True):
         w.add_uint32("lfmd.vision.min_image_tokens", cfg.min_tokens)
         w.add_uint32("lfmd.vision.max_image_tokens", cfg.max_tokens)
         w.add_bool("lfmd.vision.tiling", False)
-    for name, array, plain in vision_tensors(encoder):
-        use = gguf.GGMLQuantizationType.F32 if plain else quantised
-        w.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(array), use), raw_dtype=use)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w, vision_tensors(encoder), kind)
 
 
 def read_vision(path):
