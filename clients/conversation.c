@@ -54,38 +54,22 @@ static void clock_line(char *out, size_t size)
     strftime(out, size, "Now: %A, %-d %B %Y, %H:%M.", &local);
 }
 
-/*
- * Which model the session will have: the one that is named, or the daemon's default; for pictures
- * another that sees, where that does not.
- */
+/* Which model the session will have; "": none, and the daemon will say so. NULL after a sentence. */
 static char *model_id(sd_bus *bus, const struct options *options)
 {
-    _cleanup_(bus_jsonp) struct json_object *manager = NULL, *objects = NULL;
-    const char *chosen, *id = "", *other = NULL; /* none: the daemon will say so */
+    _cleanup_(bus_jsonp) struct json_object *manager = NULL, *model = NULL;
+    const char *path;
 
     if (options->model)
         return strdup(options->model);
-    if (bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager) != STATUS_OK ||
-        bus_objects(bus, &objects) != STATUS_OK)
+    if (bus_properties(bus, BUS_ROOT, BUS_MANAGER, &manager) != STATUS_OK)
         return NULL;
-    chosen = bus_text(manager, "DefaultModel");
-    json_object_object_foreach(objects, path, interfaces)
-    {
-        struct json_object *model;
-        bool sees;
-
-        if (!json_object_object_get_ex(interfaces, BUS_MODEL, &model))
-            continue;
-        sees = bus_flag(model, "Installed") && bus_flag(model, "Vision");
-        if (strcmp(path, chosen) == 0) {
-            id = bus_text(model, "Id");
-            if (sees || !options->n_images)
-                return strdup(id);
-        }
-        if (sees && !other)
-            other = bus_text(model, "Id");
-    }
-    return strdup(options->n_images && other ? other : id);
+    path = bus_text(manager, "DefaultModel");
+    if (strcmp(path, "/") == 0)
+        return strdup("");
+    return bus_properties(bus, path, BUS_MODEL, &model) == STATUS_OK
+               ? strdup(bus_text(model, "Id"))
+               : NULL;
 }
 
 /* malloc, NULL: none */
@@ -120,14 +104,14 @@ static int tools_text(const struct options *options, bool own_model, char **ret)
     return *ret ? 0 : -1;
 }
 
-static int append_options(sd_bus_message *call, const struct options *options, const char *model,
-                          const char *system, const char *tools)
+static int append_options(sd_bus_message *call, const struct options *options, const char *system,
+                          const char *tools)
 {
     int r = sd_bus_message_open_container(call, 'a', "{sv}");
 
     /* Without a name the daemon may still take another, when a picture comes with the first turn. */
-    if (r >= 0 && *model && (options->model || options->n_images))
-        r = bus_option(call, "model", "s", model);
+    if (r >= 0 && options->model)
+        r = bus_option(call, "model", "s", options->model);
     if (r >= 0 && system)
         r = bus_option(call, "system", "s", system);
     if (r >= 0 && tools)
@@ -158,7 +142,7 @@ static int create(struct conversation *c, const char *system, const char *tools)
         if (r >= 0)
             r = sd_bus_message_append(call, "a{sv}", 0);
     } else if (r >= 0) {
-        r = append_options(call, c->options, c->model, system, tools);
+        r = append_options(call, c->options, system, tools);
     }
     if (r >= 0)
         r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
@@ -180,12 +164,14 @@ int conversation_open(struct conversation *c, sd_bus *bus, const struct options 
     c->bus = bus;
     c->options = options;
     if (!options->session) {
-        bool own_model;
+        bool own_model = false; /* clock and tools are of no use for pictures */
 
-        c->model = model_id(bus, options);
-        if (!c->model)
-            return STATUS_DAEMON;
-        own_model = strncmp(c->model, "lfmd-", 5) == 0 && !options->n_images;
+        if (!options->n_images) {
+            c->model = model_id(bus, options);
+            if (!c->model)
+                return STATUS_DAEMON;
+            own_model = strncmp(c->model, "lfmd-", 5) == 0;
+        }
         system = system_text(options, own_model);
         if (tools_text(options, own_model, &tools) < 0)
             return STATUS_ERROR;

@@ -22,7 +22,7 @@ struct conversation {
     sd_bus *bus;
     const struct options *options;
     char *path;   /* of the session; NULL: not open */
-    char *id, *model;
+    char *id, *model; /* model: NULL: of a kept session, or for pictures: the daemon knows */
 
     /* What a person answers to a call that nothing here can answer; malloc, NULL: no answer.
      * May be NULL itself. */
