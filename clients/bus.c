@@ -13,6 +13,7 @@
 #define ERROR_PREFIX "org.lfmd.Assistant1.Error."
 
 static bool report_json;
+static const char *report_file;
 
 void bus_messagep(sd_bus_message **message)
 {
@@ -32,6 +33,11 @@ void bus_closep(sd_bus **bus)
 void bus_report_json(bool json)
 {
     report_json = json;
+}
+
+void bus_report_file(const char *path)
+{
+    report_file = path;
 }
 
 int bus_status_of(const sd_bus_error *error)
@@ -69,6 +75,8 @@ static void report(const char *name, const char *message)
         return;
     }
     event = json_object_new_object();
+    if (report_file)
+        json_object_object_add(event, "file", json_object_new_string(report_file));
     json_object_object_add(event, "event", json_object_new_string("error"));
     json_object_object_add(event, "name", json_object_new_string(name));
     json_object_object_add(event, "message", json_object_new_string(message));

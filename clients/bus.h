@@ -33,6 +33,8 @@ int bus_failure(const sd_bus_error *error, int r);
 /* The status that belongs to an error name. */
 int bus_status_of(const sd_bus_error *error);
 void bus_report_json(bool json);
+/* What the failures of calls are about from now on: `file` in their events. NULL: nothing. */
+void bus_report_file(const char *path);
 
 /*
  * Call a method. types and the arguments after it are those of sd_bus_message_append(); ret_reply

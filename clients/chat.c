@@ -519,21 +519,24 @@ static void command_help(void)
 }
 
 /* A shell would know what ~/ means. */
-static void command_image(struct chat *chat, const char *path)
+static int command_image(struct chat *chat, const char *path)
 {
     const char *home = getenv("HOME");
     _cleanup_(freep) char *whole = NULL;
+    int status;
 
     if (!*path) {
         pictures_done(&chat->pictures);
         terminal_note("The next question goes without pictures.");
-        return;
+        return STATUS_OK;
     }
     if (strncmp(path, "~/", 2) == 0 && home && asprintf(&whole, "%s%s", home, path + 1) < 0)
         whole = NULL;
-    if (pictures_add(&chat->pictures, whole ? whole : path) == STATUS_OK)
+    status = pictures_add(&chat->pictures, whole ? whole : path);
+    if (status == STATUS_OK)
         terminal_note("%u %s with the next question.", chat->pictures.n,
                       chat->pictures.n == 1 ? "picture goes" : "pictures go");
+    return status;
 }
 
 /* As reopen(); text is what wanted points to, *owned what the options pointed to before. */
@@ -549,7 +552,7 @@ static void reopen_with(struct chat *chat, const struct options *wanted, char **
 }
 
 /* False: leave. Other programs' words for the same are understood too. */
-static bool command(struct chat *chat, const char *line)
+static bool command(struct chat *chat, const char *line, int *status)
 {
     const char *argument = line + strcspn(line, " \t");
     size_t length = (size_t)(argument - line);
@@ -577,7 +580,12 @@ static bool command(struct chat *chat, const char *line)
         wanted.system = system;
         reopen_with(chat, &wanted, &chat->system, system);
     } else if (IS("/image")) {
-        command_image(chat, argument);
+        int result = command_image(chat, argument);
+
+        /* Nobody is there to notice that the next question would go without it. */
+        if (!chat->edit)
+            *status = result;
+        return *status == STATUS_OK;
     } else if (IS("/stats")) {
         chat->options.stats = !chat->options.stats;
     } else if (IS("/id") && (chat->options.keep || chat->options.session)) {
@@ -598,7 +606,7 @@ static bool turn(struct chat *chat, const char *line, int *status)
         return true;
     remember(chat, line);
     if (line[0] == '/')
-        return command(chat, line);
+        return command(chat, line, status);
     if (!utf8_valid(line, strlen(line))) {
         terminal_error("That was not UTF-8 text.");
         return true;

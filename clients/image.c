@@ -39,7 +39,10 @@ static int call_with_picture(sd_bus *bus, const struct options *options, const c
     if (r >= 0)
         r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, ret_reply);
     pictures_done(&picture);
-    return r < 0 ? bus_failure(&error, r) : STATUS_OK;
+    bus_report_file(path);
+    status = r < 0 ? bus_failure(&error, r) : STATUS_OK;
+    bus_report_file(NULL);
+    return status;
 }
 
 /* One object a line, with the name of the file in front. */
@@ -71,6 +74,12 @@ static void print_name(const char *path)
 
 /* --- image plan ----------------------------------------------------------------------------- */
 
+static void print_head(void)
+{
+    printf("%s%11s  %9s  %5s  %5s  %6s  %8s  %s%s\n", terminal_style(1, STYLE_BOLD), "SIZE", "VIEW",
+           "TILES", "VIEWS", "TOKENS", "TIME", "FILE", terminal_style(1, STYLE_PLAIN));
+}
+
 static void print_plan(const char *path, struct json_object *plan)
 {
     const uint64_t cols = bus_number(plan, "cols"), rows = bus_number(plan, "rows");
@@ -93,7 +102,7 @@ static void print_plan(const char *path, struct json_object *plan)
     print_name(path);
 }
 
-static int plan(sd_bus *bus, const struct options *options, const char *path)
+static int plan(sd_bus *bus, const struct options *options, const char *path, bool *has_head)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
     _cleanup_(bus_jsonp) struct json_object *values = NULL;
@@ -102,27 +111,28 @@ static int plan(sd_bus *bus, const struct options *options, const char *path)
     if (status != STATUS_OK)
         return status;
     values = bus_value(reply);
-    if (options->json)
+    if (options->json) {
         print_json(path, values);
-    else
-        print_plan(path, values);
+        return STATUS_OK;
+    }
+    if (!*has_head)
+        print_head();
+    *has_head = true;
+    print_plan(path, values);
     return STATUS_OK;
 }
 
 int image_run(sd_bus *bus, const struct options *options)
 {
     int status = STATUS_OK, result = STATUS_OK;
+    bool has_head = false;
 
     if (options->n_arguments < 2 || strcmp(options->arguments[0], "plan") != 0) {
         terminal_error("\"lfmctl image\" knows plan FILE...");
         return STATUS_USAGE;
     }
-    if (!options->json)
-        printf("%s%11s  %9s  %5s  %5s  %6s  %8s  %s%s\n", terminal_style(1, STYLE_BOLD), "SIZE",
-               "VIEW", "TILES", "VIEWS", "TOKENS", "TIME", "FILE",
-               terminal_style(1, STYLE_PLAIN));
     for (unsigned i = 1; i < options->n_arguments && status != STATUS_DAEMON; i++) {
-        status = plan(bus, options, options->arguments[i]);
+        status = plan(bus, options, options->arguments[i], &has_head);
         if (status == STATUS_OK)
             continue;
         note_file(options, options->n_arguments - 1, options->arguments[i]);

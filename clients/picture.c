@@ -47,8 +47,9 @@ static int copy(int from, const char *path)
 int pictures_add(struct pictures *pictures, const char *path)
 {
     const bool is_stdin = strcmp(path, "-") == 0;
-    _cleanup_(closep) int fd =
-        is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
+    /* A named pipe without a writer is waited for in copy(), where Ctrl-C ends that. */
+    _cleanup_(closep) int fd = is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                                        : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
 
     if (pictures->n == IMAGES_MAX) {

@@ -185,6 +185,11 @@ class Asking(unittest.TestCase):
         self.assertEqual(run("sessions").stdout, "")
 
 
+def open_files(pid):
+    folder = "/proc/%d/fd/" % pid
+    return [os.readlink(folder + fd) for fd in os.listdir(folder) if os.path.lexists(folder + fd)]
+
+
 class Looking(unittest.TestCase):
     def test_a_question_about_pictures_is_answered(self):
         for arguments, stdin in [(["--image", SINGLE, "what is this?"], ""),
@@ -224,6 +229,25 @@ class Looking(unittest.TestCase):
         result = run("image", "plan", home, SINGLE)  # one that fails keeps no other back
         self.assertEqual(result.returncode, 1)
         self.assertIn(SINGLE, result.stdout)
+        text = ROOT + "/README.md"
+        lines = json_lines(run("image", "plan", "--json", SINGLE, text).stdout)
+        self.assertEqual([line["file"] for line in lines], [SINGLE, text])
+        self.assertEqual(lines[1]["name"], "UnsupportedFormat")
+
+    def test_a_named_pipe_is_waited_for(self):
+        path = home + "/pipe"
+        os.mkfifo(path)
+        waiting = subprocess.Popen([LFMCTL, "image", "plan", path], stdout=subprocess.PIPE, text=True,
+                                   env=environment)
+        with open(path, "wb") as pipe, open(SINGLE, "rb") as file:
+            pipe.write(file.read())
+        self.assertIn(path, waiting.communicate(timeout=PATIENCE)[0])
+        self.assertEqual(waiting.returncode, 0)
+        terminal = Terminal(LFMCTL, "describe", path)
+        while path not in open_files(terminal.pid):
+            time.sleep(0.01)
+        terminal.send("\x03")
+        self.assertEqual(terminal.status(), 130)
 
     def test_a_picture_is_described_in_words_or_json(self):
         [first] = json_lines(run("describe", "--json", SINGLE).stdout)
@@ -255,6 +279,8 @@ class Looking(unittest.TestCase):
         terminal.expect("cannot be read", "> ")
         terminal.send("/quit\r")
         self.assertEqual(terminal.status(), 0)
+        script = run("chat", stdin="/image /nosuch\nwhat is this?\n")
+        self.assertEqual((script.returncode, script.stdout), (1, ""))
 
     def test_pictures_of_a_kept_conversation_are_shown_as_such(self):
         run("ask", "--keep", "-i", SINGLE, "what is this?")
