@@ -72,12 +72,13 @@
 
 struct acts {
     size_t n, in;
-    int8_t *q;        /* [n * in] */
-    float *d;         /* [n * in / 32] */
-    int32_t *sum;     /* [n * in / 16] */
-    const float *f32; /* [n][in], what was quantised */
-    int16_t *wide;    /* [tiles][blocks][ACT_TILE][WIDE_BLOCK], up to WIDE_MAX */
-    float *wide_d;    /* [tiles][blocks][ACT_TILE] */
+    int8_t *q;            /* [n * in] */
+    float *d;             /* [n * in / 32] */
+    int32_t *sum;         /* [n * in / 16] */
+    const float *f32;     /* [n][in], what was quantised */
+    int16_t *wide;        /* [tiles][blocks][ACT_TILE][WIDE_BLOCK], up to WIDE_MAX */
+    float *wide_d;        /* [tiles][blocks][ACT_TILE] */
+    bool has_q, has_wide; /* of rows that are quantised when they are needed */
 };
 
 static inline size_t acts_tile_rows(const struct acts *acts, size_t first)
@@ -180,6 +181,8 @@ struct kernels {
     void (*elu)(float *x, size_t n);
     void (*add)(float *x, const float *y, size_t n);
     void (*add_scaled)(float *x, const float *y, float scale, size_t n);
+    void (*weighted_sum)(const float *const *rows, const float *weights, size_t n_rows,
+                         const float *bias, size_t n, float *out);
     void (*rope_half)(float *head, size_t hd, const float *cos, const float *sin);
     void (*shortconv)(const float *bcx, const float *taps, float *state, size_t n, size_t h,
                       size_t l, size_t first, size_t last, float *out);

@@ -1029,6 +1029,18 @@ static void add_scaled(float *x, const float *y, float scale, size_t n)
                    n - k);
 }
 
+static void weighted_sum(const float *const *rows, const float *weights, size_t n_rows,
+                         const float *bias, size_t n, float *out)
+{
+    for (size_t k = 0; k < n; k += LANES) {
+        vf sum = load_some(bias + k, n - k);
+
+        for (size_t r = 0; r < n_rows; r++)
+            sum = vf_fma(load_some(weights + r * n + k, n - k), load_some(rows[r] + k, n - k), sum);
+        store_some(out + k, sum, n - k);
+    }
+}
+
 static void rope_half(float *head, size_t hd, const float *cos, const float *sin)
 {
     float *const a = head, *const b = head + hd / 2;
@@ -1473,6 +1485,7 @@ const struct kernels KERNELS = {
     .elu = elu,
     .add = add,
     .add_scaled = add_scaled,
+    .weighted_sum = weighted_sum,
     .rope_half = rope_half,
     .shortconv = shortconv,
     .attend = attend_work,

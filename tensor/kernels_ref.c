@@ -364,6 +364,18 @@ static void ref_add_scaled(float *x, const float *y, float scale, size_t n)
         x[i] = fmaf(scale, y[i], x[i]);
 }
 
+static void ref_weighted_sum(const float *const *rows, const float *weights, size_t n_rows,
+                             const float *bias, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        float sum = bias[i];
+
+        for (size_t r = 0; r < n_rows; r++)
+            sum = fmaf(weights[r * n + i], rows[r][i], sum);
+        out[i] = sum;
+    }
+}
+
 static void ref_rope_half(float *head, size_t hd, const float *cos, const float *sin)
 {
     for (size_t i = 0; i < hd / 2; i++) {
@@ -573,6 +585,7 @@ const struct kernels kernels_ref = {
     .elu = ref_elu,
     .add = ref_add,
     .add_scaled = ref_add_scaled,
+    .weighted_sum = ref_weighted_sum,
     .rope_half = ref_rope_half,
     .shortconv = ref_shortconv,
     .attend = ref_attend,

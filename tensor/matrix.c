@@ -18,6 +18,8 @@ static enum matrix_form form_of(const struct gguf_tensor *tensor, enum matrix_fo
 {
     if (form == MATRIX_FINE || (form == MATRIX_WIDE && tensor->type == DTYPE_F32))
         return MATRIX_FAST;
+    if (form == MATRIX_ROUNDED)
+        return packing_of(tensor->type)->d_values > 0 ? MATRIX_FAST : MATRIX_WIDE;
     return form;
 }
 
@@ -113,14 +115,16 @@ size_t rows_values(enum matrix_form form, size_t n, size_t in)
 {
     if (form == MATRIX_FINE)
         return 2 * n * in;
-    return form == MATRIX_WIDE ? round_up(n, ACT_TILE) * round_up(in, WIDE_BLOCK) : n * in;
+    if (form == MATRIX_WIDE || form == MATRIX_ROUNDED)
+        return round_up(n, ACT_TILE) * round_up(in, WIDE_BLOCK);
+    return n * in;
 }
 
 /* The pieces of rows; with a NULL arena their sizes are only added up. */
 static size_t carve(struct arena *arena, enum matrix_form form, size_t n, struct acts *acts)
 {
-    const size_t n_wide = form == MATRIX_WIDE ? n : 0;
-    const size_t n_fast = form == MATRIX_FAST || form == MATRIX_FINE ? n : 0;
+    const size_t n_wide = form == MATRIX_WIDE || form == MATRIX_ROUNDED ? n : 0;
+    const size_t n_fast = form != MATRIX_WIDE && form != MATRIX_PRECISE ? n : 0;
     const struct {
         void **at;
         size_t size;
@@ -238,12 +242,25 @@ void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct poo
     acts->n = n;
     acts->in = in;
     acts->f32 = x;
+    acts->has_q = acts->has_wide = false;
     if (rows->form == MATRIX_WIDE)
         pool_run(pool, quantise_wide_rows, acts, n, ACT_TILE);
     else if (rows->form == MATRIX_FINE && in % 32 == 0)
         pool_run(pool, quantise_fine_rows, acts, n, FINE_TILE);
     else if (rows->form == MATRIX_FAST && in % 32 == 0)
         pool_run(pool, quantise_rows, acts, n, ACT_TILE);
+}
+
+/* Rounded rows, for a matrix of this form. */
+static void quantise_for(struct acts *acts, const struct matrix *matrix, struct pool *pool)
+{
+    if (matrix->form == MATRIX_WIDE && !acts->has_wide) {
+        pool_run(pool, quantise_wide_rows, acts, acts->n, ACT_TILE);
+        acts->has_wide = true;
+    } else if (matrix->form == MATRIX_FAST && !acts->has_q) {
+        pool_run(pool, quantise_rows, acts, acts->n, ACT_TILE);
+        acts->has_q = true;
+    }
 }
 
 /* --- products ------------------------------------------------------------------------------- */
@@ -334,11 +351,13 @@ void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_ma
         const enum matrix_form form = matrices[i]->form;
 
         assert(matrices[i]->in == x->in);
-        assert(form != MATRIX_WIDE || x->form == MATRIX_WIDE);
+        assert(form != MATRIX_WIDE || x->form == MATRIX_WIDE || x->form == MATRIX_ROUNDED);
         assert(form != MATRIX_FAST || packing_of(matrices[i]->type)->d_values == 0 ||
-               ((x->form == MATRIX_FAST || x->form == MATRIX_FINE) && x->in % 32 == 0));
+               (x->form != MATRIX_WIDE && x->form != MATRIX_PRECISE && x->in % 32 == 0));
         assert(form != MATRIX_PRECISE || x->in * sizeof(float) <= POOL_SCRATCH_BYTES);
         job.first_group[i + 1] = job.first_group[i] + n_groups(matrices[i]->out);
+        if (x->form == MATRIX_ROUNDED)
+            quantise_for(x->quants, matrices[i], pool);
     }
     if (x->n > 0)
         pool_run(pool, product_units, &job, job.first_group[n_matrices], PRODUCT_GROUPS);

@@ -4,7 +4,7 @@
 /*
  * Weight matrices and their product with rows of activations.
  *
- * A matrix is loaded once from a GGUF tensor and then read-only. Four forms:
+ * A matrix is loaded once from a GGUF tensor and then read-only. Five forms:
  *   fast     rows interleaved for the kernels (kernels.h), quantised types multiplied with
  *            activations that are quantised to int8 blocks of 32; the file's pages are dropped
  *            tensor by tensor while loading, so that there is never a second copy of the weights
@@ -12,6 +12,8 @@
  *            multiplied too: exact weights, activations of about 15 bits, for sound
  *   wide     both sides integers of 16 bits (packing.h), about 1e-3 from exact: for encoders, which
  *            multiply many rows at a time and for which bytes are too coarse; F32 tensors stay f32
+ *   rounded  quantised types fast, float types wide, F32 too: the least work for encoders that bear
+ *            bytes where their weights are bytes
  *   precise  the file's own blocks, dequantised exactly row by row, f32 products and sums
  *
  * Result of one row of x: the same bits for every n_rows, chunking and thread count within one
@@ -29,14 +31,14 @@
 #include "tensor/gguf.h"
 #include "tensor/pool.h"
 
-enum matrix_form { MATRIX_FAST, MATRIX_FINE, MATRIX_WIDE, MATRIX_PRECISE };
+enum matrix_form { MATRIX_FAST, MATRIX_FINE, MATRIX_WIDE, MATRIX_ROUNDED, MATRIX_PRECISE };
 
 struct matrix {
     size_t out, in;
-    enum dtype type;     /* of the file */
-    enum matrix_form form;
-    const void *data;    /* packed by kernels.h, or the file's blocks */
-    size_t size_bytes;   /* of data */
+    enum dtype type;       /* of the file */
+    enum matrix_form form; /* as loaded: fast, wide or precise */
+    const void *data;      /* packed by kernels.h, or the file's blocks */
+    size_t size_bytes;     /* of data */
 };
 
 /* Bytes that matrix_load() takes from the arena: 0 for a precise matrix. */
@@ -71,8 +73,8 @@ size_t rows_values(enum matrix_form form, size_t n, size_t in);
 size_t rows_plan(enum matrix_form form, size_t n_values);
 void rows_init(struct rows *rows, enum matrix_form form, size_t n_values, struct arena *arena);
 
-/* Borrow x [n][in] until the next call, and quantise it. For fast matrices in must be a multiple of
- * 32, or they must be of a float type. */
+/* Borrow x [n][in] until the next call, and quantise it; rounded rows when they meet a matrix. For
+ * fast matrices in must be a multiple of 32, or they must be of a float type. */
 void rows_set(struct rows *rows, const float *x, size_t n, size_t in, struct pool *pool);
 
 /* y[n][out] = x · matrixᵀ */

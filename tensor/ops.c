@@ -50,6 +50,12 @@ void op_add_scaled(float *x, const float *y, float scale, size_t n)
     kernels()->add_scaled(x, y, scale, n);
 }
 
+void op_weighted_sum(const float *const *rows, const float *weights, size_t n_rows,
+                     const float *bias, size_t n, float *out)
+{
+    kernels()->weighted_sum(rows, weights, n_rows, bias, n, out);
+}
+
 void op_rope_half(float *head, size_t hd, const float *cos, const float *sin)
 {
     kernels()->rope_half(head, hd, cos, sin);

@@ -35,6 +35,11 @@ void op_add(float *x, const float *y, size_t n);
 /* x += scale * y */
 void op_add_scaled(float *x, const float *y, float scale, size_t n);
 
+/* out[k] = bias[k] + the sum over r of weights[r][k] * rows[r][k]: a convolution of each channel by
+ * itself. weights: [n_rows][n]; rows: [n_rows] of [n] */
+void op_weighted_sum(const float *const *rows, const float *weights, size_t n_rows,
+                     const float *bias, size_t n, float *out);
+
 /*
  * Half-split ("NEOX") rotation of one head: pair (i, i + hd/2), angle pos * theta^(-2i/hd).
  * cos, sin: [hd / 2] of this position, from op_rope_table(). head: [hd], in place.

@@ -154,7 +154,7 @@ static void attention(const struct conformer *conformer, const struct conformer_
     pool_run(ws->pass.pool, split_queries, &rows, n, ROWS_CHUNK);
     rows_set(ws->pass.rows, ws->angles + (ws->n_max - n) * d, 2 * n - 1, d, ws->pass.pool);
     matmul(&layer->position, ws->pass.rows, ws->p, ws->pass.pool);
-    if (layer->q.w.form == MATRIX_WIDE)
+    if (ws->rows.form == MATRIX_ROUNDED)
         attend_wide(&job, ws->pass.pool);
     else
         attend_relative(&job, ws->pass.pool);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "audio/in/depthwise.h"
 
-#include <string.h>
-
-#include "base/cleanup.h"
+#include "tensor/ops.h"
 
 bool depthwise_load(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
                     const uint64_t bias_ne[GGUF_DIMS_MAX], size_t n_taps, size_t n_channels,
@@ -29,23 +27,8 @@ bool depthwise_load(struct loader *loader, const char *name, const uint64_t ne[G
     return true;
 }
 
-#define BLOCK 64 /* channels whose sums stay near */
-
 void depthwise_row(const struct depthwise *depthwise, const float *const *rows, float *out)
 {
-    const size_t n = depthwise->n_channels;
-
-    for (size_t first = 0; first < n; first += BLOCK) {
-        const size_t some = MIN(n - first, (size_t)BLOCK);
-        float sum[BLOCK];
-
-        memcpy(sum, depthwise->bias + first, some * sizeof(*sum));
-        for (size_t k = 0; k < depthwise->n_taps; k++) {
-            const float *const taps = depthwise->taps + k * n + first, *const x = rows[k] + first;
-
-            for (size_t c = 0; c < some; c++)
-                sum[c] += taps[c] * x[c];
-        }
-        memcpy(out + first, sum, some * sizeof(*sum));
-    }
+    op_weighted_sum(rows, depthwise->taps, depthwise->n_taps, depthwise->bias,
+                    depthwise->n_channels, out);
 }

@@ -54,6 +54,15 @@ static bool load_weights(struct loader *loader, void *userdata)
                        &encoder->adapter_down);
 }
 
+/* A file of exact weights is multiplied exactly. */
+static enum matrix_form form_of(const struct gguf *gguf)
+{
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++)
+        if (gguf_tensor_at(gguf, i)->type != DTYPE_F32)
+            return MATRIX_ROUNDED;
+    return MATRIX_FAST;
+}
+
 /* Check the file as far as it can be without loading it. */
 static int plan(const struct gguf *gguf, bool precise, struct audio_encoder *encoder,
                 size_t *ret_weight_bytes, struct error *err)
@@ -63,7 +72,7 @@ static int plan(const struct gguf *gguf, bool precise, struct audio_encoder *enc
 
     if (r < 0)
         return r;
-    encoder->form = precise ? MATRIX_PRECISE : MATRIX_WIDE;
+    encoder->form = precise ? MATRIX_PRECISE : form_of(gguf);
     r = loader_plan(gguf, encoder->form, "an LFM2 audio encoder", load_weights, encoder,
                     ret_weight_bytes, err);
     if (r == 0)

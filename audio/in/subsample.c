@@ -29,25 +29,6 @@ static bool load_bias(struct loader *loader, const char *name, size_t c, const f
                          ret);
 }
 
-/* So few columns that nothing is won by another form. */
-static bool load_first(struct loader *loader, size_t c, struct linear *first)
-{
-    const float *values = NULL;
-    struct gguf_tensor tensor = {
-        .type = DTYPE_F32,
-        .n_dims = 2,
-        .ne = {TAPS, c, 1, 1},
-        .size_bytes = TAPS * c * sizeof(float),
-    };
-
-    if (!loader_values(loader, "a.conv1d.0.weight", (const uint64_t[]){3, 3, 1, c}, &values) ||
-        !load_bias(loader, "a.conv1d.0", c, &first->b))
-        return false;
-    tensor.data = values;
-    loader_slice(loader, &tensor, 0, &first->w);
-    return true;
-}
-
 static bool load_depthwise(struct loader *loader, const char *name, size_t c,
                            struct depthwise *depthwise)
 {
@@ -71,7 +52,9 @@ bool subsample_load(struct loader *loader, const struct audio_shape *shape,
     const size_t c = shape->n_channels;
 
     subsample->shape = *shape;
-    return load_first(loader, c, &subsample->first) &&
+    return loader_reshaped(loader, "a.conv1d.0.weight", (const uint64_t[]){3, 3, 1, c}, c, TAPS,
+                           &subsample->first.w) &&
+           load_bias(loader, "a.conv1d.0", c, &subsample->first.b) &&
            load_depthwise(loader, "a.conv1d.2", c, &subsample->depthwise_2) &&
            load_pointwise(loader, "a.conv1d.3", c, &subsample->pointwise_3) &&
            load_depthwise(loader, "a.conv1d.5", c, &subsample->depthwise_5) &&
@@ -195,9 +178,14 @@ static void forward_slab(const struct subsample *subsample, const struct audio_w
         .zeros = ws->zeros,
     };
 
-    pool_run(ws->pass.pool, cut_patches, &stride_1, first.n, 1);
-    linear_rows(&ws->exact, &subsample->first, ACTIVATION_RELU, ws->patches, first.n * width_1,
-                ws->maps[0]);
+    for (size_t done = 0; done < first.n; done += PATCH_ROWS) {
+        const size_t n = MIN(first.n - done, PATCH_ROWS);
+
+        stride_1.to.first = first.first + done;
+        pool_run(ws->pass.pool, cut_patches, &stride_1, n, 1);
+        linear_rows(&ws->pass, &subsample->first, ACTIVATION_RELU, ws->patches, n * width_1,
+                    ws->maps[0] + done * width_1 * c);
+    }
     pool_run(ws->pass.pool, convolve_some, &stride_2, second.n, 1);
     linear_rows(&ws->pass, &subsample->pointwise_3, ACTIVATION_RELU, ws->maps[1],
                 second.n * width_2, ws->maps[0]);

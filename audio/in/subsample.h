@@ -16,7 +16,7 @@
 
 struct subsample {
     struct audio_shape shape;
-    struct linear first;                 /* [c][9]  a.conv1d.0, f32 */
+    struct linear first;          /* [c][9]  a.conv1d.0 */
     struct depthwise depthwise_2;        /* a.conv1d.2 */
     struct linear pointwise_3;           /* [c][c]  a.conv1d.3 */
     struct depthwise depthwise_5;        /* a.conv1d.5 */

@@ -13,6 +13,7 @@ static size_t largest(const struct audio_shape *shape, enum matrix_form form, si
     const struct {
         size_t n, in;
     } products[] = {
+        {PATCH_ROWS * ((shape->n_mels + 1) / 2), 9},
         {SLAB_2 * ((shape->n_mels + 3) / 4), c},
         {SLAB_3, c * audio_eighth(shape->n_mels)},
         {2 * n - 1, d},
@@ -46,13 +47,13 @@ static size_t carve(struct arena *arena, const struct audio_shape *shape, enum m
         {(void **)&ws->angles, (2 * n - 1) * d},
         {(void **)&ws->p, (2 * n - 1) * d},
         {(void **)&ws->zeros, MAX(c, d)},
-        {(void **)&ws->patches, SLAB_1 * half * 9},
+        {(void **)&ws->patches, PATCH_ROWS * half * 9},
         {(void **)&ws->maps[0], SLAB_1 * half * c},
         {(void **)&ws->maps[1], SLAB_2 * quarter * c},
         {(void **)&ws->pass.wide, STEP_ROWS * MAX(shape->n_ff, shape->n_adapter)},
     };
     const size_t head_bytes = attend_wide_bytes(n, shape->n_head, d / shape->n_head, true);
-    size_t bytes = arena_need(head_bytes) + rows_plan(form, n_rows) + rows_plan(MATRIX_PRECISE, 0);
+    size_t bytes = arena_need(head_bytes) + rows_plan(form, n_rows);
 
     for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
         bytes += arena_need(pieces[i].n * sizeof(float));
@@ -62,7 +63,6 @@ static size_t carve(struct arena *arena, const struct audio_shape *shape, enum m
     if (arena) {
         ws->heads = arena_take(arena, head_bytes);
         rows_init(&ws->rows, form, n_rows, arena);
-        rows_init(&ws->exact_rows, MATRIX_PRECISE, SIZE_MAX, arena);
     }
     return bytes;
 }
@@ -100,8 +100,7 @@ int audio_workspace_init(struct audio_workspace *ws, const struct audio_shape *s
     carve(&ws->arena, shape, form, n_max, ws);
     ws->n_max = n_max;
     ws->pass.rows = &ws->rows;
-    ws->exact.rows = &ws->exact_rows;
-    ws->pass.pool = ws->exact.pool = pool;
+    ws->pass.pool = pool;
     set_angles(ws->angles, n_max, shape->n_hidden);
     return 0;
 }

@@ -17,6 +17,9 @@
 #define SLAB_2 (2 * SLAB_3 + 1)
 #define SLAB_1 (2 * SLAB_2 + 1)
 
+/* Rows of the first map whose patches are multiplied at a time. */
+#define PATCH_ROWS ((size_t)8)
+
 struct audio_workspace {
     struct arena arena;
     size_t n_max;     /* rows */
@@ -28,12 +31,11 @@ struct audio_workspace {
     float *angles;    /* [2 n_max - 1][d] position n_max - 1 - row: sines and cosines in turn */
     float *p;         /* [2 n_max - 1][d] keys of positions */
     float *zeros;     /* [max(c, d)] */
-    float *patches;   /* [SLAB_1][mels / 2][9] */
+    float *patches;   /* [PATCH_ROWS][mels / 2][9] */
     float *maps[2];   /* [SLAB_1][mels / 2][c], [SLAB_2][mels / 4][c] */
     void *heads;      /* of attend_wide() */
-    struct rows rows, exact_rows;
-    struct pass pass;  /* wide: [STEP_ROWS][max(f, inner width of the adapter)] */
-    struct pass exact; /* for matrices that are f32 in every form */
+    struct rows rows;
+    struct pass pass; /* wide: [STEP_ROWS][max(f, inner width of the adapter)] */
 };
 
 /* form: that of the matrices, as they were asked for. */

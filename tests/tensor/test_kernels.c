@@ -50,7 +50,7 @@ static const size_t sizes[] = {1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 65, 257, 1024
 static void test_small_operations(void **state)
 {
     static float x[SIZE_MAX_OPS], w[SIZE_MAX_OPS], bias[SIZE_MAX_OPS];
-    static float a[SIZE_MAX_OPS], b[SIZE_MAX_OPS];
+    static float a[SIZE_MAX_OPS], b[SIZE_MAX_OPS], weights[3 * SIZE_MAX_OPS];
 
     (void)state;
     EACH_ROW(row)
@@ -99,6 +99,11 @@ static void test_small_operations(void **state)
             kernels_ref.sigmoid_mul(a, a, n);
             row->sigmoid_mul(b, b, n);
             equal("sigmoid_mul of itself", row, n, a, b, n);
+
+            random_row(weights, 3 * n);
+            kernels_ref.weighted_sum((const float *const[]){x, bias, w}, weights, 3, bias, n, a);
+            row->weighted_sum((const float *const[]){x, bias, w}, weights, 3, bias, n, b);
+            equal("weighted_sum", row, n, a, b, n);
 
             memcpy(a, x, n * sizeof(float));
             memcpy(b, x, n * sizeof(float));

@@ -119,7 +119,7 @@ static double deviation(enum dtype type, size_t in, enum matrix_form form, struc
     return sqrt(deviation / size);
 }
 
-static void test_fast_fine_and_wide_products_are_close_to_precise_ones(void **state)
+static void test_rounded_products_are_close_to_precise_ones(void **state)
 {
     struct error err = ERROR_INIT;
     struct pool *pool = pool_new(2, &err);
@@ -131,6 +131,7 @@ static void test_fast_fine_and_wide_products_are_close_to_precise_ones(void **st
         const double fast = deviation(type, in, MATRIX_FAST, pool);
         const double fine = deviation(type, in, MATRIX_FINE, pool);
         const double wide = deviation(type, in, MATRIX_WIDE, pool);
+        const double rounded = deviation(type, in, MATRIX_ROUNDED, pool);
 
         if (fast > (block == 1 ? 1e-6 : 0.01))
             fail_msg("%s, fast, deviates by %g", dtype_name(type), fast);
@@ -138,6 +139,8 @@ static void test_fast_fine_and_wide_products_are_close_to_precise_ones(void **st
             fail_msg("%s, fine, deviates by %g", dtype_name(type), fine);
         if (wide > (type == DTYPE_F32 ? 1e-6 : 5e-4))
             fail_msg("%s, wide, deviates by %g", dtype_name(type), wide);
+        if (rounded > (block == 1 ? 5e-4 : 0.01))
+            fail_msg("%s, rounded, deviates by %g", dtype_name(type), rounded);
     }
     pool_free(pool);
 }
@@ -175,17 +178,19 @@ static void test_batch_and_threads_do_not_change_a_bit(void **state)
 
 static void test_several_matrices_in_one_go_equal_single_ones(void **state)
 {
-    const enum dtype types[] = {DTYPE_Q4_0, DTYPE_F32, DTYPE_Q6_K};
-    const size_t outs[] = {33, 16, 100};
+    const enum dtype types[] = {DTYPE_Q4_0, DTYPE_F32, DTYPE_Q6_K, DTYPE_F16, DTYPE_Q8_0};
+    const enum matrix_form forms[] = {MATRIX_FAST, MATRIX_PRECISE, MATRIX_FAST, MATRIX_ROUNDED,
+                                      MATRIX_ROUNDED};
+    const size_t outs[] = {33, 16, 100, 40, 16};
     struct error err = ERROR_INIT;
     struct pool *pool = pool_new(2, &err);
-    struct fixture f[3];
-    const struct matrix *matrices[3];
-    float *y[3];
+    struct fixture f[5];
+    const struct matrix *matrices[5];
+    float *y[5];
 
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
-        setup_matrix(&f[i], types[i], 256, outs[i], i == 1 ? MATRIX_PRECISE : MATRIX_FAST, pool);
+    for (size_t i = 0; i < 5; i++) {
+        setup_matrix(&f[i], types[i], 256, outs[i], forms[i], pool);
         memcpy(f[i].x, f[0].x, N_MAX * 256 * sizeof(float));
         multiply(&f[i], 0, N_MAX, pool);
         matrices[i] = &f[i].matrix;
@@ -193,7 +198,11 @@ static void test_several_matrices_in_one_go_equal_single_ones(void **state)
     }
     rows_set(&f[0].rows, f[0].x, N_MAX, 256, pool);
     matmul_n(matrices, y, 3, &f[0].rows, pool);
-    for (size_t i = 0; i < 3; i++) {
+    /* Rounded rows meet both forms, and precise matrices. */
+    rows_set(&f[3].rows, f[3].x, N_MAX, 256, pool);
+    matmul_n(matrices + 3, y + 3, 2, &f[3].rows, pool);
+    matmul(matrices[1], &f[3].rows, y[1], pool);
+    for (size_t i = 0; i < 5; i++) {
         assert_memory_equal(y[i], f[i].y, N_MAX * outs[i] * sizeof(float));
         free(y[i]);
         teardown_matrix(&f[i]);
@@ -205,7 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_precise_products_are_sums_of_exact_weights),
-        cmocka_unit_test(test_fast_fine_and_wide_products_are_close_to_precise_ones),
+        cmocka_unit_test(test_rounded_products_are_close_to_precise_ones),
         cmocka_unit_test(test_batch_and_threads_do_not_change_a_bit),
         cmocka_unit_test(test_several_matrices_in_one_go_equal_single_ones),
     };
