@@ -172,6 +172,13 @@ static void forget_vision(struct loaded_model *model)
     model->vision = vision_free(model->vision);
 }
 
+static void forget_sound(struct loaded_model *model)
+{
+    model->ear = audio_encoder_free(model->ear);
+    model->depthformer = depthformer_free(model->depthformer);
+    model->vocoder = vocoder_free(model->vocoder);
+}
+
 static void unload(struct engine *engine, struct loaded_model *model, bool answers_job)
 {
     const struct model_memory memory = {0};
@@ -185,6 +192,7 @@ static void unload(struct engine *engine, struct loaded_model *model, bool answe
     TAILQ_REMOVE(&engine->loaded, model, link);
     prefix_cache_free(model->cache);
     forget_vision(model);
+    forget_sound(model);
     lm_free(model->lm);
     log_write(LOG_INFO, &(struct log_fields){.model = model->id}, "The model %s is unloaded.",
               model->id);
@@ -213,6 +221,7 @@ static uint64_t room_left(const struct engine *engine)
         untouched +=
             session->sequence_bytes / n_context * (n_context - sequence_n(session->sequence));
     }
+    planned += engine->task_bytes;
     left -= MIN(left, untouched);
     if (engine->now.memory_max_bytes) {
         const uint64_t limit = engine->now.memory_max_bytes;
@@ -409,6 +418,109 @@ int engine_use_vision(struct engine *engine, struct turn *turn, struct error *er
     model->told_expires = -1;
     tell_loaded(engine, model, false);
     return 0;
+}
+
+/* A part of the work's model is in memory now: it took so long, and so many bytes. */
+static void count_part(struct engine *engine, struct work *work, size_t bytes, int64_t start)
+{
+    atomic_store(&engine->loading_usec, 0);
+    work->load_usec += clock_usec() - start;
+    work->model->memory_bytes += bytes;
+    work->model->told_expires = -1;
+    tell_loaded(engine, work->model, false);
+}
+
+/* Rows of what a file says must be as wide as the model's. */
+static int check_width(const struct loaded_model *model, const char *path, size_t n_embd,
+                       struct error *err)
+{
+    if (n_embd != model->lm->model->hparams.n_embd)
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                         "%s is for rows of %zu values, but those of the model %s have %u.", path,
+                         n_embd, model->id, model->lm->model->hparams.n_embd);
+    return 0;
+}
+
+int engine_use_ear(struct engine *engine, struct work *work, const char *path, struct error *err)
+{
+    struct loaded_model *model = work->model;
+    struct audio_encoder_info info;
+    const int64_t start = clock_usec();
+    int result;
+
+    if (model->ear)
+        return 0;
+    result = audio_encoder_plan(path, false, &info, err);
+    if (result == 0)
+        result = check_width(model, path, info.shape.n_embd, err);
+    if (result == 0)
+        result = make_room(engine, info.bytes, work, "The audio encoder of", model->id, err);
+    if (result < 0)
+        return result;
+    atomic_store(&engine->loading_usec, start);
+    model->ear = audio_encoder_load(path, false, engine->pool, err);
+    count_part(engine, work, model->ear ? info.bytes : 0, start);
+    return model->ear ? 0 : error_errno(err->code);
+}
+
+int engine_use_voice(struct engine *engine, struct work *work, const char *vocoder_path,
+                     const char *detokenizer_path, struct error *err)
+{
+    struct loaded_model *model = work->model;
+    struct depthformer_info info;
+    struct vocoder_info vocoder;
+    const int64_t start = clock_usec();
+    int result;
+
+    if (model->vocoder)
+        return 0;
+    result = depthformer_plan(vocoder_path, false, &info, err);
+    if (result == 0)
+        result = vocoder_plan(vocoder_path, detokenizer_path, false, &vocoder, err);
+    if (result == 0)
+        result = check_width(model, vocoder_path, info.n_embd, err);
+    if (result == 0)
+        result =
+            make_room(engine, info.bytes + vocoder.bytes, work, "The voice of", model->id, err);
+    if (result < 0)
+        return result;
+    atomic_store(&engine->loading_usec, start);
+    model->depthformer = depthformer_load(vocoder_path, false, engine->pool, err);
+    if (model->depthformer)
+        model->vocoder =
+            vocoder_load(vocoder_path, detokenizer_path, false, engine->pool, err);
+    if (!model->vocoder)
+        model->depthformer = depthformer_free(model->depthformer);
+    count_part(engine, work, model->vocoder ? info.bytes + vocoder.bytes : 0, start);
+    return model->vocoder ? 0 : error_errno(err->code);
+}
+
+int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_context,
+                             struct error *err)
+{
+    struct loaded_model *model = task->work.model;
+    const size_t bytes = sequence_plan(model->lm, n_context, engine->now.kv);
+    int result;
+
+    if (task->sequence)
+        return 0;
+    result = make_room(engine, bytes, &task->work, "The context of", model->id, err);
+    if (result < 0)
+        return result;
+    task->sequence = sequence_new(model->lm, n_context, engine->now.kv, err);
+    if (!task->sequence)
+        return error_errno(err->code);
+    sequence_use_cache(task->sequence, model->cache);
+    task->sequence_bytes = bytes;
+    engine->task_bytes += bytes;
+    return 0;
+}
+
+void engine_drop_task_sequence(struct task *task)
+{
+    task->sequence = sequence_free(task->sequence);
+    task->engine->task_bytes -= task->sequence_bytes;
+    task->sequence_bytes = 0;
 }
 
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err)
@@ -666,7 +778,7 @@ static void *engine_main(void *userdata)
     struct engine *engine = userdata;
 
     pthread_setname_np(pthread_self(), "engine");
-    while (!engine->stopping) {
+    while (!engine->stopping || !TAILQ_EMPTY(&engine->work)) {
         struct work *work;
         int64_t next_expiry;
         bool shared;
@@ -756,6 +868,7 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
     engine->wake_job.type = JOB_WAKE;
     engine->stop_job.type = JOB_STOP;
     LIST_INIT(&engine->sessions);
+    LIST_INIT(&engine->tasks);
     LIST_INIT(&engine->memory);
     LIST_INIT(&engine->with_sequence);
     TAILQ_INIT(&engine->loaded);
@@ -850,6 +963,10 @@ static bool dispatch_one(struct engine *engine)
         image_query_deliver(event->query);
         event_free(event);
         break;
+    case EVENT_TASK:
+        task_deliver(event);
+        event_free(event);
+        break;
     }
     return true;
 }
@@ -864,11 +981,14 @@ void engine_dispatch(struct engine *engine)
 struct engine *engine_free(struct engine *engine)
 {
     struct memory_entry *entry;
+    struct task *task;
 
     if (!engine)
         return NULL;
     assert(LIST_EMPTY(&engine->sessions));
     engine->sink = NULL;
+    LIST_FOREACH(task, &engine->tasks, link)
+    task_abandon(task);
     engine_push(engine, &engine->stop_job);
     pthread_join(engine->thread, NULL);
     while (dispatch_one(engine))
@@ -906,6 +1026,7 @@ void engine_reconfigure(struct engine *engine, const struct engine_config *confi
     next.kv = engine->config.kv;
     next.state_directory = engine->config.state_directory;
     next.decoder_program = engine->config.decoder_program;
+    next.sound_decoder_program = engine->config.sound_decoder_program;
     next.image_bytes_max = engine->config.image_bytes_max;
     next.image_pixels_max = engine->config.image_pixels_max;
     engine->config = next;
@@ -955,12 +1076,17 @@ int engine_unload(struct engine *engine, const char *model_id, struct error *err
     const struct memory_entry *entry = find_memory(engine, model_id);
     const struct session *session;
     const struct turn *turn;
+    const struct task *task;
 
     LIST_FOREACH(session, &engine->sessions, link)
     TAILQ_FOREACH(turn, &session->open_turns, open_link)
     if (strcmp(turn->work.model_id, model_id) == 0)
         return error_set(err, ERROR_BUSY,
                          "The model %s is answering a question; cancel that first.", model_id);
+    LIST_FOREACH(task, &engine->tasks, link)
+    if (strcmp(task->work.model_id, model_id) == 0)
+        return error_set(err, ERROR_BUSY,
+                         "The model %s is listening or speaking; cancel that first.", model_id);
     if (!entry || (!entry->memory.loaded && !entry->memory.loading))
         return 0;
     return push_load(engine, JOB_UNLOAD, &(struct model){.id = model_id}, err);
@@ -971,7 +1097,7 @@ bool engine_idle(const struct engine *engine)
     const struct memory_entry *entry;
     const struct session *session;
 
-    if (engine->n_closing > 0 || engine->n_queries > 0)
+    if (engine->n_closing > 0 || engine->n_queries > 0 || !LIST_EMPTY(&engine->tasks))
         return false;
     LIST_FOREACH(entry, &engine->memory, link)
     if (entry->memory.loaded || entry->memory.loading || entry->n_jobs > 0)

@@ -42,6 +42,8 @@ struct engine_config {
     size_t image_cache_bytes;    /* rows of encoded pictures, for each model */
     uint32_t max_encode_ms;      /* of a picture at detail "auto"; 0: no limit */
     uint64_t image_bytes_max, image_pixels_max; /* of one picture; 0: the decoder's defaults */
+    /* recordings */
+    const char *sound_decoder_program; /* lfmd-sound; NULL: where sound_decoder_path() finds it */
 };
 
 struct model_memory {
@@ -66,7 +68,7 @@ int engine_fd(const struct engine *engine); /* readable: call engine_dispatch() 
 void engine_dispatch(struct engine *engine);
 
 /* Settings that may change while running (config reload); n_threads, kv, state_directory,
- * decoder_program and the limits of a picture are those of engine_new(). A smaller memory limit is kept from the next load on. */
+ * decoder programs and the limits of a picture are those of engine_new(). A smaller memory limit is kept from the next load on. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 
 struct model_memory engine_model_memory(const struct engine *engine, const char *model_id);

@@ -14,6 +14,9 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
+#include "audio/in/encoder.h"
+#include "audio/out/depthformer.h"
+#include "audio/out/vocoder.h"
 #include "base/queue.h"
 #include "session/image_query.h"
 #include "session/photo.h"
@@ -21,6 +24,7 @@
 #include "session/rows_cache.h"
 #include "session/session.h"
 #include "session/store.h"
+#include "session/task.h"
 #include "text/reply.h"
 #include "vision/vision.h"
 
@@ -45,7 +49,7 @@ struct close_job {
     struct session *session;
 };
 
-enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL, EVENT_QUERY };
+enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL, EVENT_QUERY, EVENT_TASK };
 
 struct event {
     struct queue_node node;
@@ -66,8 +70,12 @@ struct event {
 
     struct image_query *query; /* EVENT_QUERY */
 
+    /* EVENT_TASK */
+    struct task *task;
+    enum task_event_type task_type;
+
     size_t length;
-    char text[]; /* EVENT_TURN: the line; EVENT_MODEL: the id */
+    char text[]; /* EVENT_TURN, EVENT_TASK: the line, or the sound; EVENT_MODEL: the id */
 };
 
 /* Text that grows; zeroed is empty. */
@@ -94,6 +102,11 @@ struct loaded_model {
     struct vision *vision; /* NULL: not loaded */
     struct rows_cache rows;
     double flops_per_usec; /* of the encoder, as measured */
+    /* with the first recording, and with the first word that is spoken; NULL: not loaded */
+    struct audio_encoder *ear;
+    struct depthformer *depthformer;
+    struct vocoder *vocoder;
+    struct task *speaker; /* that the vocoder works for, or NULL */
 };
 
 enum turn_phase { PHASE_NEW, PHASE_LOOK, PHASE_PREFILL, PHASE_DECODE };
@@ -205,6 +218,31 @@ struct turn {
 
 TAILQ_HEAD(turn_list, turn);
 
+/* What transcribe.c and speak.c have in common: the first member of what they work on. */
+struct task {
+    struct work work;
+    struct engine *engine;
+    void (*free)(struct task *task); /* the rest of it, on the bus thread */
+
+    /* bus thread */
+    LIST_ENTRY(task) link;
+    const struct task_sink *sink; /* NULL: abandoned */
+    void *userdata;
+
+    /* set before it goes down, then engine thread */
+    char *ear_path, *vocoder_path, *detokenizer_path; /* those that it needs */
+    struct event *last_resort; /* carries an ERROR when there is no memory to make another */
+
+    /* engine thread */
+    struct sequence *sequence;
+    size_t sequence_bytes;
+    bool announced, out_of_memory;
+    struct error error; /* why it failed; then bus thread */
+    struct {
+        int64_t audio_ms, started_usec, listen_usec, think_usec, speak_usec, first_usec;
+    } usage;
+};
+
 /* Goes down as a job; the engine thread answers it when its photo is decoded. */
 struct image_query {
     struct job job; /* JOB_QUERY */
@@ -292,6 +330,7 @@ struct engine {
     struct session_list sessions;
     size_t n_sessions; /* open */
     size_t n_queries;
+    LIST_HEAD(, task) tasks;
     TAILQ_HEAD(description_list, description) descriptions; /* that were made; last used first */
     size_t n_descriptions;
     size_t n_closing;
@@ -312,6 +351,7 @@ struct engine {
     TAILQ_HEAD(, image_query) queries;
     struct work_list work; /* all that came down and is not finished; first is served next */
     struct session_list with_sequence;
+    size_t task_bytes; /* of the sequences of tasks */
     bool stopping;
 };
 
@@ -336,6 +376,15 @@ void engine_wake(struct engine *engine);
 int engine_use_model(struct engine *engine, struct work *work, struct error *err);
 /* The vision file of the turn's model, in memory. Returns as above. */
 int engine_use_vision(struct engine *engine, struct turn *turn, struct error *err);
+/* The audio encoder of the work's model, in memory. Returns as above. */
+int engine_use_ear(struct engine *engine, struct work *work, const char *path, struct error *err);
+/* Its depthformer and its vocoder. Returns as above. */
+int engine_use_voice(struct engine *engine, struct work *work, const char *vocoder_path,
+                     const char *detokenizer_path, struct error *err);
+/* The sequence of a task on its model. Returns as above. */
+int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_context,
+                             struct error *err);
+void engine_drop_task_sequence(struct task *task); /* accepts a task that has none */
 /* The sequence of the turn's session on its model. Returns as above. */
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err);
 
@@ -386,6 +435,29 @@ void image_query_deliver(struct image_query *query);
  * first that sees when the default does not. */
 const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
                                        struct error *err);
+
+/* --- task.c, for transcribe.c and speak.c ----------------------------------------------------- */
+
+/* Bus thread. Fill what every task has; `task` begins a zeroed allocation. On failure its own
+ * members are to be freed by task_discard(). */
+int task_init(struct task *task, struct engine *engine, const struct work_kind *kind,
+              void (*free)(struct task *task), const struct model *model,
+              const struct task_options *options, const struct task_sink *sink, void *userdata,
+              struct error *err);
+void task_push(struct task *task);
+void task_discard(struct task *task);
+
+/* Engine thread. A line (taken), or sound, for the client. */
+struct json_object *task_line(const char *event);
+void task_send_line(struct task *task, struct json_object *line, bool complete);
+void task_send_sound(struct task *task, const float *samples, size_t n);
+/* The end. Return true, for work_kind.run(). text: of the done line, or NULL. */
+bool task_finish(struct task *task, const char *reason, const char *text);
+bool task_fail(struct task *task, const struct error *err);
+
+/* --- task.c, for engine.c (bus thread) ------------------------------------------------------- */
+
+void task_deliver(struct event *event);
 
 /* --- describe.c, for engine.c (bus thread) --------------------------------------------------- */
 

@@ -1,0 +1,816 @@
+/* SPDX-License-Identifier: MIT */
+#include "session/conversation.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "session/internal.h"
+#include "session/json.h"
+#include "session/speech.h"
+#include "text/row_id.h"
+
+#define CONTEXT        4096 /* tokens and rows: some minutes of talk */
+#define REPLY_MAX      1024 /* tokens and frames of one reply */
+#define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
+#define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
+#define TURNS_KEPT_MAX 256
+
+static const char system_default[] = "Respond with interleaved text and audio.";
+
+enum phase { PHASE_LOAD, PHASE_LISTEN, PHASE_REPLY, PHASE_DRAIN };
+
+/* What the sequence has, or would have: ids, and the rows of those that are row ids. */
+struct script {
+    struct token_list ids;
+    float *rows; /* [n_rows][H] */
+    size_t n_rows, capacity;
+};
+
+struct place {
+    size_t n_ids, n_rows;
+};
+
+struct conversation {
+    struct task task;
+    struct voice_port port;
+    void *port_userdata;
+    struct listener *listener;
+    char *system;
+    bool half_duplex;
+    uint64_t key; /* of its rows: no other conversation has it */
+
+    /* any thread */
+    atomic_bool interrupt; /* somebody speaks while it does */
+    atomic_bool has_room;  /* the mouth may take more */
+    atomic_bool speaking;  /* a reply is being made or said */
+    atomic_uint turn;      /* of the user, from 1; the ear's */
+
+    /* engine thread */
+    enum phase phase;
+    struct mel *mel;
+    float *samples;  /* [longest clip] */
+    float *features; /* [n_mels][frames of it] */
+    struct script script;
+    struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
+    size_t n_places;
+    unsigned clip; /* number of the clip that was taken */
+    unsigned reply_turn;
+    bool confirmed; /* the turn that is answered has ended */
+    struct clip ended;
+    struct place reply; /* where it begins */
+    struct speech *speech;
+    struct detokenizer detokenizer;
+    struct buffer text;   /* not told yet */
+    float *pending;       /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
+    size_t n_pending, n_said;
+    uint32_t number;      /* of the mouth */
+    uint64_t n_audio;     /* samples of the reply */
+    bool made, announced, cut;
+    int64_t listen_usec, think_usec, speak_usec; /* of this turn */
+};
+
+static struct conversation *conversation_of(struct task *task)
+{
+    return (struct conversation *)task;
+}
+
+static int no_memory(struct error *err)
+{
+    return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a conversation.");
+}
+
+/* --- events (any thread) --------------------------------------------------------------------- */
+
+static struct json_object *line_at(const char *event, int64_t usec, unsigned turn)
+{
+    struct json_object *line = task_line(event);
+
+    json_set(line, "usec", json_object_new_int64(usec));
+    if (turn > 0)
+        json_set(line, "turn", json_object_new_int64(turn));
+    return line;
+}
+
+static void tell(struct conversation *c, const char *event, int64_t usec, unsigned turn)
+{
+    task_send_line(&c->task, line_at(event, usec, turn), true);
+}
+
+static void tell_msec(struct conversation *c, const char *event, unsigned turn, const char *key,
+                      int64_t msec)
+{
+    struct json_object *line = line_at(event, clock_usec(), turn);
+
+    task_send_line(&c->task, line, json_set(line, key, json_object_new_int64(msec)));
+}
+
+/* --- the ear's thread ------------------------------------------------------------------------ */
+
+static void heard(void *userdata, unsigned events, int64_t usec)
+{
+    struct conversation *c = userdata;
+    const bool speaking = atomic_load(&c->speaking);
+
+    if ((events & TURNS_SUSPECT) && speaking)
+        c->port.duck(c->port_userdata, true);
+    if (events & TURNS_BEGIN) {
+        const unsigned turn = atomic_fetch_add(&c->turn, 1) + 1;
+
+        if (speaking) {
+            c->port.cancel(c->port_userdata);
+            atomic_store(&c->interrupt, true);
+        }
+        tell(c, "speech_start", usec, turn);
+    }
+    if (events & (TURNS_CLEAR | TURNS_BEGIN))
+        c->port.duck(c->port_userdata, false);
+    if (events & TURNS_END) {
+        const struct clip clip = listener_clip(c->listener);
+        struct json_object *line = line_at("speech_end", usec, atomic_load(&c->turn));
+
+        task_send_line(&c->task, line,
+                       json_set(line, "audio_ms",
+                                json_object_new_int64((int64_t)clip.n * 1000 / LISTENER_RATE_HZ)));
+    }
+    if (events & TURNS_WAIT_OVER)
+        tell(c, "waited", usec, 0);
+    engine_wake(c->task.engine);
+}
+
+static const struct listener_sink listener_sink = {.heard = heard};
+
+/* --- the script (engine thread) -------------------------------------------------------------- */
+
+static size_t width_of(const struct conversation *c)
+{
+    return c->task.work.model->lm->model->hparams.n_embd;
+}
+
+static struct place place_of(const struct script *script)
+{
+    return (struct place){script->ids.n, script->n_rows};
+}
+
+static void cut_to(struct script *script, struct place place)
+{
+    script->ids.n = place.n_ids;
+    script->n_rows = place.n_rows;
+}
+
+/* Room for n more rows: where they go. */
+static float *add_rows(struct conversation *c, size_t n, struct error *err)
+{
+    struct script *script = &c->script;
+    const size_t width = width_of(c);
+
+    if (script->n_rows + n > script->capacity) {
+        const size_t capacity = MAX(script->n_rows + n, 2 * script->capacity);
+        float *grown = reallocarray(script->rows, capacity, width * sizeof(*grown));
+
+        if (!grown) {
+            no_memory(err);
+            return NULL;
+        }
+        script->rows = grown;
+        script->capacity = capacity;
+    }
+    script->n_rows += n;
+    return script->rows + (script->n_rows - n) * width;
+}
+
+static int add_id(struct conversation *c, uint32_t id, struct error *err)
+{
+    return token_list_push(&c->script.ids, id) < 0 ? no_memory(err) : 0;
+}
+
+static int add_frame(struct conversation *c, const int32_t codes[CODEBOOKS], struct error *err)
+{
+    float *row = add_rows(c, 1, err);
+
+    if (!row)
+        return -ENOMEM;
+    depthformer_code_row(c->task.work.model->depthformer, codes, row);
+    return add_id(c, speech_frame_id(codes), err);
+}
+
+/* The oldest turns go until `n` more tokens fit. What is said to be the system turn stays. */
+static void make_room(struct conversation *c, size_t n)
+{
+    struct script *script = &c->script;
+    const size_t width = width_of(c);
+
+    while (script->ids.n + n > CONTEXT && c->n_places > 1) {
+        const struct place from = c->places[0], to = c->places[1];
+
+        memmove(script->ids.ids + from.n_ids, script->ids.ids + to.n_ids,
+                (script->ids.n - to.n_ids) * sizeof(*script->ids.ids));
+        memmove(script->rows + from.n_rows * width, script->rows + to.n_rows * width,
+                (script->n_rows - to.n_rows) * width * sizeof(*script->rows));
+        script->ids.n -= to.n_ids - from.n_ids;
+        script->n_rows -= to.n_rows - from.n_rows;
+        c->n_places--;
+        for (size_t i = 1; i <= c->n_places; i++)
+            c->places[i - 1] = (struct place){
+                c->places[i].n_ids - (to.n_ids - from.n_ids),
+                c->places[i].n_rows - (to.n_rows - from.n_rows),
+            };
+    }
+}
+
+/* Bring the sequence to the script's end. *ret_hidden: after its last id. */
+static int feed(struct conversation *c, const float **ret_hidden, struct error *err)
+{
+    struct task *task = &c->task;
+    const struct script *script = &c->script;
+    const size_t n_ids = script->ids.n, width = width_of(c);
+    _cleanup_(freep) const float **given = calloc(script->n_rows + 1, sizeof(*given));
+    const float *const *next = given;
+    size_t n;
+
+    if (!given)
+        return no_memory(err);
+    for (size_t i = 0; i < script->n_rows; i++)
+        given[i] = script->rows + i * width;
+    n = sequence_rewind(task->sequence, script->ids.ids, n_ids);
+    for (size_t i = 0; i < n; i++)
+        next += is_row_id(script->ids.ids[i]);
+    for (size_t part; n < n_ids; n += part) {
+        int r;
+
+        part = MIN(n_ids - n, sequence_n_rows_max(task->sequence));
+        r = sequence_feed_hidden(task->sequence, script->ids.ids + n, part, next,
+                                 &task->work.cancel, ret_hidden);
+        if (r == -ECANCELED)
+            return r;
+        if (r < 0)
+            return error_set(err, ERROR_INTERNAL, "A conversation of %zu tokens did not fit.",
+                             n_ids);
+        for (size_t i = n; i < n + part; i++)
+            next += is_row_id(script->ids.ids[i]);
+    }
+    return 0;
+}
+
+/* --- a turn (engine thread) ------------------------------------------------------------------ */
+
+/* The user's turn: <|im_start|>user, its rows, <|im_end|>, and the beginning of the reply. */
+static int put_clip(struct conversation *c, const struct clip *clip, struct error *err)
+{
+    struct loaded_model *model = c->task.work.model;
+    const struct tokenizer *tokenizer = model->lm->tokenizer;
+    const size_t n_frames = mel_n_frames(clip->n), n_rows = audio_encoder_rows(n_frames);
+    const uint64_t key[2] = {c->key, clip->number};
+    const int64_t start = clock_usec();
+    float *rows;
+    int r;
+
+    mel_clear(c->mel);
+    if (mel_push(c->mel, c->samples, clip->n) < 0)
+        return error_set(err, ERROR_INTERNAL, "A clip of %zu samples is too long.", clip->n);
+    mel_features(c->mel, c->features);
+    r = speech_prompt_begin(tokenizer, "user", &c->script.ids, err);
+    rows = r == 0 ? add_rows(c, n_rows, err) : NULL;
+    if (!rows)
+        return error_errno(err->code);
+    r = audio_encode(model->ear, c->features, n_frames, &c->task.work.cancel, rows, NULL, err);
+    for (size_t i = 0; i < n_rows && r == 0; i++)
+        r = add_id(c, row_id(key, i), err);
+    if (r == 0)
+        r = speech_prompt_end(tokenizer, &c->script.ids, err);
+    if (r == 0)
+        r = speech_prompt_begin(tokenizer, "assistant", &c->script.ids, err);
+    c->listen_usec += clock_usec() - start;
+    return r;
+}
+
+static const struct speech_options reply_options = {
+    .kind = MODES_INTERLEAVED,
+    .n_max = REPLY_MAX,
+    .text = SAMPLING_GREEDY,
+    .audio = {.temperature = 1, .top_k = 4, .top_k_ties = true, .top_p = 1,
+              .repetition_penalty = 1},
+};
+
+/* Hear a clip, and begin to think about it. */
+static int begin_reply(struct conversation *c, const struct clip *clip, struct error *err)
+{
+    struct loaded_model *model = c->task.work.model;
+    const float *hidden = NULL;
+    int64_t start;
+    int r;
+
+    c->clip = clip->number;
+    if (!listener_take(c->listener, clip->number, c->samples))
+        return 0;
+    c->listen_usec = c->think_usec = c->speak_usec = 0;
+    if (c->n_places == TURNS_KEPT_MAX)
+        make_room(c, CONTEXT); /* all but the last go */
+    c->places[c->n_places++] = place_of(&c->script);
+    r = put_clip(c, clip, err);
+    if (r < 0)
+        return r;
+    make_room(c, REPLY_MAX);
+    start = clock_usec();
+    r = feed(c, &hidden, err);
+    c->think_usec += clock_usec() - start;
+    if (r < 0)
+        return r;
+    sequence_mark(c->task.sequence);
+    c->reply = place_of(&c->script);
+    vocoder_reset(model->vocoder);
+    c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &reply_options, hidden,
+                           err);
+    if (!c->speech)
+        return error_errno(err->code);
+    c->detokenizer = (struct detokenizer){0};
+    c->text.length = 0;
+    c->n_pending = c->n_said = 0;
+    c->n_audio = 0;
+    c->confirmed = c->made = c->announced = c->cut = false;
+    c->phase = PHASE_REPLY;
+    return 0;
+}
+
+/* The turn is not over, or not worth keeping: as if its clip had never been. */
+static void forget_reply(struct conversation *c)
+{
+    c->speech = speech_free(c->speech);
+    if (c->n_places > 0)
+        cut_to(&c->script, c->places[--c->n_places]);
+    c->phase = PHASE_LISTEN;
+}
+
+/* The turn has ended: what was thought so far may be said. */
+static void confirm(struct conversation *c, const struct clip *clip)
+{
+    c->confirmed = true;
+    c->ended = *clip;
+    c->reply_turn = atomic_load(&c->turn);
+    c->number = c->port.begin(c->port_userdata);
+    atomic_store(&c->interrupt, false);
+    atomic_store(&c->has_room, true);
+    atomic_store(&c->speaking, true);
+    listener_set_busy(c->listener, true, c->half_duplex);
+}
+
+static void tell_text(struct conversation *c)
+{
+    struct json_object *line;
+
+    if (c->text.length == 0)
+        return;
+    line = line_at("text", clock_usec(), c->reply_turn);
+    task_send_line(&c->task, line,
+                   json_set(line, "text",
+                            json_object_new_string_len(c->text.text, (int)c->text.length)));
+    c->text.length = 0;
+}
+
+static int take_token(struct conversation *c, uint32_t id, struct error *err)
+{
+    const struct tokenizer *tokenizer = c->task.work.model->lm->tokenizer;
+    size_t length;
+    const char *piece = tokenizer_piece(tokenizer, id, &length);
+    _cleanup_(freep) char *text = NULL;
+
+    if (add_id(c, id, err) < 0)
+        return -ENOMEM;
+    if (tokenizer_is_control(tokenizer, id))
+        return 0;
+    text = malloc(DETOKENIZER_ROOM(length));
+    return text && buffer_add(&c->text, text,
+                              detokenizer_push(&c->detokenizer, piece, length, text)) == 0
+               ? 0
+               : no_memory(err);
+}
+
+/* One token or frame of the reply. */
+static int think(struct conversation *c, struct error *err)
+{
+    struct vocoder *vocoder = c->task.work.model->vocoder;
+    float *room = c->pending + c->n_pending;
+    int64_t start = clock_usec();
+    struct speech_event event;
+    size_t n = 0;
+    int r = speech_next(c->speech, &c->task.work.cancel, &event);
+
+    c->think_usec += clock_usec() - start;
+    if (r < 0)
+        return r;
+    start = clock_usec();
+    if (r == 0) {
+        c->made = true;
+        c->cut = !speech_is_complete(c->speech);
+        if (c->n_audio > 0)
+            n = vocoder_flush(vocoder, room);
+    } else if (event.is_frame) {
+        r = add_frame(c, event.codes, err);
+        if (r == 0 && event.heard &&
+            vocoder_push(vocoder, &event.codes, 1, &c->task.work.cancel, room, &n) == -ECANCELED)
+            return -ECANCELED;
+    } else {
+        r = take_token(c, event.id, err);
+    }
+    c->n_pending += n;
+    c->n_audio += n;
+    c->speak_usec += clock_usec() - start;
+    return MIN(r, 0);
+}
+
+/* Say what was made. False: the mouth is full. */
+static bool say(struct conversation *c)
+{
+    size_t n;
+
+    if (c->n_pending == 0)
+        return true;
+    if (!c->announced) {
+        c->announced = true;
+        tell_msec(c, "audio_start", c->reply_turn, "after_ms",
+                  (clock_usec() - c->ended.confirmed_usec) / 1000);
+    }
+    atomic_store(&c->has_room, false);
+    n = c->port.write(c->port_userdata, c->number, c->pending, c->n_pending);
+    c->n_pending -= n;
+    c->n_said += n;
+    memmove(c->pending, c->pending + n, c->n_pending * sizeof(*c->pending));
+    if (c->n_pending == 0)
+        atomic_store(&c->has_room, true);
+    return c->n_pending == 0;
+}
+
+/* What was heard of the reply stays: ids up to the last frame that came out whole. */
+static int keep_heard(struct conversation *c, uint64_t n_heard, struct error *err)
+{
+    const struct depthformer_info *info = depthformer_info(c->task.work.model->depthformer);
+    const size_t n_frames = (size_t)(n_heard / VOCODER_FRAME);
+    const uint32_t *ids = c->script.ids.ids;
+    struct place place = c->reply;
+    int32_t end[CODEBOOKS];
+    size_t n = 0;
+
+    for (size_t i = c->reply.n_ids; i < c->script.ids.n && n < n_frames; i++) {
+        if (is_row_id(ids[i])) {
+            n++;
+            place.n_rows++;
+        }
+        place.n_ids = i + 1;
+    }
+    cut_to(&c->script, n > 0 ? place : c->reply);
+    if (n == 0)
+        return 0;
+    for (int book = 0; book < CODEBOOKS; book++)
+        end[book] = (int32_t)info->n_codes;
+    return add_frame(c, end, err);
+}
+
+static void tell_done(struct conversation *c, const char *reason)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } numbers[] = {
+        {"audio_ms", (int64_t)(c->n_audio * 1000 / SPEAK_RATE_HZ)},
+        {"listen_usec", c->listen_usec},
+        {"think_usec", c->think_usec},
+        {"speak_usec", c->speak_usec},
+        {"context_tokens", (int64_t)c->script.ids.n},
+    };
+    struct json_object *line = line_at("turn_done", clock_usec(), c->reply_turn);
+    struct json_object *usage = json_object_new_object();
+    bool ok = json_set(line, "reason", json_object_new_string(reason));
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        ok = json_set(usage, numbers[i].key, json_object_new_int64(numbers[i].value)) && ok;
+    ok = json_set(line, "usage", usage) && ok;
+    task_send_line(&c->task, line, ok);
+}
+
+/* The reply is over: said to its end, or interrupted. */
+static int end_reply(struct conversation *c, bool interrupted, struct error *err)
+{
+    int r = 0;
+
+    tell_text(c);
+    if (interrupted) {
+        const uint64_t n_heard = c->port.heard(c->port_userdata, c->number);
+
+        tell_msec(c, "interrupted", c->reply_turn, "heard_ms",
+                  (int64_t)(n_heard * 1000 / SPEAK_RATE_HZ));
+        r = keep_heard(c, n_heard, err);
+    } else if (c->announced) {
+        tell_msec(c, "audio_end", c->reply_turn, "audio_ms",
+                  (int64_t)(c->n_audio * 1000 / SPEAK_RATE_HZ));
+    }
+    if (r == 0)
+        r = speech_prompt_end(c->task.work.model->lm->tokenizer, &c->script.ids, err);
+    tell_done(c, interrupted ? "interrupted" : c->cut ? "length" : "stop");
+    c->task.usage.listen_usec += c->listen_usec;
+    c->task.usage.think_usec += c->think_usec;
+    c->task.usage.speak_usec += c->speak_usec;
+    c->task.usage.audio_ms += (int64_t)(c->n_audio * 1000 / SPEAK_RATE_HZ);
+    c->speech = speech_free(c->speech);
+    atomic_store(&c->speaking, false);
+    atomic_store(&c->interrupt, false);
+    listener_set_busy(c->listener, false, false);
+    c->phase = PHASE_LISTEN;
+    return r;
+}
+
+/* Whether there is a clip that was not worked on. */
+static bool has_clip(const struct conversation *c)
+{
+    const struct clip clip = listener_clip(c->listener);
+
+    return clip.state != CLIP_NONE && clip.number != c->clip;
+}
+
+static bool must_wait(const struct conversation *c)
+{
+    const struct clip clip = listener_clip(c->listener);
+    const bool interrupted = atomic_load(&c->interrupt);
+
+    switch (c->phase) {
+    case PHASE_LOAD:
+        return false;
+    case PHASE_LISTEN:
+        return !has_clip(c);
+    case PHASE_REPLY:
+        if (!c->confirmed)
+            return clip.state == CLIP_OFFERED && clip.number == c->clip &&
+                   (c->made || c->n_pending >= AHEAD_SAMPLES);
+        return !interrupted && !atomic_load(&c->has_room);
+    case PHASE_DRAIN:
+        return !interrupted && !c->port.is_idle(c->port_userdata);
+    }
+    return false;
+}
+
+static int reply(struct conversation *c, struct error *err)
+{
+    if (!c->confirmed) {
+        const struct clip clip = listener_clip(c->listener);
+
+        if (clip.number != c->clip || clip.state == CLIP_NONE) {
+            forget_reply(c);
+            return 0;
+        }
+        if (clip.state == CLIP_CONFIRMED)
+            confirm(c, &clip);
+    }
+    if (c->confirmed) {
+        if (atomic_load(&c->interrupt))
+            return end_reply(c, true, err);
+        tell_text(c);
+        if (!say(c))
+            return 0;
+    }
+    if (!c->made)
+        return c->confirmed || c->n_pending < AHEAD_SAMPLES ? think(c, err) : 0;
+    if (c->confirmed) {
+        if (c->port.end(c->port_userdata, c->number))
+            c->phase = PHASE_DRAIN;
+        else
+            atomic_store(&c->has_room, false);
+    }
+    return 0;
+}
+
+/* The system turn. */
+static int put_system(struct conversation *c, struct error *err)
+{
+    const struct tokenizer *tokenizer = c->task.work.model->lm->tokenizer;
+    const char *text = c->system ? c->system : system_default;
+    int r = speech_prompt_begin(tokenizer, "system", &c->script.ids, err);
+
+    if (r == 0)
+        r = speech_prompt_add(tokenizer, text, strlen(text), false, &c->script.ids, err);
+    return r < 0 ? r : speech_prompt_end(tokenizer, &c->script.ids, err);
+}
+
+static int take_buffers(struct conversation *c, struct error *err)
+{
+    const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
+    const size_t n_max = listener_clip_max(c->listener);
+
+    c->mel = mel_new(shape->n_mels, n_max, err);
+    if (!c->mel)
+        return error_errno(err->code);
+    c->samples = malloc(n_max * sizeof(*c->samples));
+    c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
+    c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
+    return c->samples && c->features && c->pending ? 0 : no_memory(err);
+}
+
+/* Model, ear, voice, sequence; then the microphone. */
+static int load(struct conversation *c, struct error *err)
+{
+    struct task *task = &c->task;
+    const float *hidden;
+    struct json_object *line;
+    int r = engine_use_model(task->engine, &task->work, err);
+
+    if (r == 0)
+        r = engine_use_ear(task->engine, &task->work, task->ear_path, err);
+    if (r == 0)
+        r = engine_use_voice(task->engine, &task->work, task->vocoder_path,
+                             task->detokenizer_path, err);
+    if (r == 0)
+        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
+    if (r == -EAGAIN) {
+        task->work.model = NULL;
+        task->work.waiting_for_memory = true;
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    if (task->work.model->speaker)
+        return error_set(err, ERROR_BUSY, "The model %s speaks already.", task->work.model_id);
+    task->work.model->speaker = task;
+    r = take_buffers(c, err);
+    if (r == 0)
+        r = put_system(c, err);
+    if (r == 0)
+        r = feed(c, &hidden, err);
+    if (r == 0)
+        r = c->port.open(c->port_userdata, task, err);
+    if (r < 0)
+        return r;
+    sequence_mark(task->sequence);
+    line = line_at("start", clock_usec(), 0);
+    task_send_line(task, line,
+                   json_set(line, "model", json_object_new_string(task->work.model_id)));
+    c->phase = PHASE_LISTEN;
+    return 0;
+}
+
+static int step(struct conversation *c, struct error *err)
+{
+    struct clip clip;
+
+    switch (c->phase) {
+    case PHASE_LOAD:
+        return load(c, err);
+    case PHASE_LISTEN:
+        clip = listener_clip(c->listener);
+        return clip.state != CLIP_NONE && clip.number != c->clip ? begin_reply(c, &clip, err) : 0;
+    case PHASE_REPLY:
+        return reply(c, err);
+    case PHASE_DRAIN:
+        if (atomic_load(&c->interrupt))
+            return end_reply(c, true, err);
+        return c->port.is_idle(c->port_userdata) ? end_reply(c, false, err) : 0;
+    }
+    return 0;
+}
+
+static bool conversation_run(struct work *work, int64_t usec)
+{
+    struct conversation *c = (struct conversation *)work;
+    const int64_t end = clock_usec() + usec;
+    struct queue *jobs = &c->task.engine->jobs;
+    struct error err = ERROR_INIT;
+    int r = 0;
+
+    while (r == 0 && !atomic_load(&work->cancel)) {
+        r = step(c, &err);
+        if (clock_usec() >= end || !queue_is_empty(jobs) || work->waiting_for_memory ||
+            must_wait(c))
+            break;
+    }
+    if (atomic_load(&work->cancel) || r == -ECANCELED) {
+        c->port.cancel(c->port_userdata);
+        return task_finish(&c->task, "cancelled", NULL);
+    }
+    return r < 0 && task_fail(&c->task, &err);
+}
+
+static void conversation_release(struct work *work)
+{
+    struct conversation *c = (struct conversation *)work;
+
+    if (work->model && work->model->speaker == &c->task)
+        work->model->speaker = NULL;
+    c->speech = speech_free(c->speech);
+    c->mel = mel_free(c->mel);
+    free(c->samples);
+    free(c->features);
+    free(c->pending);
+    free(c->script.rows);
+    token_list_done(&c->script.ids);
+    buffer_done(&c->text);
+    engine_drop_task_sequence(&c->task);
+}
+
+static bool conversation_is_waiting(const struct work *work)
+{
+    return must_wait((const struct conversation *)work);
+}
+
+static const struct work_kind conversation_kind = {
+    .run = conversation_run,
+    .release = conversation_release,
+    .is_waiting = conversation_is_waiting,
+};
+
+/* --- for the port ---------------------------------------------------------------------------- */
+
+struct listener *conversation_listener(struct task *task)
+{
+    return conversation_of(task)->listener;
+}
+
+void conversation_wake(struct task *task)
+{
+    struct conversation *c = conversation_of(task);
+
+    atomic_store(&c->has_room, true);
+    engine_wake(task->engine);
+}
+
+void conversation_tell_listening(struct task *task, bool on)
+{
+    struct json_object *line = line_at("listening", clock_usec(), 0);
+
+    task_send_line(task, line, json_set(line, "on", json_object_new_boolean(on)));
+}
+
+void conversation_hang_up(struct task *task)
+{
+    task_cancel(task);
+}
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+void conversation_press(struct task *task)
+{
+    listener_press(conversation_of(task)->listener);
+}
+
+void conversation_end_turn(struct task *task)
+{
+    listener_release(conversation_of(task)->listener);
+}
+
+void conversation_interrupt(struct task *task)
+{
+    struct conversation *c = conversation_of(task);
+
+    if (!atomic_load(&c->speaking))
+        return;
+    c->port.cancel(c->port_userdata);
+    atomic_store(&c->interrupt, true);
+    engine_wake(task->engine);
+}
+
+static void conversation_free(struct task *task)
+{
+    struct conversation *c = conversation_of(task);
+
+    c->port.free(c->port_userdata);
+    listener_free(c->listener);
+    free(c->system);
+    free(c);
+}
+
+struct task *conversation_new(struct engine *engine, const struct conversation_options *options,
+                              const struct voice_port *port, void *port_userdata,
+                              const struct task_sink *sink, void *userdata, struct error *err)
+{
+    struct conversation *c = calloc(1, sizeof(*c));
+    const struct task_options task_options = {.model = options->model};
+    const struct model *model;
+    struct error own = ERROR_INIT;
+
+    err = err ? err : &own;
+    if (!c) {
+        port->free(port_userdata);
+        no_memory(err);
+        return NULL;
+    }
+    c->port = *port;
+    c->port_userdata = port_userdata;
+    c->half_duplex = options->half_duplex;
+    c->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)c << 16;
+    c->task.free = conversation_free;
+    c->listener = listener_new(&options->turns, &listener_sink, c, err);
+    if (options->system && !(c->system = strdup(options->system)))
+        no_memory(err);
+    model = models_find_speaking(engine->models, options->model, err);
+    if (model && !model->ear_path) {
+        error_set(err, ERROR_INVALID_ARGUMENT, "The model %s does not hear.", model->id);
+        model = NULL;
+    }
+    if (!c->listener || !model || err->code != ERROR_NONE ||
+        task_init(&c->task, engine, &conversation_kind, conversation_free, model, &task_options,
+                  sink, userdata, err) < 0) {
+        task_discard(&c->task);
+        return NULL;
+    }
+    c->task.work.priority = WORK_VOICE;
+    task_push(&c->task);
+    return &c->task;
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include "session/listener.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "audio/device/vad.h"
+#include "base/cleanup.h"
+
+#define PREROLL ((size_t)LISTENER_RATE_HZ * 3 / 10) /* samples before the first speech */
+#define MARGIN  ((size_t)LISTENER_RATE_HZ / 4)      /* after the last */
+
+struct listener {
+    const struct listener_sink *sink;
+    void *userdata;
+    size_t n_max;
+
+    atomic_bool busy, deaf;
+    atomic_uint n_pressed, n_released;
+
+    /* the ear's thread */
+    struct vad *vad;
+    struct turns turns;
+    float *heard; /* [n_max] since PREROLL before the suspicion, or the last PREROLL */
+    size_t n_heard, n_to_speech; /* all of it; up to the last speech */
+    unsigned pressed, released;
+    int64_t speech_usec; /* end of the last frame with speech */
+
+    pthread_mutex_t lock;
+    struct clip clip;
+    float *offered; /* [n_max] */
+};
+
+struct listener *listener_new(const struct turns_settings *settings,
+                              const struct listener_sink *sink, void *userdata, struct error *err)
+{
+    struct listener *l = calloc(1, sizeof(*l));
+
+    if (!l) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
+        return NULL;
+    }
+    l->sink = sink;
+    l->userdata = userdata;
+    pthread_mutex_init(&l->lock, NULL);
+    turns_begin(&l->turns, settings);
+    l->n_max = PREROLL + (size_t)settings->turn_max_msec * (LISTENER_RATE_HZ / 1000) + MARGIN;
+    l->heard = malloc(l->n_max * sizeof(*l->heard));
+    l->offered = malloc(l->n_max * sizeof(*l->offered));
+    l->vad = vad_new(err);
+    if (!l->vad || !l->heard || !l->offered) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
+        return listener_free(l);
+    }
+    return l;
+}
+
+struct listener *listener_free(struct listener *l)
+{
+    if (!l)
+        return NULL;
+    vad_free(l->vad);
+    free(l->heard);
+    free(l->offered);
+    pthread_mutex_destroy(&l->lock);
+    free(l);
+    return NULL;
+}
+
+/* --- the ear's thread ------------------------------------------------------------------------ */
+
+static void offer(struct listener *l, enum clip_state state, int64_t usec)
+{
+    const size_t n = MIN(l->n_heard, l->n_to_speech + MARGIN);
+
+    pthread_mutex_lock(&l->lock);
+    if (l->clip.state != CLIP_OFFERED) {
+        memcpy(l->offered, l->heard, n * sizeof(*l->heard));
+        l->clip.number++;
+        l->clip.n = n;
+        l->clip.end_usec = l->speech_usec;
+    }
+    l->clip.state = state;
+    l->clip.confirmed_usec = usec;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void withdraw(struct listener *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->clip.state = CLIP_NONE;
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* Room for one more frame: what is before the turn's beginning goes. */
+static void append(struct listener *l, const float *samples)
+{
+    if (l->turns.state == TURNS_SILENT && l->n_heard >= PREROLL) {
+        l->n_heard = PREROLL - LISTENER_FRAME;
+        memmove(l->heard, l->heard + LISTENER_FRAME, l->n_heard * sizeof(*l->heard));
+    }
+    if (l->n_heard + LISTENER_FRAME > l->n_max)
+        return;
+    memcpy(l->heard + l->n_heard, samples, LISTENER_FRAME * sizeof(*samples));
+    l->n_heard += LISTENER_FRAME;
+}
+
+/* After a turn, or a suspicion that was none, only what may come before the next is kept. */
+static void keep_preroll(struct listener *l)
+{
+    const size_t n = MIN(l->n_heard, PREROLL);
+
+    memmove(l->heard, l->heard + l->n_heard - n, n * sizeof(*l->heard));
+    l->n_heard = n;
+    l->n_to_speech = 0;
+}
+
+static unsigned commands(struct listener *l)
+{
+    const unsigned pressed = atomic_load(&l->n_pressed), released = atomic_load(&l->n_released);
+    unsigned events = 0;
+
+    if (pressed != l->pressed)
+        events |= turns_press(&l->turns);
+    if (released != l->released)
+        events |= turns_release(&l->turns);
+    l->pressed = pressed;
+    l->released = released;
+    return events;
+}
+
+void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int64_t usec)
+{
+    const bool busy = atomic_load(&l->busy), deaf = atomic_load(&l->deaf);
+    const bool speech = vad_frame(l->vad, samples) && !deaf;
+    unsigned events;
+
+    append(l, samples);
+    if (speech || l->turns.settings.push_to_talk) {
+        l->n_to_speech = l->n_heard;
+        l->speech_usec = usec;
+    }
+    events = turns_frame(&l->turns, speech, busy) | commands(l);
+    if (events & TURNS_RESUME)
+        withdraw(l);
+    if (events & TURNS_END)
+        offer(l, CLIP_CONFIRMED, usec);
+    else if (events & TURNS_PAUSE)
+        offer(l, CLIP_OFFERED, usec);
+    if (events & (TURNS_END | TURNS_CLEAR))
+        keep_preroll(l);
+    if (events)
+        l->sink->heard(l->userdata, events, usec);
+}
+
+/* --- any thread ------------------------------------------------------------------------------ */
+
+void listener_set_busy(struct listener *l, bool busy, bool deaf)
+{
+    atomic_store(&l->busy, busy);
+    atomic_store(&l->deaf, deaf);
+}
+
+void listener_press(struct listener *l)
+{
+    atomic_fetch_add(&l->n_pressed, 1);
+}
+
+void listener_release(struct listener *l)
+{
+    atomic_fetch_add(&l->n_released, 1);
+}
+
+struct clip listener_clip(struct listener *l)
+{
+    struct clip clip;
+
+    pthread_mutex_lock(&l->lock);
+    clip = l->clip;
+    pthread_mutex_unlock(&l->lock);
+    return clip;
+}
+
+bool listener_take(struct listener *l, unsigned number, float *out)
+{
+    bool there;
+
+    pthread_mutex_lock(&l->lock);
+    there = l->clip.number == number && l->clip.state != CLIP_NONE;
+    if (there)
+        memcpy(out, l->offered, l->clip.n * sizeof(*out));
+    pthread_mutex_unlock(&l->lock);
+    return there;
+}
+
+size_t listener_clip_max(const struct listener *l)
+{
+    return l->n_max;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The user's side of a conversation: frames of the microphone -> clips that are a turn each.
+ *
+ * A clip begins 300 ms before its first speech and ends a fixed time after its last, so that the
+ * features of a turn do not depend on how long it was waited for. It is offered at the first pause,
+ * withdrawn when the user goes on, and confirmed when the turn has ended: whoever works ahead on an
+ * offered clip has nothing to change when it is confirmed.
+ *
+ * Threads: listener_frame() and the sink one thread, the ear's; listener_press(), _release() and
+ *          _set_busy() any; the clip the engine thread.
+ * Memory:  everything is taken in listener_new()
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "audio/device/turns.h"
+#include "base/error.h"
+
+#define LISTENER_RATE_HZ 16000
+#define LISTENER_FRAME   160 /* samples, 10 ms */
+
+struct listener_sink {
+    /* enum turns_event; usec: CLOCK_MONOTONIC of the frame's end */
+    void (*heard)(void *userdata, unsigned events, int64_t usec);
+};
+
+struct listener;
+
+struct listener *listener_new(const struct turns_settings *settings,
+                              const struct listener_sink *sink, void *userdata, struct error *err);
+struct listener *listener_free(struct listener *listener); /* accepts and returns NULL */
+
+void listener_frame(struct listener *listener, const float samples[LISTENER_FRAME], int64_t usec);
+
+/* The loudspeaker plays: it takes more to interrupt. deaf: nothing is heard meanwhile. */
+void listener_set_busy(struct listener *listener, bool busy, bool deaf);
+
+/* The user's commands; they count with the next frame. */
+void listener_press(struct listener *listener);
+void listener_release(struct listener *listener);
+
+enum clip_state { CLIP_NONE, CLIP_OFFERED, CLIP_CONFIRMED };
+
+struct clip {
+    enum clip_state state;
+    unsigned number;  /* another for each clip that was offered */
+    size_t n;         /* samples, 16 kHz */
+    int64_t end_usec; /* when its last speech ended, CLOCK_MONOTONIC */
+    int64_t confirmed_usec;
+};
+
+/* The present clip. */
+struct clip listener_clip(struct listener *listener);
+
+/* Copy the samples of clip `number`, out [n]; false: it is withdrawn. */
+bool listener_take(struct listener *listener, unsigned number, float *out);
+
+/* The longest clip. */
+size_t listener_clip_max(const struct listener *listener);

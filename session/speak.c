@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A text to sound, sentence by sentence: each is a short sequence of its own, so that neither the
+ * context nor the delay grows with the text.
+ */
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/utf8.h"
+#include "session/internal.h"
+#include "session/json.h"
+#include "session/speech.h"
+
+#define SENTENCE_MIN  40 /* bytes; what is shorter is joined with the next */
+#define SENTENCE_MAX  300
+#define FRAMES_BASE   64 /* of a reply at most: so many, */
+#define FRAMES_PER_BYTE 3 /* and so many for each byte: several times what is slow speech */
+#define CONTEXT       2048 /* tokens: a sentence of SENTENCE_MAX and its frames */
+
+struct speaking {
+    struct task task;
+    char *text, *voice;
+    size_t length, at; /* of what is still to be said */
+    struct token_list ids;
+    struct speech *speech; /* of the present sentence; NULL: between two */
+    bool cut;              /* a sentence was not finished */
+};
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+static void speaking_free(struct task *task)
+{
+    struct speaking *speaking = (struct speaking *)task;
+
+    free(speaking->text);
+    free(speaking->voice);
+    free(speaking);
+}
+
+static int check_text(const char *text, struct error *err)
+{
+    const size_t length = strlen(text);
+
+    if (length > SPEAK_TEXT_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The text to be spoken has %zu bytes; the limit is %zu.", length,
+                         SPEAK_TEXT_MAX);
+    if (!utf8_valid(text, length))
+        return error_set(err, ERROR_INVALID_ARGUMENT, "The text to be spoken is not UTF-8.");
+    if (strspn(text, " \t\r\n") == length)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no text to be spoken.");
+    return 0;
+}
+
+/* --- engine thread --------------------------------------------------------------------------- */
+
+/* Where the sentence that begins at `at` ends. */
+static size_t sentence_end(const char *text, size_t at, size_t length)
+{
+    const size_t last = MIN(length, at + SENTENCE_MAX);
+    size_t space = 0, end;
+
+    for (end = at; end < last; end++) {
+        const bool is_space = isspace((unsigned char)text[end]);
+
+        if (is_space)
+            space = end;
+        if (is_space && end > at && end - at >= SENTENCE_MIN && strchr(".!?;:\n", text[end - 1]))
+            return end;
+    }
+    if (end == length)
+        return length;
+    if (space > at)
+        return space;
+    while (end > at && ((unsigned char)text[end] & 0xc0) == 0x80)
+        end--;
+    return end;
+}
+
+static int put_prompt(struct speaking *speaking, const char *sentence, size_t length,
+                      struct error *err)
+{
+    const struct tokenizer *tokenizer = speaking->task.work.model->lm->tokenizer;
+    struct token_list *ids = &speaking->ids;
+    char system[256];
+    int r;
+
+    ids->n = 0;
+    snprintf(system, sizeof(system), "Perform TTS. Use the %.100s voice.", speaking->voice);
+    r = speech_prompt_begin(tokenizer, "system", ids, err);
+    if (r == 0)
+        r = speech_prompt_add(tokenizer, system, strlen(system), false, ids, err);
+    if (r == 0)
+        r = speech_prompt_end(tokenizer, ids, err);
+    if (r == 0)
+        r = speech_prompt_begin(tokenizer, "user", ids, err);
+    if (r == 0)
+        r = speech_prompt_add(tokenizer, sentence, length, false, ids, err);
+    if (r == 0)
+        r = speech_prompt_end(tokenizer, ids, err);
+    return r < 0 ? r : speech_prompt_begin(tokenizer, "assistant", ids, err);
+}
+
+/* Prefill the next sentence. */
+static int begin_sentence(struct speaking *speaking, struct error *err)
+{
+    struct task *task = &speaking->task;
+    struct loaded_model *model = task->work.model;
+    const size_t end = sentence_end(speaking->text, speaking->at, speaking->length);
+    const struct speech_options options = {
+        .kind = MODES_SEQUENTIAL,
+        .n_max = FRAMES_BASE + FRAMES_PER_BYTE * (end - speaking->at),
+        .text = SAMPLING_GREEDY,
+        .audio = {.temperature = 0.8f,
+                  .top_k = 64,
+                  .top_k_ties = true,
+                  .top_p = 1,
+                  .repetition_penalty = 1},
+    };
+    const float *hidden = NULL;
+    size_t n;
+    int r = put_prompt(speaking, speaking->text + speaking->at, end - speaking->at, err);
+
+    if (r < 0)
+        return r;
+    speaking->at = end;
+    n = sequence_rewind(task->sequence, speaking->ids.ids, speaking->ids.n);
+    for (size_t part; n < speaking->ids.n; n += part) {
+        part = MIN(speaking->ids.n - n, sequence_n_rows_max(task->sequence));
+        r = sequence_feed_hidden(task->sequence, speaking->ids.ids + n, part, NULL,
+                                 &task->work.cancel, &hidden);
+        if (r == -ECANCELED)
+            return r;
+        if (r < 0)
+            return error_set(err, ERROR_INTERNAL, "A sentence of %zu tokens did not fit.",
+                             speaking->ids.n);
+    }
+    vocoder_reset(model->vocoder);
+    speaking->speech =
+        speech_new(task->sequence, model->lm, model->depthformer, &options, hidden, err);
+    return speaking->speech ? 0 : error_errno(err->code);
+}
+
+static void send_sound(struct speaking *speaking, const float *samples, size_t n)
+{
+    struct task *task = &speaking->task;
+
+    if (n == 0)
+        return;
+    if (!task->usage.first_usec)
+        task->usage.first_usec = clock_usec() - task->usage.started_usec;
+    task->usage.audio_ms += (int64_t)(n * 1000 / SPEAK_RATE_HZ);
+    task_send_sound(task, samples, n);
+}
+
+/* One token or frame. 1: the text has been spoken. */
+static int step(struct speaking *speaking, struct error *err)
+{
+    struct task *task = &speaking->task;
+    struct vocoder *vocoder = task->work.model->vocoder;
+    float samples[VOCODER_FRAME];
+    struct speech_event event;
+    int64_t start = clock_usec();
+    size_t n;
+    int r;
+
+    if (!speaking->speech) {
+        speaking->at += strspn(speaking->text + speaking->at, " \t\r\n");
+        if (speaking->at == speaking->length)
+            return 1;
+        r = begin_sentence(speaking, err);
+        task->usage.think_usec += clock_usec() - start;
+        return r;
+    }
+    r = speech_next(speaking->speech, &task->work.cancel, &event);
+    task->usage.think_usec += clock_usec() - start;
+    if (r < 0)
+        return r;
+    start = clock_usec();
+    if (r == 0) {
+        n = vocoder_flush(vocoder, samples);
+        send_sound(speaking, samples, n);
+        speaking->cut = speaking->cut || !speech_is_complete(speaking->speech);
+        speaking->speech = speech_free(speaking->speech);
+    } else if (event.is_frame && event.heard) {
+        r = vocoder_push(vocoder, &event.codes, 1, &task->work.cancel, samples, &n);
+        if (r == -ECANCELED)
+            return r;
+        if (r == 0)
+            send_sound(speaking, samples, n);
+    }
+    task->usage.speak_usec += clock_usec() - start;
+    return 0;
+}
+
+/* Model, voice and sequence, and nobody else who speaks. 0: `announced` says whether it is so. */
+static int begin(struct speaking *speaking, struct error *err)
+{
+    struct task *task = &speaking->task;
+    struct json_object *line;
+    int r;
+
+    if (!task->usage.started_usec)
+        task->usage.started_usec = clock_usec();
+    r = engine_use_model(task->engine, &task->work, err);
+    if (r == 0)
+        r = engine_use_voice(task->engine, &task->work, task->vocoder_path,
+                             task->detokenizer_path, err);
+    if (r == 0)
+        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
+    if (r == -EAGAIN) {
+        task->work.model = NULL;
+        task->work.waiting_for_memory = true;
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    if (task->work.model->speaker)
+        return 0;
+    task->work.model->speaker = task;
+    line = task_line("start");
+    task_send_line(task, line,
+                   json_set(line, "model", json_object_new_string(task->work.model_id)));
+    task->announced = true;
+    return 0;
+}
+
+static bool speak_run(struct work *work, int64_t usec)
+{
+    struct speaking *speaking = (struct speaking *)work;
+    const int64_t end = clock_usec() + usec;
+    struct queue *jobs = &speaking->task.engine->jobs;
+    struct error err = ERROR_INIT;
+    int r = 0;
+
+    if (atomic_load(&work->cancel))
+        return task_finish(&speaking->task, "cancelled", NULL);
+    if (!speaking->task.announced)
+        r = begin(speaking, &err);
+    else
+        do
+            r = step(speaking, &err);
+        while (r == 0 && clock_usec() < end && queue_is_empty(jobs));
+    if (r == -ECANCELED)
+        return task_finish(&speaking->task, "cancelled", NULL);
+    if (r < 0)
+        return task_fail(&speaking->task, &err);
+    return r > 0 && task_finish(&speaking->task, speaking->cut ? "length" : "stop", NULL);
+}
+
+static void speak_release(struct work *work)
+{
+    struct speaking *speaking = (struct speaking *)work;
+    struct loaded_model *model = work->model;
+
+    if (model && model->speaker == &speaking->task)
+        model->speaker = NULL;
+    speaking->speech = speech_free(speaking->speech);
+    token_list_done(&speaking->ids);
+    engine_drop_task_sequence(&speaking->task);
+}
+
+static bool speak_is_waiting(const struct work *work)
+{
+    const struct loaded_model *model = work->model;
+
+    return model && model->speaker && &model->speaker->work != work;
+}
+
+static const struct work_kind speak_kind = {
+    .run = speak_run,
+    .release = speak_release,
+    .is_waiting = speak_is_waiting,
+};
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+struct task *speak_new(struct engine *engine, const char *text, const struct task_options *options,
+                       const struct task_sink *sink, void *userdata, struct error *err)
+{
+    struct error own = ERROR_INIT;
+    const struct model *model;
+    struct speaking *speaking;
+
+    err = err ? err : &own;
+    if (check_text(text, err) < 0)
+        return NULL;
+    model = models_find_speaking(engine->models, options->model, err);
+    if (!model)
+        return NULL;
+    speaking = calloc(1, sizeof(*speaking));
+    if (!speaking) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
+        return NULL;
+    }
+    speaking->text = strdup(text);
+    speaking->voice = strdup(options->voice ? options->voice : "US male");
+    speaking->length = strlen(text);
+    if (task_init(&speaking->task, engine, &speak_kind, speaking_free, model, options, sink,
+                  userdata, err) < 0 ||
+        !speaking->text || !speaking->voice) {
+        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
+        task_discard(&speaking->task);
+        return NULL;
+    }
+    task_push(&speaking->task);
+    return &speaking->task;
+}

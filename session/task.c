@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#include "session/task.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "session/internal.h"
+#include "session/json.h"
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+static int copy(const char *text, char **ret)
+{
+    *ret = text ? strdup(text) : NULL;
+    return text && !*ret ? -1 : 0;
+}
+
+int task_init(struct task *task, struct engine *engine, const struct work_kind *kind,
+              void (*free)(struct task *task), const struct model *model,
+              const struct task_options *options, const struct task_sink *sink, void *userdata,
+              struct error *err)
+{
+    const struct task *other;
+    size_t n = 0;
+
+    task->engine = engine;
+    task->free = free;
+    task->sink = sink;
+    task->userdata = userdata;
+    task->work.job.type = JOB_WORK;
+    task->work.kind = kind;
+    task->work.priority = options->background ? WORK_BACKGROUND : WORK_INTERACTIVE;
+    task->work.keep_alive_sec = engine->config.keep_alive_sec;
+    LIST_FOREACH(other, &engine->tasks, link)
+    n++;
+    if (n >= TASKS_MAX)
+        return error_set(err, ERROR_BUSY, "%d recordings and texts are being worked on already.",
+                         TASKS_MAX);
+    task->last_resort = event_new(EVENT_TASK, 160);
+    if (!task->last_resort || copy(model->id, &task->work.model_id) < 0 ||
+        copy(model->path, &task->work.model_path) < 0 ||
+        copy(model->ear_path, &task->ear_path) < 0 ||
+        copy(model->vocoder_path, &task->vocoder_path) < 0 ||
+        copy(model->detokenizer_path, &task->detokenizer_path) < 0)
+        return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
+    return 0;
+}
+
+void task_push(struct task *task)
+{
+    LIST_INSERT_HEAD(&task->engine->tasks, task, link);
+    engine_push(task->engine, &task->work.job);
+}
+
+void task_discard(struct task *task)
+{
+    if (!task)
+        return;
+    event_free(task->last_resort);
+    free(task->work.model_id);
+    free(task->work.model_path);
+    free(task->ear_path);
+    free(task->vocoder_path);
+    free(task->detokenizer_path);
+    task->free(task);
+}
+
+void task_cancel(struct task *task)
+{
+    atomic_store(&task->work.cancel, true);
+    engine_wake(task->engine);
+}
+
+struct task *task_abandon(struct task *task)
+{
+    if (task) {
+        task->sink = NULL;
+        task_cancel(task);
+    }
+    return NULL;
+}
+
+void task_hold(struct task *task, bool hold)
+{
+    atomic_store(&task->work.hold, hold);
+    if (!hold)
+        engine_wake(task->engine);
+}
+
+void task_deliver(struct event *event)
+{
+    struct task *task = event->task;
+    const bool ends = event->task_type == TASK_DONE || event->task_type == TASK_ERROR;
+    const bool is_sound = event->task_type == TASK_SOUND;
+    struct task_event told = {
+        .type = event->task_type,
+        .line = is_sound ? NULL : event->text,
+        .length = event->length,
+        .sound = is_sound ? (const int16_t *)(const void *)event->text : NULL,
+        .n_samples = is_sound ? event->length / sizeof(int16_t) : 0,
+    };
+    const struct task_sink *sink = task->sink;
+    void *userdata = task->userdata;
+    const struct error error = task->error;
+
+    told.error = event->task_type == TASK_ERROR ? &error : NULL;
+    if (ends) {
+        LIST_REMOVE(task, link);
+        task_discard(task);
+    }
+    if (sink)
+        sink->event(userdata, &told);
+}
+
+/* --- engine thread --------------------------------------------------------------------------- */
+
+struct json_object *task_line(const char *event)
+{
+    struct json_object *line = json_object_new_object();
+
+    json_set(line, "event", json_object_new_string(event));
+    return line;
+}
+
+static struct event *make_event(struct task *task, enum task_event_type type,
+                                struct json_object *line, bool complete)
+{
+    size_t length = 0;
+    const char *text =
+        complete ? json_object_to_json_string_length(line, JSON_FLAGS, &length) : NULL;
+    struct event *event = text ? event_new(EVENT_TASK, length) : NULL;
+
+    if (event) {
+        memcpy(event->text, text, length);
+        event->task = task;
+        event->task_type = type;
+    }
+    json_object_put(line);
+    return event;
+}
+
+static void send_event(struct task *task, struct event *event)
+{
+    if (event)
+        queue_push(&task->engine->events, &event->node);
+    else
+        task->out_of_memory = true;
+}
+
+void task_send_line(struct task *task, struct json_object *line, bool complete)
+{
+    send_event(task, make_event(task, TASK_LINE, line, complete));
+}
+
+void task_send_sound(struct task *task, const float *samples, size_t n)
+{
+    struct event *event = event_new(EVENT_TASK, n * sizeof(int16_t));
+
+    if (event) {
+        int16_t *out = (int16_t *)(void *)event->text;
+
+        for (size_t i = 0; i < n; i++)
+            out[i] = (int16_t)lrintf(32767 * MIN(MAX(samples[i], -1.0f), 1.0f));
+        event->task = task;
+        event->task_type = TASK_SOUND;
+    }
+    send_event(task, event);
+}
+
+bool task_fail(struct task *task, const struct error *err)
+{
+    struct json_object *line = task_line("error");
+    const bool ok = json_set(line, "name", json_object_new_string(error_name(err->code))) &&
+                    json_set(line, "message", json_object_new_string(err->text));
+    struct event *event = make_event(task, TASK_ERROR, line, ok);
+
+    if (!event) {
+        event = TAKE_PTR(task->last_resort);
+        event->length =
+            (size_t)snprintf(event->text, event->length + 1,
+                             "{\"event\":\"error\",\"name\":\"NoMemory\","
+                             "\"message\":\"There is not enough memory to go on.\"}");
+        event->task = task;
+        event->task_type = TASK_ERROR;
+    }
+    task->error = *err;
+    task->work.last = event;
+    return true;
+}
+
+bool task_finish(struct task *task, const char *reason, const char *text)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } numbers[] = {
+        {"audio_ms", task->usage.audio_ms},       {"load_usec", task->work.load_usec},
+        {"listen_usec", task->usage.listen_usec}, {"think_usec", task->usage.think_usec},
+        {"speak_usec", task->usage.speak_usec},   {"first_usec", task->usage.first_usec},
+    };
+    struct json_object *line = task_line("done"), *usage = json_object_new_object();
+    struct error err = ERROR_INIT;
+    bool ok = json_set(line, "reason", json_object_new_string(reason));
+    struct event *event;
+
+    if (text)
+        ok = json_set(line, "text", json_object_new_string(text)) && ok;
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        ok = json_set(usage, numbers[i].key, json_object_new_int64(numbers[i].value)) && ok;
+    ok = json_set(line, "usage", usage) && ok && !task->out_of_memory;
+    event = make_event(task, TASK_DONE, line, ok);
+    if (!event) {
+        error_set(&err, ERROR_NO_MEMORY, "There is not enough memory to go on.");
+        return task_fail(task, &err);
+    }
+    task->work.last = event;
+    return true;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A recording to text, segment by segment: each is a short sequence of its own, so that neither the
+ * context nor the memory grows with the recording.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "session/internal.h"
+#include "session/json.h"
+#include "session/recording.h"
+#include "session/speech.h"
+#include "text/row_id.h"
+
+#define TOKENS_MAX   512  /* of the text of one segment */
+#define CONTEXT      1024 /* tokens: a segment's rows, the prompt around them, its text */
+#define PARTIAL_USEC 100000 /* at most one event with the text so far in this time */
+
+struct transcription {
+    struct task task;
+    struct recording *recording;
+    uint64_t key; /* of its rows: no other recording has it */
+    struct mel *mel;
+    float *features; /* [n_mels][frames of a segment] */
+    float *rows;     /* [rows of a segment][H] */
+    struct token_list ids;
+    struct generation *generation; /* of the present segment; NULL: between two */
+    struct detokenizer detokenizer;
+    struct buffer text;         /* of the present segment */
+    struct buffer whole;
+    int64_t told_usec;
+};
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+static void transcription_free(struct task *task)
+{
+    struct transcription *t = (struct transcription *)task;
+
+    recording_free(t->recording);
+    free(t);
+}
+
+static void recording_changed(void *engine)
+{
+    engine_wake(engine);
+}
+
+/* --- engine thread --------------------------------------------------------------------------- */
+
+static int no_memory(struct error *err)
+{
+    return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a recording.");
+}
+
+/* The part of the prompt before the sound, and the part after it. */
+static int put_prompt(struct transcription *t, size_t n_rows, struct error *err)
+{
+    static const char system[] = "Perform ASR.";
+    const struct tokenizer *tokenizer = t->task.work.model->lm->tokenizer;
+    const struct recording_segment segment = recording_segment(t->recording);
+    const uint64_t key[2] = {t->key, (uint64_t)segment.start_ms};
+    struct token_list *ids = &t->ids;
+    int r;
+
+    ids->n = 0;
+    r = speech_prompt_begin(tokenizer, "system", ids, err);
+    if (r == 0)
+        r = speech_prompt_add(tokenizer, system, strlen(system), false, ids, err);
+    if (r == 0)
+        r = speech_prompt_end(tokenizer, ids, err);
+    if (r == 0)
+        r = speech_prompt_begin(tokenizer, "user", ids, err);
+    for (size_t i = 0; i < n_rows && r == 0; i++)
+        r = token_list_push(ids, row_id(key, i)) < 0 ? no_memory(err) : 0;
+    if (r == 0)
+        r = speech_prompt_end(tokenizer, ids, err);
+    return r < 0 ? r : speech_prompt_begin(tokenizer, "assistant", ids, err);
+}
+
+/* Features and rows of the present segment. */
+static int encode(struct transcription *t, size_t *ret_n_rows, struct error *err)
+{
+    struct task *task = &t->task;
+    const struct recording_segment segment = recording_segment(t->recording);
+    const size_t n_frames = mel_n_frames(segment.n);
+    const int64_t start = clock_usec();
+    int r;
+
+    mel_clear(t->mel);
+    if (mel_push(t->mel, segment.samples, segment.n) < 0)
+        return error_set(err, ERROR_INTERNAL, "A segment of %zu samples is too long.", segment.n);
+    mel_features(t->mel, t->features);
+    r = audio_encode(task->work.model->ear, t->features, n_frames, &task->work.cancel, t->rows,
+                     NULL, err);
+    *ret_n_rows = audio_encoder_rows(n_frames);
+    task->usage.listen_usec += clock_usec() - start;
+    return r;
+}
+
+static int begin_segment(struct transcription *t, struct error *err)
+{
+    struct task *task = &t->task;
+    struct lm *lm = task->work.model->lm;
+    const size_t width = lm->model->hparams.n_embd;
+    const struct generation_options options = {.sampling = SAMPLING_GREEDY, .n_max = TOKENS_MAX};
+    _cleanup_(freep) const float **given = NULL;
+    const float *const *next;
+    float *logits = NULL;
+    size_t n, n_rows = 0;
+    int64_t start;
+    int r = encode(t, &n_rows, err);
+
+    if (r == 0)
+        r = put_prompt(t, n_rows, err);
+    if (r < 0)
+        return r;
+    given = calloc(n_rows, sizeof(*given));
+    if (!given)
+        return no_memory(err);
+    for (size_t i = 0; i < n_rows; i++)
+        given[i] = t->rows + i * width;
+    next = given;
+    start = clock_usec();
+    n = sequence_rewind(task->sequence, t->ids.ids, t->ids.n);
+    for (size_t i = 0; i < n; i++)
+        next += is_row_id(t->ids.ids[i]);
+    for (size_t part; n < t->ids.n; n += part) {
+        part = MIN(t->ids.n - n, sequence_n_rows_max(task->sequence));
+        r = sequence_feed_rows(task->sequence, t->ids.ids + n, part, next, &task->work.cancel,
+                               &logits);
+        if (r == -ECANCELED)
+            return r;
+        if (r < 0)
+            return error_set(err, ERROR_INTERNAL, "A segment of %zu tokens did not fit.",
+                             t->ids.n);
+        for (size_t i = n; i < n + part; i++)
+            next += is_row_id(t->ids.ids[i]);
+    }
+    t->generation = generation_new(task->sequence, logits, &options, err);
+    t->detokenizer = (struct detokenizer){0};
+    t->text.length = 0;
+    task->usage.think_usec += clock_usec() - start;
+    return t->generation ? 0 : error_errno(err->code);
+}
+
+/* {"event": ..., "start_ms": ..., "end_ms": ..., "text": ...} of the present segment */
+static void send_text(struct transcription *t, const char *event)
+{
+    const struct recording_segment segment = recording_segment(t->recording);
+    const char *text = t->text.text ? t->text.text : "";
+    struct json_object *line = task_line(event);
+    bool ok = json_set(line, "start_ms", json_object_new_int64(segment.start_ms));
+
+    ok = json_set(line, "end_ms", json_object_new_int64(segment.end_ms)) && ok;
+    ok = json_set(line, "text", json_object_new_string(text)) && ok;
+    task_send_line(&t->task, line, ok);
+}
+
+static void send_progress(struct transcription *t, int64_t done_ms)
+{
+    const int64_t total_ms = recording_total_ms(t->recording);
+    struct json_object *line = task_line("progress");
+    bool ok = json_set(line, "done_ms", json_object_new_int64(done_ms));
+
+    if (total_ms > 0)
+        ok = json_set(line, "total_ms", json_object_new_int64(MAX(total_ms, done_ms))) && ok;
+    task_send_line(&t->task, line, ok);
+}
+
+/* Text without white space around it. */
+static void trim(struct buffer *text)
+{
+    const size_t skip = text->text ? strspn(text->text, " \n\t") : 0;
+
+    if (skip > 0)
+        memmove(text->text, text->text + skip, text->length - skip + 1);
+    text->length -= skip;
+    while (text->length > 0 && strchr(" \n\t", text->text[text->length - 1]))
+        text->text[--text->length] = '\0';
+}
+
+static int end_segment(struct transcription *t, struct error *err)
+{
+    const struct recording_segment segment = recording_segment(t->recording);
+    int r = 0;
+
+    t->generation = generation_free(t->generation);
+    trim(&t->text);
+    if (t->text.length > 0) {
+        send_text(t, "segment");
+        if (t->whole.length > 0)
+            r = buffer_add(&t->whole, " ", 1);
+        if (r == 0)
+            r = buffer_add(&t->whole, t->text.text, t->text.length);
+    }
+    t->task.usage.audio_ms = segment.end_ms;
+    send_progress(t, segment.end_ms);
+    recording_next(t->recording);
+    return r < 0 ? no_memory(err) : 0;
+}
+
+static int take_token(struct transcription *t, uint32_t id)
+{
+    size_t length;
+    const char *piece = tokenizer_piece(t->task.work.model->lm->tokenizer, id, &length);
+    _cleanup_(freep) char *text = malloc(DETOKENIZER_ROOM(length));
+
+    return text ? buffer_add(&t->text, text,
+                             detokenizer_push(&t->detokenizer, piece, length, text))
+                : -ENOMEM;
+}
+
+/* Some tokens. */
+static int continue_segment(struct transcription *t, struct error *err)
+{
+    struct task *task = &t->task;
+    const struct tokenizer *tokenizer = task->work.model->lm->tokenizer;
+    const int64_t start = clock_usec();
+    uint32_t ids[GENERATION_STEP_MAX];
+    int n = generation_next(t->generation, ids, &task->work.cancel);
+
+    if (n < 0)
+        return n;
+    if (!task->usage.first_usec)
+        task->usage.first_usec = clock_usec() - task->usage.started_usec;
+    for (int i = 0; i < n; i++) {
+        if (!tokenizer_is_control(tokenizer, ids[i]) && take_token(t, ids[i]) < 0)
+            return no_memory(err);
+    }
+    task->usage.think_usec += clock_usec() - start;
+    if (generation_stopped(t->generation) != GENERATION_GOING)
+        return end_segment(t, err);
+    if (clock_usec() - t->told_usec >= PARTIAL_USEC && t->text.length > 0) {
+        t->told_usec = clock_usec();
+        send_text(t, "partial");
+    }
+    return 0;
+}
+
+/* 1: the recording is over. */
+static int step(struct transcription *t, struct error *err)
+{
+    if (t->generation)
+        return continue_segment(t, err);
+    switch (recording_state(t->recording)) {
+    case RECORDING_BUSY:
+        break;
+    case RECORDING_SEGMENT:
+        return begin_segment(t, err);
+    case RECORDING_END:
+        return 1;
+    case RECORDING_FAILED:
+        *err = *recording_error(t->recording);
+        return error_errno(err->code);
+    }
+    return 0;
+}
+
+static int take_buffers(struct transcription *t, struct error *err)
+{
+    const struct audio_shape *shape = &audio_encoder_info(t->task.work.model->ear)->shape;
+    const size_t n_frames = mel_n_frames(RECORDING_SEGMENT_MAX);
+
+    t->mel = mel_new(shape->n_mels, RECORDING_SEGMENT_MAX, err);
+    if (!t->mel)
+        return error_errno(err->code);
+    t->features = calloc(n_frames * shape->n_mels, sizeof(*t->features));
+    t->rows = calloc(audio_encoder_rows(n_frames) * shape->n_embd, sizeof(*t->rows));
+    return t->features && t->rows ? 0 : no_memory(err);
+}
+
+/* Model, ear and sequence. 0: `announced` says whether they are there. */
+static int begin(struct transcription *t, struct error *err)
+{
+    struct task *task = &t->task;
+    struct json_object *line;
+    int r;
+
+    if (!task->usage.started_usec)
+        task->usage.started_usec = clock_usec();
+    r = engine_use_model(task->engine, &task->work, err);
+    if (r == 0)
+        r = engine_use_ear(task->engine, &task->work, task->ear_path, err);
+    if (r == 0)
+        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
+    if (r == -EAGAIN) {
+        task->work.model = NULL;
+        task->work.waiting_for_memory = true;
+        return 0;
+    }
+    if (r == 0)
+        r = take_buffers(t, err);
+    if (r < 0)
+        return r;
+    line = task_line("start");
+    task_send_line(task, line,
+                   json_set(line, "model", json_object_new_string(task->work.model_id)));
+    task->announced = true;
+    return 0;
+}
+
+static bool transcribe_run(struct work *work, int64_t usec)
+{
+    struct transcription *t = (struct transcription *)work;
+    const int64_t end = clock_usec() + usec;
+    struct queue *jobs = &t->task.engine->jobs;
+    struct error err = ERROR_INIT;
+    int r = 0;
+
+    if (atomic_load(&work->cancel))
+        return task_finish(&t->task, "cancelled", t->whole.text);
+    if (!t->task.announced)
+        r = begin(t, &err);
+    else
+        do
+            r = step(t, &err);
+        while (r == 0 && clock_usec() < end && queue_is_empty(jobs) && !work->kind->is_waiting(work));
+    if (r == -ECANCELED)
+        return task_finish(&t->task, "cancelled", t->whole.text);
+    if (r < 0)
+        return task_fail(&t->task, &err);
+    return r > 0 && task_finish(&t->task, "stop", t->whole.text ? t->whole.text : "");
+}
+
+static void transcribe_release(struct work *work)
+{
+    struct transcription *t = (struct transcription *)work;
+
+    t->generation = generation_free(t->generation);
+    t->mel = mel_free(t->mel);
+    free(t->features);
+    free(t->rows);
+    buffer_done(&t->text);
+    buffer_done(&t->whole);
+    token_list_done(&t->ids);
+    engine_drop_task_sequence(&t->task);
+}
+
+static bool transcribe_is_waiting(const struct work *work)
+{
+    const struct transcription *t = (const struct transcription *)work;
+
+    return t->task.announced && !t->generation &&
+           recording_state(t->recording) == RECORDING_BUSY;
+}
+
+static const struct work_kind transcribe_kind = {
+    .run = transcribe_run,
+    .release = transcribe_release,
+    .is_waiting = transcribe_is_waiting,
+};
+
+/* --- bus thread ------------------------------------------------------------------------------ */
+
+struct task *transcribe_new(struct engine *engine, int fd, const struct task_options *options,
+                            const struct task_sink *sink, void *userdata, struct error *err)
+{
+    struct error own = ERROR_INIT;
+    const struct model *model;
+    struct transcription *t;
+    int copy;
+
+    err = err ? err : &own;
+    model = models_find_hearing(engine->models, options->model, err);
+    if (!model)
+        return NULL;
+    t = calloc(1, sizeof(*t));
+    if (!t) {
+        no_memory(err);
+        return NULL;
+    }
+    if (task_init(&t->task, engine, &transcribe_kind, transcription_free, model, options, sink,
+                  userdata, err) < 0)
+        goto failed;
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) {
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The descriptor of a recording cannot be used: %s.", strerror(errno));
+        goto failed;
+    }
+    t->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)t << 16;
+    t->recording =
+        recording_new(engine->config.sound_decoder_program, copy, recording_changed, engine, err);
+    if (!t->recording)
+        goto failed;
+    task_push(&t->task);
+    return &t->task;
+
+failed:
+    task_discard(&t->task);
+    return NULL;
+}
