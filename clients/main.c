@@ -22,6 +22,7 @@ static int run(const struct options *options)
         {"ask", ask_run},       {"chat", chat_run}, {"sessions", sessions_run},
         {"models", models_run}, {"pull", models_run}, {"ps", ps_run},
         {"image", image_run},   {"describe", describe_run},
+        {"transcribe", transcribe_run}, {"say", say_run},
         {"status", status_run},
     };
     _cleanup_(bus_closep) sd_bus *bus = NULL;

@@ -39,6 +39,8 @@ enum {
     OPTION_MAX_TILES,
     OPTION_NO_TILING,
     OPTION_NO_THUMBNAIL,
+    OPTION_VOICE,
+    OPTION_TIMES,
     OPTION_COLOR,
     OPTION_VERSION,
 };
@@ -49,7 +51,7 @@ static const struct rule {
     int has_argument, code;
     const char *verbs;
 } rules[] = {
-    {"model", required_argument, 'm', "acid"},
+    {"model", required_argument, 'm', "acidtv"},
     {"image", required_argument, 'i', "a"},
     {"detail", required_argument, OPTION_DETAIL, "acid"},
     {"max-encode-ms", required_argument, OPTION_MAX_ENCODE_MS, "acid"},
@@ -70,8 +72,11 @@ static const struct rule {
     {"title", required_argument, OPTION_TITLE, "ac"},
     {"stop", required_argument, OPTION_STOP, "ac"},
     {"keep", no_argument, OPTION_KEEP, "ac"},
-    {"background", no_argument, OPTION_BACKGROUND, "a"},
-    {"json", no_argument, OPTION_JSON, "acsmpPSid"},
+    {"background", no_argument, OPTION_BACKGROUND, "atv"},
+    {"voice", required_argument, OPTION_VOICE, "v"},
+    {"output", required_argument, 'o', "v"},
+    {"times", no_argument, OPTION_TIMES, "t"},
+    {"json", no_argument, OPTION_JSON, "acsmpPSidt"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},
@@ -94,7 +99,7 @@ static const struct {
 } verbs[] = {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
-    {"describe", 'd'}, {"help", '\0'},
+    {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -105,6 +110,8 @@ void options_help(void)
           "  chat                     a conversation in the terminal\n"
           "  describe FILE...         what pictures show, and the words in them\n"
           "  image plan FILE...       how pictures would be looked at, and how long that takes\n"
+          "  transcribe FILE...       what is said in recordings; --times: and when\n"
+          "  say -o FILE [TEXT...]    a text as sound, into a WAV file; --voice NAME\n"
           "  sessions [list]          kept conversations\n"
           "  sessions show|remove ID\n"
           "  models [list]            what is installed and what can be fetched\n"
@@ -297,6 +304,15 @@ static int take(struct options *o, const struct rule *rule)
             return bad_value(rule->name, "a number from 0 to 1");
         o->has_min_p = true;
         break;
+    case OPTION_VOICE:
+        o->voice = optarg;
+        break;
+    case 'o':
+        o->output = optarg;
+        break;
+    case OPTION_TIMES:
+        o->times = true;
+        break;
     case OPTION_COLOR:
         if (strcmp(optarg, "auto") == 0)
             o->colour = COLOUR_AUTO;
@@ -339,7 +355,7 @@ int options_read(struct options *o, int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LEN(rules); i++)
         table[i] = (struct option){rules[i].name, rules[i].has_argument, NULL, rules[i].code};
     opterr = 0;
-    while ((code = getopt_long(argc, argv, ":m:S:s:n:i:aqh", table, NULL)) != -1) {
+    while ((code = getopt_long(argc, argv, ":m:S:s:n:i:o:aqh", table, NULL)) != -1) {
         const struct rule *rule = NULL;
 
         for (size_t i = 0; i < ARRAY_LEN(rules); i++) {

@@ -18,4 +18,6 @@ int models_run(sd_bus *bus, const struct options *options);   /* models.c: model
 int ps_run(sd_bus *bus, const struct options *options);       /* models.c */
 int image_run(sd_bus *bus, const struct options *options);    /* image.c */
 int describe_run(sd_bus *bus, const struct options *options); /* image.c */
+int transcribe_run(sd_bus *bus, const struct options *options); /* voice.c */
+int say_run(sd_bus *bus, const struct options *options);        /* voice.c */
 int status_run(sd_bus *bus, const struct options *options);   /* status.c */

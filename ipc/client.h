@@ -23,6 +23,7 @@
 #define CLIENT_IMAGES_MAX   32                 /* a descriptor each */
 #define CLIENT_WAITING_MAX  16                 /* calls that wait for an answer */
 #define CLIENT_PICTURES_MAX 8                  /* plans and descriptions under way */
+#define CLIENT_VOICES_MAX   8                  /* recordings and texts to be spoken */
 
 struct bus;
 
@@ -34,7 +35,8 @@ struct client {
 
     struct turn *turns;            /* session_object.c */
     struct picture_call *pictures; /* picture.c */
-    unsigned n_sessions, n_turns, n_images, n_waiting, n_pictures;
+    struct voice_call *voices;     /* voice.c */
+    unsigned n_sessions, n_turns, n_images, n_waiting, n_pictures, n_voices;
     size_t n_bytes;
 };
 

@@ -326,6 +326,20 @@ static int method_describe(sd_bus_message *message, void *userdata, sd_bus_error
     return errors_return(ret_error, picture_describe(userdata, message, &err), &err);
 }
 
+static int method_transcribe(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct error err = ERROR_INIT;
+
+    return errors_return(ret_error, voice_transcribe(userdata, message, &err), &err);
+}
+
+static int method_speak(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct error err = ERROR_INIT;
+
+    return errors_return(ret_error, voice_speak(userdata, message, &err), &err);
+}
+
 /* properties */
 
 static int get_version(sd_bus *connection, const char *path, const char *interface,
@@ -341,7 +355,7 @@ static int get_features(sd_bus *connection, const char *path, const char *interf
                         sd_bus_error *ret_error)
 {
     (void)connection, (void)path, (void)interface, (void)property, (void)userdata, (void)ret_error;
-    return sd_bus_message_append(reply, "as", 6, "text", "images", "tools", "json-schema",
+    return sd_bus_message_append(reply, "as", 7, "text", "images", "speech", "tools", "json-schema",
                                  "kept-sessions", "download");
 }
 
@@ -399,6 +413,11 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_ARGS("h", image, "a{sv}", options),
                             SD_BUS_RESULT("h", stream), method_describe,
                             SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Transcribe", SD_BUS_ARGS("h", recording, "a{sv}", options),
+                            SD_BUS_RESULT("h", stream), method_transcribe,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Speak", SD_BUS_ARGS("s", text, "a{sv}", options),
+                            SD_BUS_RESULT("h", stream), method_speak, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescan", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_rescan,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,

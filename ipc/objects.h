@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and picture.c,
- * the calls of Manager that are about a picture.
+ * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and the calls of
+ * Manager that are about a picture (picture.c), or about speech (voice.c).
  *
  * Threads: bus thread.
  */
@@ -72,6 +72,15 @@ int picture_describe(struct bus *bus, sd_bus_message *message, struct error *err
 
 /* End all that a client asks about pictures. */
 void picture_drop(struct client *client);
+
+/* voice.c */
+
+/* The methods. Positive: the reply comes later, or has gone. */
+int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err);
+int voice_speak(struct bus *bus, sd_bus_message *message, struct error *err);
+
+/* End all that a client has heard or said. */
+void voice_drop(struct client *client);
 
 /* The keys of the options "sampling" and "image"; the latter also stand in parts of a question. */
 extern const struct vardict_key objects_sampling_keys[], objects_image_keys[];

@@ -149,20 +149,20 @@ static bool reserve(struct stream *stream, size_t n)
     return true;
 }
 
-void stream_line(struct stream *stream, const char *line, size_t length)
+static void put(struct stream *stream, const void *bytes, size_t length, bool newline)
 {
     if (stream->broken || stream->ended)
         return;
-    if (!reserve(stream, length + 1)) {
-        /* The line is lost as a whole, and nothing may follow a gap: `closed` comes after the
-         * lines that wait. */
+    if (!reserve(stream, length + newline)) {
+        /* It is lost as a whole, and nothing may follow a gap: `closed` comes after what waits. */
         stream->ended = true;
         watch(stream);
         return;
     }
-    memcpy(stream->buffer + stream->end, line, length);
-    stream->buffer[stream->end + length] = '\n';
-    stream->end += length + 1;
+    memcpy(stream->buffer + stream->end, bytes, length);
+    stream->end += length;
+    if (newline)
+        stream->buffer[stream->end++] = '\n';
 
     write_buffer(stream);
     watch(stream);
@@ -170,6 +170,16 @@ void stream_line(struct stream *stream, const char *line, size_t length)
         stream->held = true;
         stream->sink->hold(stream->userdata, true);
     }
+}
+
+void stream_line(struct stream *stream, const char *line, size_t length)
+{
+    put(stream, line, length, true);
+}
+
+void stream_bytes(struct stream *stream, const void *bytes, size_t length)
+{
+    put(stream, bytes, length, false);
 }
 
 bool stream_end(struct stream *stream)

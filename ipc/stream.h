@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * The writing end of a turn's pipe: whole lines in, back-pressure and "nobody reads" out.
+ * The writing end of a client's pipe: whole lines (or sound) in, back-pressure and "nobody reads" out.
  *
  * What the pipe does not take is buffered; above STREAM_HOLD_BYTES the producer is asked to wait,
  * below STREAM_RELEASE_BYTES to go on. A line is never written in part and then left: its rest
@@ -39,6 +39,9 @@ struct stream *stream_free(struct stream *stream); /* what is buffered is lost *
 
 /* Write one line; the newline is added. After the reader has left, lines are dropped. */
 void stream_line(struct stream *stream, const char *line, size_t length);
+
+/* The same for bytes that are no line. */
+void stream_bytes(struct stream *stream, const void *bytes, size_t length);
 
 /* No line follows. Returns true when nothing is left to write: free it; else `closed` will come. */
 bool stream_end(struct stream *stream);

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* lfmctl transcribe and say: recordings to text, text to sound. */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "clients/bus.h"
+#include "clients/lines.h"
+#include "clients/verbs.h"
+
+#define RATE_HZ  24000 /* of what the daemon speaks */
+#define TEXT_MAX ((size_t)1 << 20)
+
+/* --- transcribe ----------------------------------------------------------------------------- */
+
+/* What a pipe brings, in a file without a name. */
+static int copy_pipe(int from)
+{
+    _cleanup_(closep) int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    char chunk[65536];
+    ssize_t n = -1;
+
+    while (fd >= 0) {
+        if (terminal_wait(from, -1) < 0) {
+            if (terminal_interrupts() > 0)
+                return -1;
+            continue;
+        }
+        n = read(from, chunk, sizeof(chunk));
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0 || write(fd, chunk, (size_t)n) != n)
+            break;
+    }
+    if (fd >= 0 && n == 0)
+        return TAKE_FD(fd);
+    terminal_error("The recording cannot be read: %s.", strerror(errno));
+    return -1;
+}
+
+/* "-" is standard input. -1 after a sentence. */
+static int open_recording(const char *path)
+{
+    const bool is_stdin = strcmp(path, "-") == 0;
+    _cleanup_(closep) int fd =
+        is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        terminal_error("'%s' cannot be read: %s.", path, strerror(errno));
+        return -1;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        terminal_error("'%s' is a folder, not a recording.", path);
+        return -1;
+    }
+    return S_ISREG(st.st_mode) ? TAKE_FD(fd) : copy_pipe(fd);
+}
+
+struct transcript {
+    const struct options *options;
+    const char *path;
+    struct progress progress;
+    int status;
+};
+
+/* "1:02:03.4" */
+static const char *clock_text(uint64_t msec, char text[32])
+{
+    const uint64_t tenths = msec / 100;
+
+    if (tenths >= 36000)
+        snprintf(text, 32, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%" PRIu64, tenths / 36000,
+                 tenths / 600 % 60, tenths / 10 % 60, tenths % 10);
+    else
+        snprintf(text, 32, "%" PRIu64 ":%02" PRIu64 ".%" PRIu64, tenths / 600, tenths / 10 % 60,
+                 tenths % 10);
+    return text;
+}
+
+static void print_json_line(const struct transcript *t, struct json_object *event)
+{
+    json_object_object_add(event, "file", json_object_new_string(t->path));
+    puts(json_object_to_json_string_ext(event, JSON_C_TO_STRING_PLAIN |
+                                                   JSON_C_TO_STRING_NOSLASHESCAPE));
+    fflush(stdout);
+}
+
+static void print_segment(const struct transcript *t, struct json_object *event)
+{
+    const char *text = bus_text(event, "text");
+    char start[32], end[32];
+
+    if (t->options->times)
+        printf("%s[%s - %s]%s ", terminal_style(1, STYLE_DIM),
+               clock_text(bus_number(event, "start_ms"), start),
+               clock_text(bus_number(event, "end_ms"), end), terminal_style(1, STYLE_PLAIN));
+    terminal_text(stdout, text, strlen(text));
+    putchar('\n');
+    fflush(stdout);
+}
+
+static void on_error(struct transcript *t, struct json_object *event)
+{
+    char name[128];
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+
+    snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", bus_text(event, "name"));
+    error.name = name;
+    t->status = bus_status_of(&error);
+    if (!t->options->json)
+        terminal_error("%s", bus_text(event, "message"));
+}
+
+static bool on_line(void *userdata, const char *line)
+{
+    struct transcript *t = userdata;
+    _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
+    const char *type = bus_text(event, "event");
+    const bool is_error = strcmp(type, "error") == 0;
+    const uint64_t total = bus_number(event, "total_ms");
+
+    if (t->options->json)
+        print_json_line(t, event);
+    if (strcmp(type, "progress") == 0 && total > 0 && !t->options->json)
+        progress_show(&t->progress, "listening", bus_number(event, "done_ms") / 1000,
+                      total / 1000, false);
+    if (strcmp(type, "segment") == 0 && !t->options->json) {
+        progress_clear(&t->progress);
+        print_segment(t, event);
+    }
+    if (is_error)
+        on_error(t, event);
+    return !is_error && strcmp(type, "done") != 0;
+}
+
+static int append_options(sd_bus_message *call, const struct options *options)
+{
+    int r = sd_bus_message_open_container(call, 'a', "{sv}");
+
+    if (r >= 0 && options->model)
+        r = bus_option(call, "model", "s", options->model);
+    if (r >= 0 && options->voice)
+        r = bus_option(call, "voice", "s", options->voice);
+    if (r >= 0 && options->background)
+        r = bus_option(call, "priority", "s", "background");
+    return r < 0 ? r : sd_bus_message_close_container(call);
+}
+
+/* Manager.METHOD(h or s, a{sv}): *ret_fd is the reply's. */
+static int call(sd_bus *bus, const struct options *options, const char *method, char type,
+                const void *value, sd_bus_message **ret_reply, int *ret_fd)
+{
+    _cleanup_(bus_messagep) sd_bus_message *message = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r = sd_bus_message_new_method_call(bus, &message, BUS_NAME, BUS_ROOT, BUS_MANAGER, method);
+
+    if (r >= 0)
+        r = sd_bus_message_append_basic(message, type, value);
+    if (r >= 0)
+        r = append_options(message, options);
+    if (r >= 0)
+        r = sd_bus_call(bus, message, BUS_CALL_USEC, &error, ret_reply);
+    if (r >= 0)
+        r = sd_bus_message_read(*ret_reply, "h", ret_fd);
+    return r < 0 ? bus_failure(&error, r) : STATUS_OK;
+}
+
+static int transcribe(sd_bus *bus, const struct options *options, const char *path)
+{
+    static const struct lines_sink sink = {.line = on_line}; /* Ctrl-C: closing it cancels */
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(closep) int recording = open_recording(path);
+    struct transcript t = {.options = options, .path = path, .status = STATUS_OK};
+    int fd, status;
+
+    if (recording < 0)
+        return terminal_interrupts() > 0 ? STATUS_INTERRUPTED : STATUS_ERROR;
+    status = call(bus, options, "Transcribe", 'h', &recording, &reply, &fd);
+    if (status != STATUS_OK)
+        return status;
+    status = lines_read(fd, &sink, &t);
+    progress_clear(&t.progress);
+    if (status == STATUS_DAEMON)
+        terminal_error("The daemon ended before it had heard the recording to its end.");
+    return status == STATUS_OK ? t.status : status;
+}
+
+int transcribe_run(sd_bus *bus, const struct options *options)
+{
+    int status = STATUS_OK, result = STATUS_OK;
+
+    if (!options->n_arguments) {
+        terminal_error("Which recording? \"lfmctl transcribe FILE...\"; \"-\" is standard input.");
+        return STATUS_USAGE;
+    }
+    for (unsigned i = 0; i < options->n_arguments && status != STATUS_DAEMON; i++) {
+        const char *path = options->arguments[i];
+
+        if (options->n_arguments > 1 && !options->json) {
+            printf("%s%s", i > 0 ? "\n" : "", terminal_style(1, STYLE_BOLD));
+            terminal_text(stdout, path, strlen(path));
+            printf("%s\n", terminal_style(1, STYLE_PLAIN));
+        }
+        status = transcribe(bus, options, path);
+        if (status == STATUS_INTERRUPTED)
+            return status;
+        if (status != STATUS_OK)
+            result = status; /* the others are heard all the same */
+    }
+    return result;
+}
+
+/* --- say ------------------------------------------------------------------------------------ */
+
+static void put32(uint8_t *at, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(at, &value, sizeof(value));
+}
+
+static void put16(uint8_t *at, uint16_t value)
+{
+    value = htole16(value);
+    memcpy(at, &value, sizeof(value));
+}
+
+/* The head of a WAV file; a length that is not known yet is as large as can be. */
+static bool write_head(int fd, uint32_t n_bytes)
+{
+    uint8_t head[44] = "RIFF....WAVEfmt ................data....";
+
+    put32(head + 4, n_bytes > UINT32_MAX - 36 ? UINT32_MAX : n_bytes + 36);
+    put32(head + 16, 16);
+    put16(head + 20, 1);
+    put16(head + 22, 1);
+    put32(head + 24, RATE_HZ);
+    put32(head + 28, RATE_HZ * 2);
+    put16(head + 32, 2);
+    put16(head + 34, 16);
+    put32(head + 40, n_bytes);
+    return write(fd, head, sizeof(head)) == (ssize_t)sizeof(head);
+}
+
+static bool write_all(int fd, const uint8_t *bytes, size_t n)
+{
+    while (n > 0) {
+        const ssize_t done = write(fd, bytes, n);
+
+        if (done < 0 && errno != EINTR)
+            return false;
+        bytes += done > 0 ? done : 0;
+        n -= done > 0 ? (size_t)done : 0;
+    }
+    return true;
+}
+
+/* Samples from the daemon into a file, in the order of bytes of a WAV file. */
+static int save(int from, int to, const char *path)
+{
+    uint8_t chunk[8192];
+    uint64_t total = 0;
+    size_t held = 0; /* half a sample */
+    bool ok = write_head(to, UINT32_MAX);
+
+    while (ok) {
+        ssize_t n;
+
+        if (terminal_wait(from, -1) < 0) {
+            if (terminal_interrupts() > 0)
+                return STATUS_INTERRUPTED;
+            continue;
+        }
+        n = read(from, chunk + held, sizeof(chunk) - held);
+        if (n < 0 && errno != EINTR) {
+            terminal_error("The daemon cannot be heard: %s.", strerror(errno));
+            return STATUS_DAEMON;
+        }
+        if (n == 0)
+            break;
+        held += n > 0 ? (size_t)n : 0;
+        for (size_t i = 0; i + 1 < held; i += 2) {
+            uint16_t sample;
+
+            memcpy(&sample, chunk + i, sizeof(sample));
+            put16(chunk + i, sample);
+        }
+        n = (ssize_t)(held & ~(size_t)1);
+        ok = write_all(to, chunk, (size_t)n);
+        total += (uint64_t)n;
+        held -= (size_t)n;
+        if (held)
+            chunk[0] = chunk[n];
+    }
+    if (ok && lseek(to, 0, SEEK_SET) == 0) /* not into a pipe */
+        ok = write_head(to, (uint32_t)MIN(total, UINT32_MAX));
+    if (!ok)
+        terminal_error("'%s' cannot be written: %s.", path, strerror(errno));
+    return ok ? STATUS_OK : STATUS_ERROR;
+}
+
+/* The words of the command line, or standard input. malloc; NULL after a sentence. */
+static char *text_to_say(const struct options *options)
+{
+    _cleanup_(freep) char *text = malloc(TEXT_MAX + 1);
+    size_t length = 0;
+    ssize_t n;
+
+    if (!text) {
+        terminal_error("There is no memory for the text.");
+        return NULL;
+    }
+    for (unsigned i = 0; i < options->n_arguments; i++) {
+        const char *word = options->arguments[i];
+
+        if (length + strlen(word) + 1 > TEXT_MAX)
+            break;
+        length += (size_t)sprintf(text + length, "%s%s", i > 0 ? " " : "", word);
+    }
+    while (options->n_arguments == 0 && length < TEXT_MAX &&
+           (n = read(STDIN_FILENO, text + length, TEXT_MAX - length)) > 0)
+        length += (size_t)n;
+    text[length] = '\0';
+    return TAKE_PTR(text);
+}
+
+int say_run(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(freep) char *text = text_to_say(options);
+    const bool is_stdout = options->output && strcmp(options->output, "-") == 0;
+    _cleanup_(closep) int to = -1;
+    int fd, status;
+
+    if (!text)
+        return STATUS_ERROR;
+    if (!options->output) {
+        terminal_error("Where to? \"lfmctl say -o FILE.wav TEXT...\"; \"-\" is standard output.");
+        return STATUS_USAGE;
+    }
+    status = call(bus, options, "Speak", 's', text, &reply, &fd);
+    if (status != STATUS_OK)
+        return status;
+    to = is_stdout ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+                   : open(options->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (to < 0) {
+        terminal_error("'%s' cannot be written: %s.", options->output, strerror(errno));
+        return STATUS_ERROR;
+    }
+    return save(fd, to, options->output);
+}
