@@ -133,7 +133,8 @@ class Encoder(nn.Module):
 
     def states(self, x, lengths):
         """Rows [clips, E, hidden] and which of them are of the clip, for `lengths` frames each."""
-        x = self.subsampling(x)
+        with torch.autocast("cpu", enabled=False):  # strided convolutions are slower in bf16
+            x = self.subsampling(x)
         n = x.shape[1]
         valid = torch.arange(n) < (lengths[:, None] + STRIDE - 1) // STRIDE
         table = self.distances(n)

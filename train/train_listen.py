@@ -44,6 +44,8 @@ PIECES_TOO = 0.5  # weight of the pieces while the core learns to read them
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 SYSTEM = "Perform ASR."
 PIECES = {"<|reserved_8|>": "<|audio_start|>", "<|reserved_9|>": "<|text_end|>"}
+# Rows between pieces; the padding piece would not do: no row can come near it under the output norm.
+SILENT = tokens.SPECIALS.index("<|startoftext|>")
 CHECKED = 48  # clips of each kind
 
 
@@ -75,7 +77,7 @@ class Heads(nn.Module):
 
 
 class Reader:
-    """Pieces from adapted rows, by the core's own embeddings; the padding piece says nothing."""
+    """Pieces from adapted rows, by the core's own embeddings."""
 
     def __init__(self, core):
         self.table = core.embed.weight.detach().clone()
@@ -92,10 +94,10 @@ class Reader:
         return ((rows - said) / self.scale).square().mean()
 
 
-def ctc(scores, lengths, targets):
-    """Loss per target symbol; symbol 0 is the blank."""
+def ctc(scores, lengths, targets, blank):
+    """Loss per target symbol."""
     sizes = torch.tensor([len(t) for t in targets])
-    total = F.ctc_loss(scores.transpose(0, 1), torch.cat(targets), lengths, sizes,
+    total = F.ctc_loss(scores.transpose(0, 1), torch.cat(targets), lengths, sizes, blank,
                        reduction="none", zero_infinity=True)
     return total.sum() / sizes.sum()
 
@@ -111,8 +113,8 @@ def errors(wanted, found):
 
 
 def collapsed(path):
-    """Symbols of a greedy CTC path."""
-    return [a for a, b in zip(path, [0] + path) if a and a != b]
+    """Pieces of a greedy path."""
+    return [a for a, b in zip(path, [SILENT] + path) if a not in (SILENT, b)]
 
 
 def padded(features):
@@ -225,7 +227,9 @@ class Run:
     def hear(self, rng):
         batch, x, lengths, phones = self.heard(rng, FRAMES)
         encoder, n = self.parts["encoder"], (lengths + conformer.STRIDE - 1) // conformer.STRIDE
-        states, valid = encoder.states(x, lengths)
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            states, valid = encoder.states(x, lengths)
+        states = states.float()
         guess, letters = self.parts["heads"](states)
         target = torch.full(guess.shape[:2], speech.NO_PHONE)
         for row, ids in zip(target, phones):
@@ -234,10 +238,10 @@ class Run:
                                             ignore_index=speech.NO_PHONE)}
         if self.done() >= FRAMES_ALONE:
             losses["letters"] = ctc(letters.log_softmax(-1), 2 * n, [torch.tensor(
-                [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch])
+                [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch], 0)
             rows = encoder.adapt(states)
             scores = self.reader(rows)
-            losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch])
+            losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch], SILENT)
             losses["rows"] = self.reader.miss(rows[valid], scores[valid])
         right = guess.argmax(-1) == target
         self.note("right", right[target != speech.NO_PHONE].float().mean())
@@ -252,7 +256,9 @@ class Run:
         """Answers by the core, which reads the rows between the ids of the prompt."""
         batch, x, lengths, _ = self.heard(rng, FRAMES)
         n = (lengths + conformer.STRIDE - 1) // conformer.STRIDE
-        rows, valid = self.parts["encoder"](x, lengths)
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            rows, valid = self.parts["encoder"](x, lengths)
+        rows = rows.float()
         model, lines, marks = self.parts["model"], [], []
         for clip, heard, size in zip(batch, rows, n):
             answer = torch.cat([clip[1], self.end])
@@ -261,12 +267,14 @@ class Run:
             marks.append(torch.cat([answer.new_full((len(known) - 1,), -1), answer]))
         lines = nn.utils.rnn.pad_sequence(lines, batch_first=True)
         marks = nn.utils.rnn.pad_sequence(marks, batch_first=True, padding_value=-1)
-        logits = model.logits(model.states(lines)[marks >= 0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            states = model.states(lines)[marks >= 0]
+        logits = model.logits(states.float())
         self.state["tokens"] += marks.numel()
         scores = self.reader(rows)
         return self.total({
             "answer": F.cross_entropy(logits, marks[marks >= 0]),
-            "pieces": ctc(scores, n, [clip[1] for clip in batch]),
+            "pieces": ctc(scores, n, [clip[1] for clip in batch], SILENT),
             "rows": self.reader.miss(rows[valid], scores[valid])},
             {"answer": 1.0, "pieces": PIECES_TOO, "rows": WEIGHTS["rows"]})
 
@@ -278,7 +286,9 @@ class Run:
                 f"{self.args.seed}/text", rng.randrange(1 << 30))
         ids, marks, _ = self.text.pop()
         model, wanted = self.parts["model"], marks[:, 1:]
-        logits = model.logits(model.hidden(ids[:, :-1])[wanted])
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            states = model.hidden(ids[:, :-1])[wanted]
+        logits = model.logits(states.float())
         self.state["tokens"] += ids.numel()
         return self.total({"text": F.cross_entropy(logits, ids[:, 1:][wanted])}, {"text": 1.0})
 
@@ -351,7 +361,8 @@ class Run:
                 self.save()
                 saved = time.time()
         self.save()
-        self.check()
+        if not self.interrupted:
+            self.check()
         print(f"ended at step {state['step']}: {json.dumps(state)}", flush=True)
 
 
@@ -379,6 +390,7 @@ def main():
     p.add_argument("--deadline", type=float, help="unix time at which the run ends early")
     p.add_argument("--rate", type=float, default=2e-3)
     p.add_argument("--constant", type=float, default=0.55, help="share of the run at the full rate")
+    p.add_argument("--float32", action="store_true", help="no bf16 products")
     p.add_argument("--text-share", type=float, default=0.3, help="steps of dialogues alone")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--check", type=int, default=400, help="steps between looks at new sentences")

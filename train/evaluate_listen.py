@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""Word errors of recognition, by the engine with the files as they are shipped.
+
+    python train/evaluate_listen.py build/tools/lfm-run models lfmd-talk-q8_0.gguf \\
+        --clips CLIPS --shards N --json models/eval/listen-figures.json
+
+Every cell is a set of noisy clips of sentences that training has never drawn; those found among the
+training clips all the same are dropped. "rows" is the greedy reading of the encoder's rows alone,
+"answer" what the language model writes.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import wave
+
+import numpy as np
+import torch
+
+import export_gguf
+import sentences
+import speech
+import tokenizer as tokens
+import train_listen
+
+KNOWN = list(speech.VOICES)
+CELLS = {  # split of the sentences, voices, lowest and highest ratio of speech to noise in dB
+    "new sentences": ("test", KNOWN, 5, 35),
+    "new values": ("value", KNOWN, 5, 35),
+    "new phrasings": ("phrase", KNOWN, 5, 35),
+    "words never trained": ("word", KNOWN, 5, 35),
+    **{f"new voice {voice}": ("test", [voice], 5, 35) for voice in speech.HELD_OUT},
+    **{f"{noise} dB": ("test", KNOWN, noise, noise) for noise in (60, 20, 10, 5, 0)}}
+LONGEST = 64  # pieces of an answer
+
+
+class Engine:
+    """The engine's command line with one set of files."""
+
+    def __init__(self, program, folder, name):
+        self.program, self.name = program, pathlib.Path(folder) / name
+        self.beside = {kind: self.name.with_name(f"{kind}-{name}") for kind in ("mmproj", "vocoder")}
+        core, pieces, merges = export_gguf.read(self.name)
+        self.reader = train_listen.Reader(core)
+        self.work = tempfile.TemporaryDirectory(prefix="listen-")
+        folder = pathlib.Path(self.work.name)
+        self.wave, self.rows, self.request = (folder / n for n in ("in.wav", "rows", "request.json"))
+        table = folder / "tokenizer.json"
+        table.write_text(json.dumps(tokens.state_of(pieces, merges), ensure_ascii=False))
+        self.vocabulary = tokens.load(table)
+
+    def run(self, verb, **options):
+        command = [self.program, verb]
+        for key, value in options.items():
+            command += [f"--{key}", str(value)]
+        return subprocess.run(command, check=True, capture_output=True).stdout
+
+    def hears(self, samples):
+        with wave.open(str(self.wave), "wb") as file:
+            file.setparams((1, 2, speech.RATE, 0, "NONE", ""))
+            file.writeframes(np.round(samples * 32767).astype("<i2").tobytes())
+
+    def read(self):
+        """Words of the encoder's rows alone."""
+        self.run("audio-embed", mmproj=self.beside["mmproj"], **{"in": self.wave}, out=self.rows)
+        rows = torch.from_numpy(np.fromfile(self.rows, "<f4").reshape(-1, self.reader.gain.numel()))
+        path = self.reader(rows).argmax(-1).tolist()
+        return self.vocabulary.decode(train_listen.collapsed(path))
+
+    def answer(self):
+        """Words that the language model answers with."""
+        before, after = train_listen.prompt(self.vocabulary)
+        self.request.write_text(json.dumps({
+            "segments": [{"ids": before}, {"audio": self.wave.name}, {"ids": after}],
+            "mode": "sequential", "max_new_tokens": LONGEST, "temperature": 0}))
+        events = json.loads(self.run("audio-generate", model=self.name, mmproj=self.beside["mmproj"],
+                                     vocoder=self.beside["vocoder"], request=self.request))
+        return self.vocabulary.decode([event[0] for event in events if len(event) == 1])
+
+
+def cell(rng, split, voices, low, high, count, trained):
+    out = []
+    while len(out) < count:
+        out += [clip for clip in train_listen.tested(rng, split, voices, count - len(out), low, high)
+                if clip[0] not in trained]
+    return out
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("program", help="lfm-run")
+    p.add_argument("folder", help="of the model files")
+    p.add_argument("name", help="of the language model; the others are named after it")
+    p.add_argument("--count", type=int, default=100, help="clips per cell")
+    p.add_argument("--seed", type=int, default=7)
+    p.add_argument("--clips", help="folder of the training clips")
+    p.add_argument("--shards", type=int, default=0)
+    p.add_argument("--rows-only", action="store_true", help="the encoder alone, without answers")
+    p.add_argument("--show", type=int, default=0, help="print that many wrong answers of a cell")
+    p.add_argument("--json", help="write the figures here")
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    engine = Engine(args.program, args.folder, args.name)
+    trained = {clip[0] for clip in speech.shards(args.clips, args.shards)} if args.shards else set()
+    ways = {"rows": engine.read} | ({} if args.rows_only else {"answer": engine.answer})
+    figures = {}
+    for name, (split, voices, low, high) in CELLS.items():
+        rng, total, known_total = random.Random(f"{args.seed}/{name}"), 0, 0
+        wrong, known, exact, shown = (dict.fromkeys(ways, 0) for _ in range(4))
+        for words, _, samples in cell(rng, split, voices, low, high, args.count, trained):
+            engine.hears(samples)
+            wanted = words.split()
+            usual = sentences.KNOWN.issuperset(wanted)
+            total += len(wanted)
+            known_total += usual * len(wanted)
+            for way, call in ways.items():
+                found = call()
+                miss = train_listen.errors(wanted, found.split())
+                wrong[way] += miss
+                known[way] += usual * miss
+                exact[way] += not miss
+                if miss and shown[way] < args.show:
+                    shown[way] += 1
+                    print(f"   {way}: {words} | {found}")
+        row = {"clips": args.count, "words": total}
+        for way in ways:
+            row[way] = {"wer": round(100 * wrong[way] / total, 1),
+                        "exact": round(100 * exact[way] / args.count, 1)}
+            if known_total:
+                row[way]["wer of usual words"] = round(100 * known[way] / known_total, 1)
+        figures[name] = row
+        print(f"{name:32}", json.dumps(row), flush=True)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
