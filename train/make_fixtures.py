@@ -21,6 +21,7 @@ from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, Regex
 
 import export_gguf
+import sound
 import tokenizer as tokens
 import vision
 from lfm2 import LFM2, Config, Experts, ShortConv
@@ -380,6 +381,7 @@ def make(folder):
             reference(folder, stem, model, ids, specials)
     (folder / "vision").mkdir(exist_ok=True)
     seen(folder / "vision")
+    sound.make(folder / "audio")
 
 
 def read(path):
