@@ -94,6 +94,21 @@ class Reader:
         return ((rows - said) / self.scale).square().mean()
 
 
+def soft_rows(rng, ids, reader, noise=0.25):
+    """Rows of a sentence as an encoder would give them, without sound: pieces far apart, some noise.
+
+    One piece in fifteen is mixed with another, as a row is that may mean either.
+    """
+    rows = []
+    for i in ids:
+        rows += [reader.table[SILENT]] * min(int(rng.expovariate(0.4)), 9)
+        share = rng.uniform(0.5, 1) if rng.random() < 1 / 15 else 1
+        rows.append(share * reader.table[i] + (1 - share) * reader.table[rng.randrange(
+            len(tokens.SPECIALS), len(reader.table))])
+    rows = torch.stack(rows + [reader.table[SILENT]] * rng.randint(1, 6))
+    return rows + torch.randn_like(rows) * noise * reader.scale * rng.random()
+
+
 def ctc(scores, lengths, targets, blank):
     """Loss per target symbol."""
     sizes = torch.tensor([len(t) for t in targets])
