@@ -31,7 +31,7 @@ class Config:
 
 
 class Subsampling(nn.Module):
-    """Three strided convolutions over time and mels, the last two depthwise; indices as in files."""
+    """Strided convolutions over time and mels, the last two depthwise; numbered as in files."""
 
     def __init__(self, cfg):
         super().__init__()

@@ -43,12 +43,14 @@ class Engine:
 
     def __init__(self, program, folder, name):
         self.program, self.name = program, pathlib.Path(folder) / name
-        self.beside = {kind: self.name.with_name(f"{kind}-{name}") for kind in ("mmproj", "vocoder")}
+        self.mmproj, self.vocoder = (self.name.with_name(f"{kind}-{name}")
+                                     for kind in ("mmproj", "vocoder"))
         core, pieces, merges = export_gguf.read(self.name)
         self.reader = train_listen.Reader(core)
         self.work = tempfile.TemporaryDirectory(prefix="listen-")
         folder = pathlib.Path(self.work.name)
-        self.wave, self.rows, self.request = (folder / n for n in ("in.wav", "rows", "request.json"))
+        self.wave, self.rows = folder / "in.wav", folder / "rows"
+        self.request = folder / "request.json"
         table = folder / "tokenizer.json"
         table.write_text(json.dumps(tokens.state_of(pieces, merges), ensure_ascii=False))
         self.vocabulary = tokens.load(table)
@@ -66,7 +68,7 @@ class Engine:
 
     def read(self):
         """Words of the encoder's rows alone."""
-        self.run("audio-embed", mmproj=self.beside["mmproj"], **{"in": self.wave}, out=self.rows)
+        self.run("audio-embed", mmproj=self.mmproj, **{"in": self.wave}, out=self.rows)
         rows = torch.from_numpy(np.fromfile(self.rows, "<f4").reshape(-1, self.reader.gain.numel()))
         path = self.reader(rows).argmax(-1).tolist()
         return self.vocabulary.decode(train_listen.collapsed(path))
@@ -77,16 +79,16 @@ class Engine:
         self.request.write_text(json.dumps({
             "segments": [{"ids": before}, {"audio": self.wave.name}, {"ids": after}],
             "mode": "sequential", "max_new_tokens": LONGEST, "temperature": 0}))
-        events = json.loads(self.run("audio-generate", model=self.name, mmproj=self.beside["mmproj"],
-                                     vocoder=self.beside["vocoder"], request=self.request))
+        events = json.loads(self.run("audio-generate", model=self.name, mmproj=self.mmproj,
+                                     vocoder=self.vocoder, request=self.request))
         return self.vocabulary.decode([event[0] for event in events if len(event) == 1])
 
 
 def cell(rng, split, voices, low, high, count, trained):
     out = []
     while len(out) < count:
-        out += [clip for clip in train_listen.tested(rng, split, voices, count - len(out), low, high)
-                if clip[0] not in trained]
+        made = train_listen.tested(rng, split, voices, count - len(out), low, high)
+        out += [clip for clip in made if clip[0] not in trained]
     return out
 
 

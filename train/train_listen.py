@@ -4,11 +4,14 @@
     hear     the encoder and its adapter: phones at 50 per second and letters at 25 (heads that are
              thrown away), and the core's pieces at 12.5 as dot products with the core's own
              embeddings, so that a row becomes the embedding of the piece that is said
-    answer   core, adapter and encoder together: transcripts as answers, between dialogues
+    soft     the core alone, at the same time: transcripts as answers to rows that are made of
+             those embeddings, without any sound, between dialogues
+    answer   core, adapter and encoder together: transcripts of sounds, between dialogues
 
     python train/train_listen.py hear   --run RUN/hear --core CORE.gguf --clips CLIPS --steps N
+    python train/train_listen.py soft   --run RUN/soft --core CORE.gguf --steps N
     python train/train_listen.py answer --run RUN/answer --core CORE.gguf --clips CLIPS --steps N \\
-        --encoder RUN/hear/last.pt
+        --encoder RUN/hear/last.pt --text RUN/soft/last.pt
 
 A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
 given again. Every batch is drawn from the seed and the number of the step.
@@ -39,12 +42,15 @@ FRAMES = 3400  # of one batch
 NEAR = 150  # clips of a batch are that close in the order of lengths
 WARMUP = 60
 FRAMES_ALONE = 0.06  # of the run: nothing but phones, without which the letters start late
-WEIGHTS = {"phones": 0.5, "letters": 0.7, "pieces": 1.0, "rows": 0.3}
+WEIGHTS = {"phones": 0.5, "letters": 1, "pieces": 1, "rows": 0.3, "answer": 1, "text": 1}
+PIECES_FIRST = 0.15  # share of the weight of pieces and rows when `hear` begins; 1 at its end
+RATES = {"encoder": 0.3, "model": 1.0}  # of `answer`, in the rate of the run
+SENTENCES = 12  # of a step of `soft`
 PIECES_TOO = 0.5  # weight of the pieces while the core learns to read them
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 SYSTEM = "Perform ASR."
 PIECES = {"<|reserved_8|>": "<|audio_start|>", "<|reserved_9|>": "<|text_end|>"}
-# Rows between pieces; the padding piece would not do: no row can come near it under the output norm.
+# Between pieces. The padding piece would not do: under the output norm no row comes near it.
 SILENT = tokens.SPECIALS.index("<|startoftext|>")
 CHECKED = 48  # clips of each kind
 
@@ -166,16 +172,17 @@ class Run:
         table.write_text(json.dumps(vocabulary, ensure_ascii=False))
         self.vocabulary = tokens.load(table)
         self.reader = Reader(core)
-        self.clips = Clips(args.clips, args.shards, self.vocabulary)
-        self.augment = speech.Augment(args.seed)
+        if args.stage != "soft":
+            self.clips = Clips(args.clips, args.shards, self.vocabulary)
+            self.augment = speech.Augment(args.seed)
         cfg = conformer.Config(out=core.cfg.hidden)
         encoder = conformer.Encoder(cfg)
         with torch.no_grad():  # rows start as small as embeddings, with their constant
             encoder.mm3.weight.mul_(self.reader.scale)
             encoder.mm3.bias.zero_()[0] = self.reader.table[:, 0].mean()
-        self.parts = {"encoder": encoder, "heads": Heads(cfg.hidden)}
-        if args.stage == "answer":
-            self.parts = {"encoder": encoder, "model": core}
+        self.parts = {"hear": {"encoder": encoder, "heads": Heads(cfg.hidden)},
+                      "soft": {"model": core},
+                      "answer": {"encoder": encoder, "model": core}}[args.stage]
         for source, names in ((args.encoder, ("encoder", "heads")), (args.text, ("model",))):
             saved = torch.load(source, weights_only=False) if source else {}
             for name in set(names) & set(saved) & set(self.parts):
@@ -194,12 +201,13 @@ class Run:
 
     def optimise(self):
         """Fresh matrices of the encoder by Muon; its rate is low once it hears."""
-        rate, named = self.args.rate, dict(self.parts["encoder"].named_parameters())
-        if self.args.stage == "answer":
-            groups = [{"params": list(named.values()), "lr": 0.3 * rate},
-                      {"params": list(self.parts["model"].parameters())}]
+        rate = self.args.rate
+        if self.args.stage != "hear":
+            groups = [{"params": list(part.parameters()), "lr": rate * RATES[name]}
+                      for name, part in self.parts.items()]
             return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.02,
                                       fused=True)]
+        named = dict(self.parts["encoder"].named_parameters())
         matrices = [p for name, p in named.items()
                     if name.startswith("blocks") and p.dim() == 2 and "bias_" not in name]
         chosen = {id(p) for p in matrices}
@@ -223,8 +231,10 @@ class Run:
     def save(self):
         part = self.dir / "last.pt.part"
         saved = {name: module.state_dict() for name, module in self.parts.items()}
-        saved |= {"listen": self.parts["encoder"].cfg.to_dict(), "state": dict(self.state),
+        saved |= {"state": dict(self.state),
                   "optimisers": [o.state_dict() for o in self.optimisers]}
+        if "encoder" in self.parts:
+            saved["listen"] = self.parts["encoder"].cfg.to_dict()
         if "model" in self.parts:
             saved["config"] = self.parts["model"].cfg.to_dict()
         torch.save(saved, part)
@@ -256,42 +266,52 @@ class Run:
                 [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch], 0)
             rows = encoder.adapt(states)
             scores = self.reader(rows)
-            losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch], SILENT)
-            losses["rows"] = self.reader.miss(rows[valid], scores[valid])
+            share = PIECES_FIRST + (1 - PIECES_FIRST) * self.done() ** 2
+            losses["pieces"] = share * ctc(scores, n, [clip[1] for clip in batch], SILENT)
+            losses["rows"] = share * self.reader.miss(rows[valid], scores[valid])
         right = guess.argmax(-1) == target
         self.note("right", right[target != speech.NO_PHONE].float().mean())
         return self.total(losses)
 
-    def total(self, losses, weights=WEIGHTS):
+    def total(self, losses):
         for name, loss in losses.items():
             self.note(name, loss)
-        return sum(weights[name] * loss for name, loss in losses.items())
+        return sum(WEIGHTS[name] * loss for name, loss in losses.items())
 
-    def transcripts(self, rng):
-        """Answers by the core, which reads the rows between the ids of the prompt."""
+    def written(self, sentences_rows):
+        """Loss of the core's transcripts of (ids, rows): it reads rows between ids of the prompt."""
+        model, lines, marks = self.parts["model"], [], []
+        for ids, rows in sentences_rows:
+            answer = torch.cat([ids, self.end])
+            known = torch.cat([model.embed(self.before), rows, model.embed(self.after)])
+            lines.append(torch.cat([known, model.embed(answer[:-1])]))
+            marks.append(torch.cat([answer.new_full((len(known) - 1,), -1), answer]))
+        lines = nn.utils.rnn.pad_sequence(lines, batch_first=True)
+        marks = nn.utils.rnn.pad_sequence(marks, batch_first=True, padding_value=-1)
+        self.state["tokens"] += marks.numel()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
+            states = model.states(lines)[marks >= 0]
+        return F.cross_entropy(model.logits(states.float()), marks[marks >= 0])
+
+    def soft(self, rng):
+        said = [torch.tensor(self.vocabulary.encode(sentences.sentence(rng),
+                                                    add_special_tokens=False).ids)
+                for _ in range(SENTENCES)]
+        return self.total({"answer": self.written(
+            [(ids, soft_rows(rng, ids.tolist(), self.reader)) for ids in said])})
+
+    def answer(self, rng):
         batch, x, lengths, _ = self.heard(rng, FRAMES)
         n = (lengths + conformer.STRIDE - 1) // conformer.STRIDE
         with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
             rows, valid = self.parts["encoder"](x, lengths)
         rows = rows.float()
-        model, lines, marks = self.parts["model"], [], []
-        for clip, heard, size in zip(batch, rows, n):
-            answer = torch.cat([clip[1], self.end])
-            known = torch.cat([model.embed(self.before), heard[:size], model.embed(self.after)])
-            lines.append(torch.cat([known, model.embed(answer[:-1])]))
-            marks.append(torch.cat([answer.new_full((len(known) - 1,), -1), answer]))
-        lines = nn.utils.rnn.pad_sequence(lines, batch_first=True)
-        marks = nn.utils.rnn.pad_sequence(marks, batch_first=True, padding_value=-1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
-            states = model.states(lines)[marks >= 0]
-        logits = model.logits(states.float())
-        self.state["tokens"] += marks.numel()
         scores = self.reader(rows)
         return self.total({
-            "answer": F.cross_entropy(logits, marks[marks >= 0]),
-            "pieces": ctc(scores, n, [clip[1] for clip in batch], SILENT),
-            "rows": self.reader.miss(rows[valid], scores[valid])},
-            {"answer": 1.0, "pieces": PIECES_TOO, "rows": WEIGHTS["rows"]})
+            "answer": self.written([(clip[1], row[:size])
+                                    for clip, row, size in zip(batch, rows, n)]),
+            "pieces": PIECES_TOO * ctc(scores, n, [clip[1] for clip in batch], SILENT),
+            "rows": self.reader.miss(rows[valid], scores[valid])})
 
     def dialogue(self, rng):
         """A step of the mixtures that the core has learnt before."""
@@ -305,7 +325,7 @@ class Run:
             states = model.hidden(ids[:, :-1])[wanted]
         logits = model.logits(states.float())
         self.state["tokens"] += ids.numel()
-        return self.total({"text": F.cross_entropy(logits, ids[:, 1:][wanted])}, {"text": 1.0})
+        return self.total({"text": F.cross_entropy(logits, ids[:, 1:][wanted])})
 
     def note(self, name, value):
         losses, value = self.state["losses"], float(torch.as_tensor(value).detach())
@@ -352,11 +372,10 @@ class Run:
                 for group, rate in zip(optimiser.param_groups, rates):
                     group["lr"] = rate * self.factor(done)
                 optimiser.zero_grad()
-            if args.stage == "hear":
-                loss = self.hear(rng)
-            else:
-                loss = self.dialogue(rng) if rng.random() < args.text_share else \
-                    self.transcripts(rng)
+            step = getattr(self, args.stage)
+            if args.stage != "hear" and rng.random() < args.text_share:
+                step = self.dialogue
+            loss = step(rng)
             loss.backward()
             for part in self.parts.values():
                 torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
@@ -369,14 +388,14 @@ class Run:
                 print(f"{time.strftime('%H:%M:%S')} {args.stage} {state['step']} cpu "
                       f"{state['cpu']:.0f} clips {state['clips']} {100 * done:.0f}%",
                       {k: round(v, 3) for k, v in state["losses"].items()}, flush=True)
-            if state["step"] % args.check == 0:
+            if "encoder" in self.parts and state["step"] % args.check == 0:
                 self.check()
                 clock = time.process_time()
             if time.time() - saved > args.save_seconds:
                 self.save()
                 saved = time.time()
         self.save()
-        if not self.interrupted:
+        if "encoder" in self.parts and not self.interrupted:
             self.check()
         print(f"ended at step {state['step']}: {json.dumps(state)}", flush=True)
 
@@ -394,10 +413,10 @@ def tested(rng, split, voices, count, low=5, high=35):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("stage", choices=["hear", "answer"])
+    p.add_argument("stage", choices=["hear", "soft", "answer"])
     p.add_argument("--run", required=True, help="directory of the checkpoints")
     p.add_argument("--core", required=True, help="GGUF file of the text core")
-    p.add_argument("--clips", required=True, help="folder of speech.py's shards; missing are made")
+    p.add_argument("--clips", help="folder of speech.py's shards; missing are made")
     p.add_argument("--shards", type=int, default=24)
     p.add_argument("--encoder", help="checkpoint that the encoder starts from")
     p.add_argument("--text", help="checkpoint that the core starts from")
