@@ -19,9 +19,10 @@
 #define BENCH_REPS_MAX 1000
 
 struct bench_settings {
-    const char *model, *mmproj, *image, *peer;
+    const char *model, *mmproj, *image, *audio_set, *peer;
     uint64_t n_prefill, n_decode, depth, n_threads, reps, load;
     uint64_t width, height; /* of a drawn picture */
+    uint64_t seconds;       /* of a clip */
     enum kv_type kv;
     bool json;
 };
@@ -39,6 +40,7 @@ double series_smallest(const struct series *series); /* 0 of an empty one */
 /* Each runs its repetitions and prints its report. */
 int bench_text(const struct bench_settings *settings, struct error *err);
 int bench_image(const struct bench_settings *settings, struct error *err);
+int bench_audio(const struct bench_settings *settings, struct error *err);
 
 /*
  * Run the peer once, with `arguments` of its command line, in which the shell replaces

@@ -4,6 +4,7 @@
  *
  *     lfm-bench --model F [-p N] [-n N] [-d DEPTH] [--kv f32|f16|q8_0] ...
  *     lfm-bench --mmproj F [--size WxH | --image FILE] [--model F] ...
+ *     lfm-bench --audio-set LM,MMPROJ,VOCODER,TOKENIZER [--seconds S] [-n FRAMES] ...
  *               [-t THREADS] [-r REPS] [--load N] [--peer CMD] [--json]
  *
  * --load keeps N busy loops running meanwhile. --peer runs CMD after each repetition with the same
@@ -30,6 +31,8 @@
 #define LOAD_MAX  1024
 #define SIDE_MAX  32768
 #define REPLY_MAX ((size_t)1 << 20)
+
+#define SECONDS_MAX 600
 
 /* --- series --------------------------------------------------------------------------------- */
 
@@ -126,7 +129,8 @@ static int read_options(int argc, char **argv, struct bench_settings *s, struct 
         {"kv", required_argument, NULL, 'k'},     {"load", required_argument, NULL, 'l'},
         {"peer", required_argument, NULL, 'P'},   {"json", no_argument, NULL, 'j'},
         {"mmproj", required_argument, NULL, 'M'}, {"image", required_argument, NULL, 'i'},
-        {"size", required_argument, NULL, 's'},   {NULL, 0, NULL, 0},
+        {"size", required_argument, NULL, 's'},   {"audio-set", required_argument, NULL, 'a'},
+        {"seconds", required_argument, NULL, 'S'}, {NULL, 0, NULL, 0},
     };
     int option, r = 0;
 
@@ -144,6 +148,12 @@ static int read_options(int argc, char **argv, struct bench_settings *s, struct 
             break;
         case 's':
             r = read_size(optarg, s, err);
+            break;
+        case 'a':
+            s->audio_set = optarg;
+            break;
+        case 'S':
+            r = number("--seconds", optarg, 1, SECONDS_MAX, &s->seconds, err);
             break;
         case 'P':
             s->peer = optarg;
@@ -183,7 +193,9 @@ static int read_options(int argc, char **argv, struct bench_settings *s, struct 
     if (optind < argc)
         return error_set(err, ERROR_INVALID_ARGUMENT, "The argument \"%.40s\" is not expected.",
                          argv[optind]);
-    if (!s->model && !s->mmproj)
+    if (s->audio_set && s->n_decode == 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "-n is 0, but sound has a frame at least.");
+    if (!s->model && !s->mmproj && !s->audio_set)
         return error_set(err, ERROR_INVALID_ARGUMENT, "--model is missing.");
     return 0;
 }
@@ -292,6 +304,8 @@ static int bench(const struct bench_settings *s, struct error *err)
 
     if (n_load < s->load)
         r = error_set(err, ERROR_IO, "Only %zu busy loops can be started.", n_load);
+    else if (s->audio_set)
+        r = bench_audio(s, err);
     else
         r = s->mmproj ? bench_image(s, err) : bench_text(s, err);
     stop_load(n_load, pids);
@@ -306,6 +320,7 @@ int main(int argc, char **argv)
         .reps = 4,
         .width = 512,
         .height = 512,
+        .seconds = 10,
         .kv = KV_F16,
     };
     struct error err = ERROR_INIT;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Proves the contract of lfm-bench as a program: the keys of its reports, on text and on pictures,
- * with a peer whose figures are known. No figure of our own is judged.
+ * Proves the contract of lfm-bench as a program: the keys of its reports, on text, pictures and
+ * speech, with a peer whose figures are known. No figure of our own is judged.
  *
  *     test_bench LFM_BENCH
  */
 
+#include "tests/audio/talk.h"
 #include "tests/tools/program.h"
 
 static double number(struct json_object *json, const char *key)
@@ -73,6 +74,59 @@ static void test_pictures_are_reported_view_by_view(void **state)
     json_object_put(json);
 }
 
+/* The bytes, which are freed, as a file in /tmp; path: a mkstemp() pattern. */
+static void put_file(char *path, uint8_t *bytes, size_t size)
+{
+    const int fd = mkstemp(path);
+
+    assert_true(fd >= 0 && write(fd, bytes, size) == (ssize_t)size);
+    close(fd);
+    free(bytes);
+}
+
+static void test_speech_is_reported_stage_by_stage(void **state)
+{
+    static const char *const keys[] = {"backbone_ms", "depthformer_ms", "decoder_ms",
+                                       "first_audio_ms", "encode_ms"};
+    char paths[3][32] = {"/tmp/test-bench-XXXXXX", "/tmp/test-bench-XXXXXX",
+                         "/tmp/test-bench-XXXXXX"};
+    char text[4096], complaint[4096], key[64];
+    double sum = 0;
+    struct json_object *json;
+    uint8_t *bytes;
+    size_t size;
+    int status;
+
+    (void)state;
+    bytes = talk_ear(32, &size);
+    put_file(paths[0], bytes, size);
+    bytes = talk_vocoder(32, &size);
+    put_file(paths[1], bytes, size);
+    bytes = talk_tokenizer(&size);
+    put_file(paths[2], bytes, size);
+    status = program_run(text, complaint,
+                         "--audio-set %s,%s,%s,%s --seconds 2 -n 3 -t 2 -r 2 --json --peer "
+                         "\"sh -c 'test \\$(stat -c %%s \\\"\\$LFM_BENCH_AUDIO\\\") = 64044 && "
+                         "echo {\\\\\\\"encode_ms\\\\\\\": 5}'\"",
+                         data_path("tiny_dense_f32.gguf"), paths[0], paths[1], paths[2]);
+    if (status != 0)
+        fail_msg("%s", complaint);
+    json = json_tokener_parse(text);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        snprintf(key, sizeof(key), "%s_median", keys[i]);
+        assert_true(number(json, keys[i]) > 0 && number(json, keys[i]) <= number(json, key));
+        sum += i < 3 ? number(json, keys[i]) : 0;
+    }
+    assert_true(fabs(number(json, "speech_rtf") * 80 / sum - 1) < 1e-2);
+    assert_true(fabs(number(json, "encode_rtf") * 2000 / number(json, "encode_ms") - 1) < 1e-2);
+    assert_true(fabs(number(json, "encode_ratio") * number(json, "encode_ms") / 5 - 1) < 1e-2);
+    assert_int_equal((int)number(json, "rows"), 26);
+    json_object_put(json);
+
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+        unlink(paths[i]);
+}
+
 static void test_wrong_arguments_are_refused_in_one_sentence(void **state)
 {
     static const char *const wrong[] = {
@@ -86,6 +140,13 @@ static void test_wrong_arguments_are_refused_in_one_sentence(void **state)
         "--mmproj %s -r 0",
         "--mmproj %s --size 32x32 -r 1 --peer false",
         "--mmproj %s --no-such-option",
+        "--audio-set %s",
+        "--audio-set %1$s,%1$s,%1$s,",
+        "--audio-set %1$s,%1$s,%1$s,%1$s,%1$s",
+        "--audio-set %1$s,%1$s,%1$s,%1$s",
+        "--audio-set %1$s,%1$s,%1$s,%1$s --seconds 0",
+        "--audio-set %1$s,%1$s,%1$s,%1$s --seconds 601",
+        "--audio-set %1$s,%1$s,%1$s,%1$s -n 0",
     };
 
     (void)state;
@@ -97,6 +158,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_is_reported_with_the_ratios_to_a_peer),
         cmocka_unit_test(test_pictures_are_reported_view_by_view),
+        cmocka_unit_test(test_speech_is_reported_stage_by_stage),
         cmocka_unit_test(test_wrong_arguments_are_refused_in_one_sentence),
     };
 
