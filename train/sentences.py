@@ -64,49 +64,51 @@ def spoken(text):
 # --- the grammar --------------------------------------------------------------------------------
 
 RULES = {name: [form.strip() for form in forms.split("|")] for name, forms in {
-    "sentence": """{who} {can} {do} {where} | {who} {can} not {do} {when} | {can} {who} {do} {when}
-        | {who} {did} {np} {where} | {who} {did} it {when} | did {who} {act} {np} {when}
-        | {who} {want} to {do} {when} | {who} {want} {np} {when} | {please} {do} {where}
-        | {do} and {do} | do not {do} {where} | let us {do} {when} | {np} {be} {where}
-        | {np} {be} {adverb} {quality} | {np} {be} {quality} {because} {who} {did} it
-        | there {be} {many} {nouns} {where} | {be} there {np} {where} | {be} {np} {quality} {when}
-        | how many {nouns} {be} {where} | how much {stuff} {can} {who} {act} {when}
-        | where {be} {np} | where can {who} {act} {np} | what {be} {np} made of
-        | what {can} {who} {do2} {when} | why {be} {np} so {quality} | why did {who} {act} {np}
-        | when {can} {who} {do} | when {be} {event} | who {did} {np} {when} | who {be} {where}
-        | which {noun} {be} {quality} | which {nouns} do {who} {like} {when} | whose {noun} {be} this
-        | how do {who} {do} | how {quality} {be} {np} | if {who} {did} it {who} {can} {do}
-        | {who} {think} that {np} {be} {quality} | {who} {think} {who} {can} {do}
-        | {who} {be} going to {do} {when} | {who} {be} {doing} {np} {where}
-        | {who} {have} {never} {been} {where} | {person} and {person} {did} {np} {when}
-        | tell {person} that {who} {can} {do} | ask {person} to {do} {when}
-        | remind {whom} to {do} {when} | show {whom} {np} | give {whom} {np} {when}
-        | wake {whom} up {when} | {event} {be} {when} | {event} {be} at {hour}
-        | it {be} {hour} | it {be} {adverb} {quality} {when} | {hour} {when} please
-        | yes {who} {can} {do} | no {who} {can} not {do} | thank you for {np} | well {sentence}
-        | oh {who} {did} not {act} {np} | sorry {who} {can} not {do} | {who} {like} {stuff} and {stuff}
-        | {who} {like} {nouns} more than {nouns} | {np} or {np} | {np} with {np} | {np} of {whom}
-        | {who} {did} {np} for {number} {units} | in {number} {units} {who} {can} {do}
-        | {number} {nouns} and {number} {nouns} | {number} {op} {number} | from {hour} to {hour}
-        | set {it} to {number} | turn {it} {updown} | turn {updown} {np} | put {np} {where}
-        | every {day} {who} {do} | on {day} {who} {can} {do} | {event} {be} on {day}
-        | {number} {month} | on the {ordinal} of {month} | {name} {did} {np} | hello {name} {sentence}
-        | {who} {call} {name} {when} | is this {quality} or {quality} | both {nouns} {be} {quality}""",
+    "sentence": """{who} {can} {do} {where}|{who} {can} not {do} {when}|{can} {who} {do} {when}
+        |{who} {did} {np} {where}|{who} {did} it {when}|did {who} {act} {np} {when}
+        |{who} {want} to {do} {when}|{who} {want} {np} {when}|{please} {do} {where}
+        |{do} and {do}|do not {do} {where}|let us {do} {when}|{np} {be} {where}
+        |{np} {be} {adverb} {quality}|{np} {be} {quality} {because} {who} {did} it
+        |there {be} {many} {nouns} {where}|{be} there {np} {where}|{be} {np} {quality} {when}
+        |how many {nouns} {be} {where}|how much {stuff} {can} {who} {act} {when}|where {be} {np}
+        |where can {who} {act} {np}|what {be} {np} made of|what {can} {who} {do2} {when}
+        |why {be} {np} so {quality}|why did {who} {act} {np}|when {can} {who} {do}
+        |when {be} {event}|who {did} {np} {when}|who {be} {where}|which {noun} {be} {quality}
+        |which {nouns} do {who} {like} {when}|whose {noun} {be} this|how do {who} {do}
+        |how {quality} {be} {np}|if {who} {did} it {who} {can} {do}
+        |{who} {think} that {np} {be} {quality}|{who} {think} {who} {can} {do}
+        |{who} {be} going to {do} {when}|{who} {be} {doing} {np} {where}
+        |{who} {have} {never} {been} {where}|{person} and {person} {did} {np} {when}
+        |tell {person} that {who} {can} {do}|ask {person} to {do} {when}
+        |remind {whom} to {do} {when}|show {whom} {np}|give {whom} {np} {when}
+        |wake {whom} up {when}|{event} {be} {when}|{event} {be} at {hour}|it {be} {hour}
+        |it {be} {adverb} {quality} {when}|{hour} {when} please|yes {who} {can} {do}
+        |no {who} {can} not {do}|thank you for {np}|well {sentence}
+        |oh {who} {did} not {act} {np}|sorry {who} {can} not {do}
+        |{who} {like} {stuff} and {stuff}|{who} {like} {nouns} more than {nouns}|{np} or {np}
+        |{np} with {np}|{np} of {whom}|{who} {did} {np} for {number} {units}
+        |in {number} {units} {who} {can} {do}|{number} {nouns} and {number} {nouns}
+        |{number} {op} {number}|from {hour} to {hour}|set {it} to {number}|turn {it} {updown}
+        |turn {updown} {np}|put {np} {where}|every {day} {who} {do}|on {day} {who} {can} {do}
+        |{event} {be} on {day}|{number} {month}|on the {ordinal} of {month}|{name} {did} {np}
+        |hello {name} {sentence}|{who} {call} {name} {when}|is this {quality} or {quality}
+        |both {nouns} {be} {quality}""",
     "who": """i|i|i|you|you|we|they|he|she|it|{person}|{person}|{np}|someone|everyone|nobody
         |my {kin}|your {kin}|our {people}|the {people}""",
     "whom": "me|me|me|you|us|him|her|them|{person}|my {kin}|the {people}",
     "person": "{name}|{name}|my {kin}|his {kin}|her {kin}|a friend|the {role}",
-    "kin": """mother|father|sister|brother|friend|wife|husband|son|daughter|uncle|aunt|boss|family
-        |neighbour|cousin|mum|dad|grandma|grandpa""",
+    "kin": """mother|father|sister|brother|friend|wife|husband|son|daughter|uncle|aunt|boss
+        |family|neighbour|cousin|mum|dad|grandma|grandpa""",
     "role": "doctor|teacher|driver|dentist|plumber|manager|student|child|man|woman|boy|girl|police",
     "people": "people|children|men|women|friends|parents|kids|others|guests|team|students",
-    "can": "can|could|will|would|should|must|may|might|do|did|have to|used to|do not|will not|would not",
+    "can": """can|could|will|would|should|must|may|might|do|did|have to|used to|do not|will not
+        |would not""",
     "be": "is|is|are|was|were|will be|is not|are not|was not|may be|must be|can be",
     "been": "been|lived|worked|stayed|waited",
     "have": "have|has|had",
     "never": "never|always|often|already|just|not|only",
-    "want": """want|need|like|have|would like|am going|are going|forgot|decided|hope|plan|try|started
-        |wanted|needed|wants|needs|do not want|used""",
+    "want": """want|need|like|have|would like|am going|are going|forgot|decided|hope|plan|try
+        |started|wanted|needed|wants|needs|do not want|used""",
     "like": "like|love|want|need|prefer|hate|know|buy|use|see|remember|do not like",
     "think": "think|know|believe|hope|say|said|thought|feel|heard|guess|am sure|do not think",
     "call": "call|called|will call|can call|meet|met|saw|want to see|talk to|talked with|asked",
@@ -114,71 +116,87 @@ RULES = {name: [form.strip() for form in forms.split("|")] for name, forms in {
     "adverb": "very|really|too|quite|so|not|still|almost|always|never|often|more|much more|rather",
     "please": "please|now|can you|could you|i want you to|would you|you should|just|then|first",
     "do": """{act} {np}|{act} {np}|{act} {it}|{act} {stuff}|{do2}|{do2} {where}|talk to {person}
-        |wait for {whom}|look at {np}|listen to {stuff}|think about {np}|go to {place}|come {where}
-        |speak with {person}|help {whom}|ask {whom} about {np}|tell {whom} {when}|give {whom} {np}
-        |make sure {who} {can} {do2}|pick up {np}|turn {updown} {np}|write down {np}|be {quality}
-        |get up {when}|sit down|stand up|wake up {when}|work on {np}|play with {np}|pay for {np}
-        |remind {whom} {when}|let {whom} {do2}|keep {np} {quality}|read about {topic}""",
-    "do2": """go|come|wait|sleep|eat|drink|work|read|write|run|walk|sing|play|rest|stop|start|leave
-        |help|learn|travel|drive|cook|dance|listen|talk|speak|think|stay|begin|finish|swim|move|try
-        |go home|come back|go out|come in|hurry|stay here""",
-    "act": """open|close|start|stop|find|get|give|take|make|put|keep|hold|bring|buy|sell|send|show
-        |call|need|want|like|know|see|hear|read|write|play|watch|learn|use|try|move|change|set|check
-        |clean|cook|eat|drink|wash|fix|build|break|cut|draw|paint|count|pay|save|win|lose|choose|carry
-        |drop|pull|push|throw|catch|follow|leave|meet|visit|join|remember|forget|understand|explain
-        |answer|repeat|finish|copy|print|share|delete|search|book|order|order|return|collect|pack|feed
-        |water|charge|record|launch|run|load|switch|create|cancel|add|remove|raise|lower|adjust
-        |compute|solve|note|mute|phone|ring|dial|contact|reach|remind|convert|lock|fill|hide|test""",
-    "did": """opened|closed|started|stopped|found|got|gave|took|made|put|kept|brought|bought|sold|sent
-        |showed|told|asked|called|needed|wanted|liked|loved|knew|saw|heard|read|wrote|played|watched
-        |learned|used|tried|moved|changed|set|checked|cleaned|cooked|ate|drank|washed|fixed|built|broke
-        |cut|drew|painted|counted|paid|saved|won|lost|chose|carried|dropped|left|met|visited|forgot
-        |remembered|finished|has|had|have|has seen|have taken|does not have|did not see|knows|wants""",
-    "doing": """opening|closing|looking for|talking about|waiting for|making|reading|writing|playing
-        |watching|using|cleaning|cooking|eating|drinking|fixing|building|buying|working on|thinking of
-        |listening to|trying|learning|counting|moving|calling|leaving""",
-    "np": """{det} {noun}|{det} {noun}|{det} {quality} {noun}|{det} {quality} {noun}|{many} {nouns}
-        |{det} {colour} {noun}|{noun} {number}|{det} {noun} {where}|all {nouns}|{det} {event}
-        |{det} {room}|it|this|that|something|everything|nothing|one of the {nouns}|{app}""",
-    "it": "it|it|this|that|them|the volume|the sound|the light|the timer|the alarm|the music|the radio",
+        |wait for {whom}|look at {np}|listen to {stuff}|think about {np}|go to {place}
+        |come {where}|speak with {person}|help {whom}|ask {whom} about {np}|tell {whom} {when}
+        |give {whom} {np}|make sure {who} {can} {do2}|pick up {np}|turn {updown} {np}
+        |write down {np}|be {quality}|get up {when}|sit down|stand up|wake up {when}
+        |work on {np}|play with {np}|pay for {np}|remind {whom} {when}|let {whom} {do2}
+        |keep {np} {quality}|read about {topic}""",
+    "do2": """go|come|wait|sleep|eat|drink|work|read|write|run|walk|sing|play|rest|stop|start
+        |leave|help|learn|travel|drive|cook|dance|listen|talk|speak|think|stay|begin|finish|swim
+        |move|try|go home|come back|go out|come in|hurry|stay here""",
+    "act": """open|close|start|stop|find|get|give|take|make|put|keep|hold|bring|buy|sell|send
+        |show|call|need|want|like|know|see|hear|read|write|play|watch|learn|use|try|move|change
+        |set|check|clean|cook|eat|drink|wash|fix|build|break|cut|draw|paint|count|pay|save|win
+        |lose|choose|carry|drop|pull|push|throw|catch|follow|leave|meet|visit|join|remember
+        |forget|understand|explain|answer|repeat|finish|copy|print|share|delete|search|book
+        |order|order|return|collect|pack|feed|water|charge|record|launch|run|load|switch|create
+        |cancel|add|remove|raise|lower|adjust|compute|solve|note|mute|phone|ring|dial|contact
+        |reach|remind|convert|lock|fill|hide|test""",
+    "did": """opened|closed|started|stopped|found|got|gave|took|made|put|kept|brought|bought
+        |sold|sent|showed|told|asked|called|needed|wanted|liked|loved|knew|saw|heard|read|wrote
+        |played|watched|learned|used|tried|moved|changed|set|checked|cleaned|cooked|ate|drank
+        |washed|fixed|built|broke|cut|drew|painted|counted|paid|saved|won|lost|chose|carried
+        |dropped|left|met|visited|forgot|remembered|finished|has|had|have|has seen|have taken
+        |does not have|did not see|knows|wants""",
+    "doing": """opening|closing|looking for|talking about|waiting for|making|reading|writing
+        |playing|watching|using|cleaning|cooking|eating|drinking|fixing|building|buying
+        |working on|thinking of|listening to|trying|learning|counting|moving|calling|leaving""",
+    "np": """{det} {noun}|{det} {noun}|{det} {quality} {noun}|{det} {quality} {noun}
+        |{many} {nouns}|{det} {colour} {noun}|{noun} {number}|{det} {noun} {where}|all {nouns}
+        |{det} {event}|{det} {room}|it|this|that|something|everything|nothing|one of the {nouns}
+        |{app}""",
+    "it": """it|it|this|that|them|the volume|the sound|the light|the timer|the alarm|the music
+        |the radio""",
     "det": "the|the|the|a|a|my|your|his|her|our|their|this|that|another|each|every|some|any|no",
-    "many": "many|some|two|three|four|five|six|seven|eight|nine|ten|no|these|those|few|more|several|a lot of",
-    "noun": """{thing}|{thing}|{item}|house|door|window|table|bed|wall|floor|garden|street|road|city|town
-        |school|office|shop|train|bus|plane|boat|bike|car|computer|screen|picture|photo|video|song|movie
-        |music|story|word|letter|email|message|number|name|list|note|page|paper|question|answer|idea
-        |problem|reason|way|day|week|month|year|hour|minute|time|morning|evening|night|dog|cat|bird|horse
-        |animal|tree|flower|garden|river|lake|mountain|sea|sun|moon|star|rain|snow|wind|weather|world
-        |country|language|game|job|money|price|bill|ticket|passport|meal|breakfast|lunch|dinner|kitchen
-        |head|hand|face|eye|foot|heart|body|dress|coat|shirt|file|app|program|button|battery|network
-        |camera|printer|calendar|map|alarm|timer|volume|circle|square|triangle|point|line|side|part
-        |place|end|call|meeting|report|plan|test|class|code|thing|joke|poem|mistake|contact|device""",
-    "nouns": """{item}|keys|lamps|bags|phones|rings|coins|hats|cups|boxes|pens|maps|watches|shoes|bottles
-        |clocks|chairs|houses|doors|windows|tables|cars|trains|pictures|songs|movies|stories|words
-        |letters|messages|numbers|names|lists|notes|pages|questions|answers|ideas|problems|days|weeks
-        |months|years|hours|minutes|dogs|cats|birds|trees|flowers|games|jobs|tickets|files|apps|shapes
-        |circles|squares|triangles|stars|people|children|things|places|calls|meetings|friends|hands|eyes""",
-    "stuff": "{item}|{item}|{topic}|{topic}|water|food|music|money|time|news|paper|help|work|nothing",
-    "quality": """good|bad|big|small|new|old|long|short|high|low|hot|cold|warm|fast|slow|early|late|easy
-        |hard|heavy|light|dark|bright|clean|dirty|full|empty|open|closed|free|busy|ready|right|wrong|happy
-        |sad|tired|hungry|young|strong|weak|rich|poor|cheap|safe|nice|great|fine|beautiful|important
-        |different|same|other|next|last|first|best|better|worse|loud|quiet|wet|dry|soft|sweet|strange
-        |simple|special|funny|serious|clear|round|deep|wide|whole|real|true|sure|possible|{colour}""",
-    "where": """||{prep} the {room}|{prep} the {room}|{prep} {det} {noun}|at home|at work|at school|here
-        |there|outside|inside|upstairs|in {city}|in {country}|from {city}|to {place}|on the left
-        |on the right|at the top|at the bottom|top left|bottom right|everywhere|with {person}
-        |for {person}|from {person}|next to {np}""",
-    "prep": "in|in|on|at|under|behind|near|from|to|into|with|without|by|over|around|through|against|between",
-    "place": "the {room}|school|work|bed|{city}|{country}|the shop|the doctor|the station|town|the {noun}",
+    "many": """many|some|two|three|four|five|six|seven|eight|nine|ten|no|these|those|few|more
+        |several|a lot of""",
+    "noun": """{thing}|{thing}|{item}|house|door|window|table|bed|wall|floor|garden|street|road
+        |city|town|school|office|shop|train|bus|plane|boat|bike|car|computer|screen|picture
+        |photo|video|song|movie|music|story|word|letter|email|message|number|name|list|note|page
+        |paper|question|answer|idea|problem|reason|way|day|week|month|year|hour|minute|time
+        |morning|evening|night|dog|cat|bird|horse|animal|tree|flower|garden|river|lake|mountain
+        |sea|sun|moon|star|rain|snow|wind|weather|world|country|language|game|job|money|price
+        |bill|ticket|passport|meal|breakfast|lunch|dinner|kitchen|head|hand|face|eye|foot|heart
+        |body|dress|coat|shirt|file|app|program|button|battery|network|camera|printer|calendar
+        |map|alarm|timer|volume|circle|square|triangle|point|line|side|part|place|end|call
+        |meeting|report|plan|test|class|code|thing|joke|poem|mistake|contact|device""",
+    "nouns": """{item}|keys|lamps|bags|phones|rings|coins|hats|cups|boxes|pens|maps|watches
+        |shoes|bottles|clocks|chairs|houses|doors|windows|tables|cars|trains|pictures|songs
+        |movies|stories|words|letters|messages|numbers|names|lists|notes|pages|questions|answers
+        |ideas|problems|days|weeks|months|years|hours|minutes|dogs|cats|birds|trees|flowers
+        |games|jobs|tickets|files|apps|shapes|circles|squares|triangles|stars|people|children
+        |things|places|calls|meetings|friends|hands|eyes""",
+    "stuff": """{item}|{item}|{topic}|{topic}|water|food|music|money|time|news|paper|help|work
+        |nothing""",
+    "quality": """good|bad|big|small|new|old|long|short|high|low|hot|cold|warm|fast|slow|early
+        |late|easy|hard|heavy|light|dark|bright|clean|dirty|full|empty|open|closed|free|busy
+        |ready|right|wrong|happy|sad|tired|hungry|young|strong|weak|rich|poor|cheap|safe|nice
+        |great|fine|beautiful|important|different|same|other|next|last|first|best|better|worse
+        |loud|quiet|wet|dry|soft|sweet|strange|simple|special|funny|serious|clear|round|deep
+        |wide|whole|real|true|sure|possible|{colour}""",
+    "where": """||{prep} the {room}|{prep} the {room}|{prep} {det} {noun}|at home|at work
+        |at school|here|there|outside|inside|upstairs|in {city}|in {country}|from {city}
+        |to {place}|on the left|on the right|at the top|at the bottom|top left|bottom right
+        |everywhere|with {person}|for {person}|from {person}|next to {np}""",
+    "prep": """in|in|on|at|under|behind|near|from|to|into|with|without|by|over|around|through
+        |against|between""",
+    "place": """the {room}|school|work|bed|{city}|{country}|the shop|the doctor|the station|town
+        |the {noun}""",
     "when": """||today|tomorrow|tonight|yesterday|now|soon|later|again|this {part}|next {period}
-        |last {period}|on {day}|every {period}|in {number} {units}|for {number} {units}|at {hour}|at noon
-        |in {month}|in the {part}|before {event}|after {event}|all day|right now|at once|once|twice""",
+        |last {period}|on {day}|every {period}|in {number} {units}|for {number} {units}
+        |at {hour}|at noon|in {month}|in the {part}|before {event}|after {event}|all day
+        |right now|at once|once|twice""",
     "part": "morning|afternoon|evening|night|weekend|time|summer|winter",
     "period": "week|month|year|day|time|{day}|night|morning|summer",
-    "event": "lunch|dinner|breakfast|the meeting|the party|school|work|the game|the trip|class|the call",
-    "hour": """{small}|{small} o'clock|{small} thirty|{small} fifteen|{small} {number}|half past {small}
-        |quarter past {small}|quarter to {small}|{small} a m|{small} p m|{small} {number} a m
-        |{small} {number} p m|{number} {number}|{small} oh {small}|noon|midnight""",
-    "units": "seconds|seconds|minutes|minutes|hours|hours|days|weeks|months|years|percent|meters|grams",
+    "event": """lunch|dinner|breakfast|the meeting|the party|school|work|the game|the trip|class
+        |the call""",
+    "hour": """{small}|{small} o'clock|{small} thirty|{small} fifteen|{small} {number}
+        |half past {small}|quarter past {small}|quarter to {small}|{small} a m|{small} p m
+        |{small} {number} a m|{small} {number} p m|{number} {number}|{small} oh {small}|noon
+        |midnight""",
+    "units": """seconds|seconds|minutes|minutes|hours|hours|days|weeks|months|years|percent
+        |meters|grams""",
     "op": "plus|minus|times|divided by|and|or|percent of|point",
     "updown": "on|off|up|down|left|right|over|around",
     "ordinal": "first|second|third|fourth|fifth|sixth|seventh|tenth|twelfth|twentieth",
@@ -218,8 +236,8 @@ def known_words():
 
 KNOWN = known_words()
 MANY = sorted(KNOWN)
-FIXED = frozenset(spoken(text) for asked, answer in data.SMALL_TALK for text in asked + [answer]) | \
-    frozenset(map(spoken, (data.REFUSE_ANSWER, data.REFUSE_ACTION, data.REFUSE_TOOL)))
+FIXED = frozenset(map(spoken, [data.REFUSE_ANSWER, data.REFUSE_ACTION, data.REFUSE_TOOL] + [
+    text for asked, answer in data.SMALL_TALK for text in asked + [answer]]))
 FOCUS = {"value": ["alarm", "timer", "volume", "calc", "units"], "word": ["app", "phone", "note"]}
 DOMAIN = list(data.TOOL_INTENTS) + ["small talk", "clock", "refusal", "copy"]
 

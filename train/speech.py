@@ -41,17 +41,18 @@ VOICES = {  # voices of the training and their weights
 HELD_OUT = ["espeak:en-gb+f3", "espeak:en-us+m6", "flite:rms"]
 
 # The phones of the CMU dictionary; espeak-ng's are mapped to the nearest.
-PHONES = """pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th
-uh uw v w y z zh""".split()
+PHONES = """pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh
+t th uh uw v w y z zh""".split()
 NUMBER = {name: i for i, name in enumerate(PHONES)}
 NO_PHONE = 255
-FROM_ESPEAK = dict(pair.split("=") for pair in """I=ih I2=ih I#=ih i=iy i:=iy E=eh a=ae a#=ax aa=ae A:=aa
-A@=aa 0=aa O:=ao O=ao O2=ao o@=ao O@=ao V=ah U=uh u:=uw U@=uh @=ax @2=ax @-=ax @L=l 3=er 3:=er VR=er IR=er
-i@=ih i@3=ih e@=eh eI=ey aI=ay aI@=ay aI2=ay aI3=ay aU=aw oU=ow OI=oy n=n n-=n m=m N=ng l=l l#=l r=r r-=r w=w
-w#=w j=y h=hh p=p b=b t=t t2=t t#=d t[=t ?=t d=d k=k x=k g=g f=f v=v T=th D=dh s=s z=z S=sh Z=zh tS=ch
-dZ=jh _=pau _:=pau _!=pau""".split())
-FROM_FLITE = {"pau": "pau", "ssil": "pau", "brth": "pau", "h#": "pau", "#": "pau", "axr": "er", "el": "l",
-              "em": "m", "en": "n", "nx": "n", "dx": "d", "hv": "hh", "ix": "ih", "ux": "uw"}
+FROM_ESPEAK = dict(pair.split("=") for pair in """I=ih I2=ih I#=ih i=iy i:=iy E=eh a=ae a#=ax aa=ae
+A:=aa A@=aa 0=aa O:=ao O=ao O2=ao o@=ao O@=ao V=ah U=uh u:=uw U@=uh @=ax @2=ax @-=ax @L=l 3=er 3:=er
+VR=er IR=er i@=ih i@3=ih e@=eh eI=ey aI=ay aI@=ay aI2=ay aI3=ay aU=aw oU=ow OI=oy n=n n-=n m=m N=ng
+l=l l#=l r=r r-=r w=w w#=w j=y h=hh p=p b=b t=t t2=t t#=d t[=t ?=t d=d k=k x=k g=g f=f v=v T=th D=dh
+s=s z=z S=sh Z=zh tS=ch dZ=jh _=pau _:=pau _!=pau""".split())
+FROM_FLITE = {"pau": "pau", "ssil": "pau", "brth": "pau", "h#": "pau", "#": "pau", "axr": "er",
+              "el": "l", "em": "m", "en": "n", "nx": "n", "dx": "d", "hv": "hh", "ix": "ih",
+              "ux": "uw"}
 
 
 def phone(name, table):
@@ -155,8 +156,8 @@ class Festival:
         return *read_wave(self.wave), segments
 
 
-SYNTHESISERS, STARTED = {"espeak": lambda folder: Espeak(), "flite": Flite, "festival": Festival}, {}
-FOLDER = None
+SYNTHESISERS = {"espeak": lambda folder: Espeak(), "flite": Flite, "festival": Festival}
+STARTED, FOLDER = {}, None
 
 
 def say(text, voice, rate=1.0, pitch=50):
@@ -194,7 +195,8 @@ def phones_at(segments, times):
 # --- features: log-mels as the released models take them ------------------------------------------
 
 def mel_of(hz):
-    return np.where(hz < 1000, 3 * hz / 200, 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4))
+    high = 15 + 27 * np.log(np.maximum(hz, 1) / 1000) / np.log(6.4)
+    return np.where(hz < 1000, 3 * hz / 200, high)
 
 
 def hz_of(mel):

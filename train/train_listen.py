@@ -101,7 +101,7 @@ class Reader:
 
 
 def soft_rows(rng, ids, reader, noise=0.25):
-    """Rows of a sentence as an encoder would give them, without sound: pieces far apart, some noise.
+    """Rows of a sentence as an encoder would give them: pieces far apart, some noise.
 
     One piece in fifteen is mixed with another, as a row is that may mean either.
     """
@@ -261,25 +261,27 @@ class Run:
             row[:len(ids)] = ids
         losses = {"phones": F.cross_entropy(guess.flatten(0, 1), target.flatten(),
                                             ignore_index=speech.NO_PHONE)}
+        shares = {}
         if self.done() >= FRAMES_ALONE:
             losses["letters"] = ctc(letters.log_softmax(-1), 2 * n, [torch.tensor(
                 [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch], 0)
             rows = encoder.adapt(states)
             scores = self.reader(rows)
             share = PIECES_FIRST + (1 - PIECES_FIRST) * self.done() ** 2
-            losses["pieces"] = share * ctc(scores, n, [clip[1] for clip in batch], SILENT)
-            losses["rows"] = share * self.reader.miss(rows[valid], scores[valid])
+            shares = {"pieces": share, "rows": share}
+            losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch], SILENT)
+            losses["rows"] = self.reader.miss(rows[valid], scores[valid])
         right = guess.argmax(-1) == target
         self.note("right", right[target != speech.NO_PHONE].float().mean())
-        return self.total(losses)
+        return self.total(losses, shares)
 
-    def total(self, losses):
+    def total(self, losses, shares={}):
         for name, loss in losses.items():
             self.note(name, loss)
-        return sum(WEIGHTS[name] * loss for name, loss in losses.items())
+        return sum(WEIGHTS[name] * shares.get(name, 1) * loss for name, loss in losses.items())
 
     def written(self, sentences_rows):
-        """Loss of the core's transcripts of (ids, rows): it reads rows between ids of the prompt."""
+        """Loss of the core's transcripts of (ids, rows); rows stand where a user's words would."""
         model, lines, marks = self.parts["model"], [], []
         for ids, rows in sentences_rows:
             answer = torch.cat([ids, self.end])
@@ -310,8 +312,8 @@ class Run:
         return self.total({
             "answer": self.written([(clip[1], row[:size])
                                     for clip, row, size in zip(batch, rows, n)]),
-            "pieces": PIECES_TOO * ctc(scores, n, [clip[1] for clip in batch], SILENT),
-            "rows": self.reader.miss(rows[valid], scores[valid])})
+            "pieces": ctc(scores, n, [clip[1] for clip in batch], SILENT),
+            "rows": self.reader.miss(rows[valid], scores[valid])}, {"pieces": PIECES_TOO})
 
     def dialogue(self, rng):
         """A step of the mixtures that the core has learnt before."""
