@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "ipc/bus.h"
 #include "ipc/errors.h"
+#include "ipc/listening.h"
 #include "ipc/objects.h"
 #include "ipc/stream.h"
 #include "ipc/vardict.h"
@@ -35,6 +36,7 @@ struct session_object {
     struct client *owner;
     struct session *session;
     char *path;
+    struct listening *listening; /* or NULL */
 
     enum session_state told_state; /* in the last PropertiesChanged */
     size_t told_used;
@@ -322,6 +324,7 @@ static void close_object(struct session_object *object, const char *reason)
 
     log_write(LOG_INFO, &(struct log_fields){.session = session_id(object->session)},
               "The session was closed.");
+    listening_drop(&object->listening);
     object->session = session_close(object->session, false);
     for (turn = object->owner->turns; turn; turn = next) {
         next = turn->next;
@@ -697,6 +700,61 @@ static int method_history(sd_bus_message *message, void *userdata, sd_bus_error 
     return sd_bus_reply_method_return(message, "s", history);
 }
 
+/* voice */
+
+static int method_open_audio(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct session_object *object = userdata;
+    struct error err = ERROR_INIT;
+
+    return errors_return(
+        ret_error, listening_open_audio(&object->listening, object->bus, message, &err), &err);
+}
+
+static int method_start_listening(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct session_object *object = userdata;
+    const struct model *model = session_model(object->session);
+    const bool speaks = model && model->hears && model->speaks;
+    struct error err = ERROR_INIT;
+
+    return errors_return(ret_error,
+                         listening_start(&object->listening, object->bus,
+                                         speaks ? model->id : NULL, message, &err),
+                         &err);
+}
+
+static int command(sd_bus_message *message, struct session_object *object,
+                   enum listening_command command, sd_bus_error *ret_error)
+{
+    struct error err = ERROR_INIT;
+    int r = listening_command(&object->listening, command, &err);
+
+    if (r < 0)
+        return errors_return(ret_error, r, &err);
+    return sd_bus_reply_method_return(message, NULL);
+}
+
+static int method_stop_listening(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    return command(message, userdata, LISTENING_STOP, ret_error);
+}
+
+static int method_press(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    return command(message, userdata, LISTENING_PRESS, ret_error);
+}
+
+static int method_end_of_turn(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    return command(message, userdata, LISTENING_END_TURN, ret_error);
+}
+
+static int method_interrupt(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    return command(message, userdata, LISTENING_INTERRUPT, ret_error);
+}
+
 static int method_close(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     struct session_object *object = userdata;
@@ -792,6 +850,20 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", turn), SD_BUS_NO_RESULT, method_cancel,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("History", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", messages), method_history,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("OpenAudio", SD_BUS_ARGS("a{sv}", options),
+                            SD_BUS_RESULT("h", in, "h", out), method_open_audio,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("StartListening", SD_BUS_ARGS("a{sv}", options),
+                            SD_BUS_RESULT("h", stream), method_start_listening,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("StopListening", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT,
+                            method_stop_listening, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Press", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_press,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("EndOfTurn", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_end_of_turn,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Interrupt", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_interrupt,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Close", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_close,
                             SD_BUS_VTABLE_UNPRIVILEGED),

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+#include "ipc/listening.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "ipc/bus.h"
+#include "ipc/errors.h"
+#include "ipc/stream.h"
+#include "ipc/vardict.h"
+#include "session/conversation.h"
+#include "session/pcm_port.h"
+
+#define SYSTEM_MAX   ((size_t)1 << 20)
+#define MSEC_MAX     600000 /* of any setting of turns */
+#define TURN_MAX_MAX 120000 /* of a turn: it is one clip */
+
+struct listening {
+    struct bus *bus;
+    void *pcm;             /* of OpenAudio(), for the next StartListening(); or NULL */
+    struct task *task;     /* NULL: nobody listens */
+    struct stream *stream; /* NULL: closed */
+};
+
+static struct listening *get(struct listening **slot, struct bus *bus, struct error *err)
+{
+    if (!*slot && (*slot = calloc(1, sizeof(**slot))))
+        (*slot)->bus = bus;
+    if (!*slot)
+        errors_message(err, -ENOMEM);
+    return *slot;
+}
+
+void listening_drop(struct listening **slot)
+{
+    struct listening *l = *slot;
+
+    if (!l)
+        return;
+    if (l->pcm)
+        pcm_port.free(l->pcm);
+    task_abandon(l->task);
+    stream_free(l->stream);
+    free(l);
+    *slot = NULL;
+}
+
+int listening_open_audio(struct listening **slot, struct bus *bus, sd_bus_message *message,
+                         struct error *err)
+{
+    struct arguments {
+        uint32_t rate;
+    } arguments = {.rate = LISTENER_RATE_HZ};
+    static const struct vardict_key keys[] = {
+        {"rate", "u", offsetof(struct arguments, rate), 0, NULL},
+        {0},
+    };
+    _cleanup_(closep) int in = -1, out = -1;
+    struct listening *l;
+    int r = vardict_read(message, "option", keys, &arguments, err);
+
+    if (r < 0)
+        return r;
+    if (arguments.rate < PCM_RATE_MIN || arguments.rate > PCM_RATE_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The option 'rate' is %u, but must be from %d to %d.", arguments.rate,
+                         PCM_RATE_MIN, PCM_RATE_MAX);
+    l = get(slot, bus, err);
+    if (!l)
+        return -ENOMEM;
+    if (l->pcm)
+        pcm_port.free(l->pcm);
+    l->pcm = pcm_port_new(arguments.rate, &in, &out, err);
+    if (!l->pcm)
+        return error_errno(err->code);
+    return sd_bus_reply_method_return(message, "hh", in, out);
+}
+
+/* --- listening ------------------------------------------------------------------------------- */
+
+static void stream_hold(void *userdata, bool hold)
+{
+    (void)userdata, (void)hold; /* lines are few, and sound waits for nobody */
+}
+
+/* All is read, or nobody wants to know: then nobody listens either. */
+static void stream_closed(void *userdata)
+{
+    struct listening *l = userdata;
+
+    l->stream = stream_free(l->stream);
+    l->task = task_abandon(l->task);
+    bus_touch(l->bus);
+}
+
+static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = stream_closed};
+
+static void conversation_event(void *userdata, const struct task_event *event)
+{
+    struct listening *l = userdata;
+
+    if (l->stream && event->line)
+        stream_line(l->stream, event->line, event->length);
+    if (event->type != TASK_DONE && event->type != TASK_ERROR)
+        return;
+    l->task = NULL;
+    if (l->stream && stream_end(l->stream))
+        l->stream = stream_free(l->stream);
+    bus_touch(l->bus);
+}
+
+static const struct task_sink conversation_sink = {.event = conversation_event};
+
+struct start_arguments {
+    const char *mode, *system;
+    uint32_t hangover_ms, confirm_ms, max_turn_ms, max_wait_ms;
+};
+
+static int check_msec(const char *name, uint32_t msec, uint32_t max, struct error *err)
+{
+    if (msec > max)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The option '%s' is %u milliseconds; at most %u are taken.", name, msec,
+                         max);
+    return 0;
+}
+
+static int read_start(sd_bus_message *message, struct conversation_options *ret, struct error *err)
+{
+    static const struct vardict_key keys[] = {
+        {"mode", "s", offsetof(struct start_arguments, mode), 32, NULL},
+        {"system", "s", offsetof(struct start_arguments, system), SYSTEM_MAX, NULL},
+        {"hangover_ms", "u", offsetof(struct start_arguments, hangover_ms), 0, NULL},
+        {"confirm_ms", "u", offsetof(struct start_arguments, confirm_ms), 0, NULL},
+        {"max_turn_ms", "u", offsetof(struct start_arguments, max_turn_ms), 0, NULL},
+        {"max_wait_ms", "u", offsetof(struct start_arguments, max_wait_ms), 0, NULL},
+        {0},
+    };
+    struct start_arguments a = {
+        .mode = "open",
+        .hangover_ms = turns_default.hangover_msec,
+        .confirm_ms = turns_default.confirm_busy_msec,
+        .max_turn_ms = turns_default.turn_max_msec,
+    };
+    int r = vardict_read(message, "option", keys, &a, err);
+
+    if (r == 0)
+        r = check_msec("hangover_ms", a.hangover_ms, MSEC_MAX, err);
+    if (r == 0)
+        r = check_msec("confirm_ms", a.confirm_ms, MSEC_MAX, err);
+    if (r == 0)
+        r = check_msec("max_turn_ms", a.max_turn_ms, TURN_MAX_MAX, err);
+    if (r == 0)
+        r = check_msec("max_wait_ms", a.max_wait_ms, MSEC_MAX, err);
+    if (r < 0)
+        return r;
+    *ret = (struct conversation_options){.system = a.system, .turns = turns_default};
+    ret->turns.hangover_msec = MAX(a.hangover_ms, turns_default.pause_msec);
+    ret->turns.confirm_busy_msec = a.confirm_ms;
+    ret->turns.turn_max_msec = MAX(a.max_turn_ms, 1000u);
+    ret->turns.wait_max_msec = a.max_wait_ms;
+    ret->turns.push_to_talk = strcmp(a.mode, "push") == 0;
+    ret->half_duplex = strcmp(a.mode, "half-duplex") == 0;
+    if (!ret->turns.push_to_talk && !ret->half_duplex && strcmp(a.mode, "open") != 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The option 'mode' must be open, half-duplex or push, not '%s'.", a.mode);
+    return 0;
+}
+
+int listening_start(struct listening **slot, struct bus *bus, const char *model,
+                    sd_bus_message *message, struct error *err)
+{
+    struct conversation_options options;
+    _cleanup_(closep) int fd = -1;
+    struct listening *l;
+    int r = read_start(message, &options, err);
+
+    if (r < 0)
+        return r;
+    options.model = model;
+    l = get(slot, bus, err);
+    if (!l)
+        return -ENOMEM;
+    if (l->task)
+        return error_set(err, ERROR_BUSY, "This session listens already.");
+    if (!l->pcm)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "There is nothing to listen to: call OpenAudio first.");
+    l->stream = stream_free(l->stream); /* what was not read of the last time */
+    l->stream = stream_new(bus->event, &stream_sink, l, &fd, err);
+    if (!l->stream)
+        return error_errno(err->code);
+    l->task = conversation_new(bus->engine, &options, &pcm_port, TAKE_PTR(l->pcm),
+                               &conversation_sink, l, err);
+    if (!l->task) {
+        l->stream = stream_free(l->stream);
+        return error_errno(err->code);
+    }
+    bus_touch(bus);
+    return sd_bus_reply_method_return(message, "h", fd);
+}
+
+int listening_command(struct listening **slot, enum listening_command command, struct error *err)
+{
+    struct task *task = *slot ? (*slot)->task : NULL;
+
+    if (!task)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "This session does not listen.");
+    switch (command) {
+    case LISTENING_STOP:
+        task_cancel(task);
+        break;
+    case LISTENING_PRESS:
+        conversation_press(task);
+        break;
+    case LISTENING_END_TURN:
+        conversation_end_turn(task);
+        break;
+    case LISTENING_INTERRUPT:
+        conversation_interrupt(task);
+        break;
+    }
+    return 0;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The voice of a session: StartListening(), StopListening(), Press(), EndOfTurn(), Interrupt(),
+ * OpenAudio(). session_object.c has the methods and one slot for each session.
+ *
+ * Threads: bus thread.
+ */
+
+#include <systemd/sd-bus.h>
+
+#include "base/error.h"
+
+struct bus;
+struct listening;
+
+/* OpenAudio(a{sv}) -> (h in, h out): pipes for the next StartListening(). Replies. */
+int listening_open_audio(struct listening **slot, struct bus *bus, sd_bus_message *message,
+                         struct error *err);
+
+/* StartListening(a{sv}) -> h. model: of the session, or NULL: any that hears and speaks. Replies. */
+int listening_start(struct listening **slot, struct bus *bus, const char *model,
+                    sd_bus_message *message, struct error *err);
+
+enum listening_command { LISTENING_STOP, LISTENING_PRESS, LISTENING_END_TURN, LISTENING_INTERRUPT };
+
+/* INVALID_ARGUMENT when nobody listens. */
+int listening_command(struct listening **slot, enum listening_command command, struct error *err);
+
+/* End it: the session is closed. */
+void listening_drop(struct listening **slot);
