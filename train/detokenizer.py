@@ -14,6 +14,7 @@ from lfm2 import LFM2, Config
 
 CONFIG = dict(vocab=32, hidden=192, layout="caca", ffn=512, heads=6, kv_heads=2, rope_theta=1e6,
               window=30)  # the layers have no tokens; the file's table is a formality
+LOUDEST = 12.0  # natural logarithm of a magnitude; far above any sound
 
 
 class Detokenizer(nn.Module):
@@ -39,7 +40,7 @@ class Detokenizer(nn.Module):
         """Complex [batch, rows, BINS] of codes [batch, frames, BOOKS]."""
         x = self.embed(codes + self.offsets).mean(2).repeat_interleave(codec.ROWS, 1)
         level, phase = self.head(self.core.states(x)).float().chunk(2, -1)
-        return torch.polar(level.clamp(max=6).exp(), phase)
+        return torch.polar(level.clamp(max=LOUDEST).exp(), phase)
 
     def forward(self, codes):
         """Samples [batch, frames * FRAME]."""

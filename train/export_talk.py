@@ -57,18 +57,6 @@ def vocoder_tensors(talker, sound):
     yield "istft.window", array(codec.window()), True
 
 
-def finish(w, tensors, kind):
-    """Adds the tensors and writes the file."""
-    quantised, _ = export_gguf.KINDS[kind]
-    for name, values, plain in tensors:
-        use = gguf.GGMLQuantizationType.F32 if plain else quantised
-        w.add_tensor(name, gguf.quants.quantize(values, use), raw_dtype=use)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-
-
 def write_vocoder(path, talker, sound, kind, about):
     w = gguf.GGUFWriter(path, NO_MODEL)
     for key, value in about.items():
@@ -77,7 +65,7 @@ def write_vocoder(path, talker, sound, kind, about):
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     w.add_uint32("depthformer_n_layer", len(talker.depth.layers))
     w.add_uint32("depthformer_n_embd", talker.depth.dim)
-    finish(w, vocoder_tensors(talker, sound), kind)
+    export_gguf.finish(w, vocoder_tensors(talker, sound), kind)
 
 
 def write_detokenizer(path, sound, kind, about):
@@ -100,9 +88,9 @@ def write_detokenizer(path, sound, kind, about):
     w.add_sliding_window(cfg.window)
     w.add_uint32("lfm2.embedding_length_out", 2 * codec.BINS)
     w.add_tokenizer_model("none")
-    finish(w, [*export_gguf.tensors(sound.core),
-               ("dense_2.weight", array(sound.head.weight), False),
-               ("dense_2.bias", array(sound.head.bias), True)], kind)
+    export_gguf.finish(w, [*export_gguf.tensors(sound.core),
+                           ("dense_2.weight", array(sound.head.weight), False),
+                           ("dense_2.bias", array(sound.head.bias), True)], kind)
 
 
 def load_talker(path):

@@ -323,7 +323,11 @@ class Augment:
 def clip(rng):
     words = sentences.sentence(rng)
     voice = rng.choices(list(VOICES), list(VOICES.values()))[0]
-    samples, hz, segments = say(words, voice, rng.uniform(0.82, 1.25), rng.randint(25, 75))
+    return clip_of(words, voice, rng.uniform(0.82, 1.25), rng.randint(25, 75))
+
+
+def clip_of(words, voice, rate, pitch):
+    samples, hz, segments = say(words, voice, rate, pitch)
     mel = log_mel(resample(samples, hz, RATE))
     phones = phones_at(segments, np.arange((len(mel) + 1) // 2) * 2 * HOP / RATE)
     return words, voice, mel.half(), torch.from_numpy(phones), float((samples ** 2).mean())

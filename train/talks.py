@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What the speaking model is trained on: spoken sentences as codes, and rows that hold them.
 
-    python train/talks.py --codec RUN/codec.pt --out FOLDER --shards N
+    python train/talks.py --codec RUN/codec.pt --out FOLDER --spoken N --chats N
 
-writes shards of sentences, each made from its number alone. A row is one conversation as the model
-reads it: tokens, frames of codes and rows of a heard sentence at consecutive positions.
+writes shards of sentences and of spoken exchanges, each made from its number alone. A row is one
+conversation as the model reads it: tokens, frames of codes and rows of a heard sentence at
+consecutive positions.
 """
 
 import argparse
@@ -17,13 +18,17 @@ from dataclasses import dataclass, field
 import torch
 
 import codec
+import conformer
 import data
 import sentences
+import speech
 import voice
 
 SHARD = 400  # sentences
 LONGEST = 66  # frames
-SPEAK = "Perform TTS. Use the US female voice."
+SPEAK, LISTEN = "Perform TTS. Use the US female voice.", "Perform ASR."
+CONVERSE = "Respond with interleaved text and audio."
+TEXT_RUN, AUDIO_RUN = 6, 12  # tokens and frames that take turns in a conversation
 AUDIO_START, TEXT_END, END = "<|audio_start|>", "<|text_end|>", "<|im_end|>"
 
 
@@ -93,28 +98,80 @@ def text(rng, split=None):
             return said
 
 
-def make(folder, count, coder, seed=1):
-    """Makes the missing ones of the first `count` shards."""
+KINDS = {"small talk": 5, "clock": 6, "refusal": 4, "alarm": 3, "timer": 3, "volume": 3, "app": 2,
+         "note": 1, "phone": 2, "calc": 2, "units": 1}  # of spoken exchanges
+CLIP_VOICES = {name: weight for name, weight in speech.VOICES.items() if "festival" not in name}
+
+
+@dataclass
+class Chat:
+    """A spoken request, the tool call that it needs (or ""), its result, the spoken reply."""
+    system: str
+    clip: tuple  # of speech.py, without words and voice
+    call: str
+    result: str
+    reply: Utterance
+
+
+def exchange(rng, split=None):
+    """The messages of an exchange whose request can be spoken, and its system turn."""
+    while True:
+        intent = rng.choices(list(KINDS), list(KINDS.values()))[0]
+        where = data.setting(rng, None, now=intent == "clock" or rng.random() < 0.5, tools=False)
+        where.text = CONVERSE
+        value = split == "value" and intent in sentences.FOCUS["value"]
+        messages = data.exchange(rng, intent, "value" if value else None, where)
+        words = sentences.spoken(messages[0]["content"])
+        if sentences.KNOWN.issuperset(words.split()) and words.count(" ") < 16:
+            return messages, words, where.system()
+
+
+def chat(rng, coder):
+    """One training exchange, or None when its reply is not read word by word."""
+    messages, words, system = exchange(rng)
+    reply = utterance(written(messages[-1]["content"]), coder)
+    if reply is None:
+        return None
+    voices = rng.choices(list(CLIP_VOICES), list(CLIP_VOICES.values()))
+    clip = speech.clip_of(words, voices[0], rng.uniform(0.82, 1.25), rng.randint(25, 75))
+    call, result = (m["content"] for m in messages[1:3]) if len(messages) > 2 else ("", "")
+    return Chat(system, clip[2:], call, result, reply)
+
+
+def packed(item):
+    """Plain parts of an utterance or a chat, as they are stored."""
+    parts = dict(vars(item))
+    return parts if isinstance(item, Utterance) else {**parts, "reply": vars(item.reply)}
+
+
+def unpacked(parts):
+    if "reply" in parts:
+        return Chat(**{**parts, "reply": Utterance(**parts["reply"])})
+    return Utterance(**parts)
+
+
+def make(folder, kind, count, coder, seed=1):
+    """Makes the missing ones of the first `count` shards of utterances ("spoken") or "chats"."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        path = folder / f"spoken-{i}.pt"
+        path = folder / f"{kind}-{i}.pt"
         if path.exists():
             continue
-        rng, made = random.Random(f"{seed}/spoken {i}"), []
+        rng, made = random.Random(f"{seed}/{kind} {i}"), []
         while len(made) < SHARD:
-            found = utterance(text(rng), coder)
+            found = chat(rng, coder) if kind == "chats" else utterance(text(rng), coder)
             made += [found] if found else []
         part = path.with_suffix(".part")
-        torch.save([vars(said) for said in made], part)
+        torch.save([packed(item) for item in made], part)
         os.replace(part, path)
         print("made", path, flush=True)
 
 
-def load(folder, have=()):
-    """All utterances of a folder: `have`, which was loaded before, and those of later shards."""
+def load(folder, kind, have=()):
+    """All items of a folder: `have`, which was loaded before, and those of later shards."""
     found = list(have)
-    while (path := pathlib.Path(folder) / f"spoken-{len(found) // SHARD}.pt").exists():
-        found += [Utterance(**said) for said in torch.load(path)]
+    while (path := pathlib.Path(folder) / f"{kind}-{len(found) // SHARD}.pt").exists():
+        found += map(unpacked, torch.load(path))
     return found
 
 
@@ -131,7 +188,7 @@ class Row:
     spoken: list = field(default_factory=list)  # for every frame, where the text of it stands
     after: list = field(default_factory=list)  # ... and the text that follows
     phones: list = field(default_factory=list)  # [3] of every frame
-    heard: list = field(default_factory=list)  # (position, sentence): rows of sound
+    heard: list = field(default_factory=list)  # (position, features): rows of heard sound
 
     def __len__(self):
         return len(self.ids)
@@ -141,6 +198,10 @@ class Row:
             self.words += range(len(self), len(self) + len(ids))
         self.ids += ids
 
+    def sound(self, features):
+        self.heard.append((len(self), features))
+        self.ids += [0] * -(-len(features) // conformer.STRIDE)
+
     def frame(self, codes, spoken, after, phones):
         self.frames.append(codes)
         self.at.append(len(self))
@@ -148,6 +209,14 @@ class Row:
         self.after.append(after)
         self.phones.append(phones)
         self.ids.append(0)
+
+
+NO_PHONES = [voice.PHONE["pau"]] * 3
+
+
+def framed(said):
+    """Codes of an utterance with the end."""
+    return said.codes.tolist() + [[codec.END] * codec.BOOKS]
 
 
 class Builder:
@@ -175,34 +244,90 @@ class Builder:
             numbers.append(len(starts) if char == len(said.text) else number)
         return found.ids, numbers
 
+    def read(self, text, system=SPEAK):
+        """A conversation up to the sound of a text that is to be read aloud."""
+        row = self.begun(system)
+        for part in ("<|im_start|>user\n", text, "<|im_end|>\n<|im_start|>assistant\n"):
+            row.tokens(self.ids(part))
+        return row
+
     def spoken(self, said, system=SPEAK):
         """A text that is read aloud."""
-        row, (ids, numbers) = self.begun(system), self.pieces(said)
-        row.tokens(self.ids("<|im_start|>user\n"))
-        first, last = len(row), len(row) + len(ids)
-        row.tokens(ids)
-        row.tokens(self.ids("<|im_end|>\n<|im_start|>assistant\n"))
+        row, (ids, numbers) = self.read(said.text, system), self.pieces(said)
+        last = len(row) - len(self.ids("<|im_end|>\n<|im_start|>assistant\n"))
+        first = last - len(ids)
         row.tokens(self.ids(AUDIO_START), True)
-        codes = said.codes.tolist() + [[codec.END] * codec.BOOKS]
-        for frame, number, phones in zip(codes, numbers, said.phones.tolist()):
+        for frame, number, phones in zip(framed(said), numbers, said.phones.tolist()):
             row.frame(frame, first + number, min(first + number + 1, last), phones)
         row.tokens(self.ids(END), True)
         return row
+
+    def asked(self, system, features):
+        """A conversation up to the reply to what was heard."""
+        row = self.begun(system)
+        row.tokens(self.ids("<|im_start|>user\n"))
+        row.sound(features)
+        row.tokens(self.ids("<|im_end|>\n<|im_start|>assistant\n"))
+        return row
+
+    def heard(self, words, features):
+        """A transcript."""
+        row = self.asked(LISTEN, features)
+        row.tokens(self.ids(words + END), True)
+        return row
+
+    def silent(self, row, text):
+        """A reply in words alone: when the machine asks for sound, it gets the end of it."""
+        left = TEXT_RUN
+        for token in self.ids(text + END):
+            if left == 0:
+                row.frame([codec.END] * codec.BOOKS, len(row) - 1, len(row) - 1, NO_PHONES)
+                left = AUDIO_RUN - 1
+            row.tokens([token], True)
+            left -= 1
+
+    def voiced(self, row, said):
+        """A reply in words and sound; false when the sound would overtake the words."""
+        ids, numbers = self.pieces(said)
+        ids = ids + self.ids(TEXT_END)
+        places, frames = [], list(zip(framed(said), numbers, said.phones.tolist()))
+        while frames:
+            for token in ids[len(places):len(places) + TEXT_RUN]:
+                places.append(len(row))
+                row.tokens([token], True)
+            run = AUDIO_RUN if len(places) < len(ids) else len(frames)
+            for frame, number, phones in frames[:run]:
+                if number >= len(places):
+                    return False
+                row.frame(frame, places[number], places[min(number + 1, len(places) - 1)], phones)
+            del frames[:run]
+        row.tokens(self.ids(END), True)
+        return len(places) == len(ids)
+
+    def chat(self, chat, features):
+        """A spoken exchange, or None when its reply cannot be interleaved."""
+        row = self.asked(chat.system, features)
+        if chat.call:
+            self.silent(row, chat.call)
+            row.tokens(self.ids(f"\n<|im_start|>tool\n{chat.result}<|im_end|>\n"
+                                "<|im_start|>assistant\n"))
+        return row if self.voiced(row, chat.reply) else None
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("--codec", required=True)
     p.add_argument("--out", required=True)
-    p.add_argument("--shards", type=int, required=True)
+    p.add_argument("--spoken", type=int, default=0, help="shards of sentences")
+    p.add_argument("--chats", type=int, default=0, help="shards of exchanges")
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
     torch.set_num_threads(1)
     saved = torch.load(args.codec)
-    folder = pathlib.Path(args.out)
-    make(folder, args.shards, codec.Codec(saved["mean"], saved["books"]), args.seed)
-    frames = sum(len(said.codes) for said in load(folder))
-    print(f"{frames * codec.FRAME / codec.RATE / 3600:.2f} hours")
+    coder = codec.Codec(saved["mean"], saved["books"])
+    for kind, count in (("spoken", args.spoken), ("chats", args.chats)):
+        make(pathlib.Path(args.out), kind, count, coder, args.seed)
+        print(len(load(args.out, kind)), kind)
 
 
 if __name__ == "__main__":

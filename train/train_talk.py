@@ -1,7 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Teaches the text core to speak: sentences are read aloud, beside the dialogues that it can hold.
+"""Teaches the text core to speak, and then to hear and to converse; each stage writes RUN/last.pt.
+
+    read     sentences are read aloud: codes from text, beside the dialogues that it can hold
+    talk     hears, reads aloud, answers in words and sound, and keeps its dialogues
 
     python train/train_talk.py read --run RUN/read --core CORE.gguf --spoken FOLDER --steps STEPS
+    python train/train_talk.py talk --run RUN/talk --core CORE.gguf --spoken FOLDER --steps STEPS \\
+        --start RUN/read/last.pt --listen RUN/answer/last.pt --clips CLIPS --shards N
+
+The second stage starts from both what the core has learnt to say and what it has learnt to hear
+(train_listen.py): what either has changed in its weights is added up. The encoder stays as it is.
 
 What a network of this size does not find out by itself is told to it: which phones a frame speaks
 (a head that is thrown away), and where in the text they stand (two heads of every attention layer
@@ -25,7 +33,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import codec
+import conformer
 import export_gguf
+import speech
 import talks
 import tokenizer as tokens
 import train_core
@@ -34,7 +44,8 @@ from depthformer import VALUES, Depthformer
 from lfm2 import Attention
 
 BATCH = 1000  # positions
-POOL = 800  # rows drawn, sorted by length and cut into batches at a time
+# Rows drawn, sorted by length and cut into batches at a time.
+POOL = {"short": 800, "spoken": 400, "heard": 300, "chat": 200}
 WARMUP, LEAST = 60, 0.03
 EMBEDDING_RATE, NEW_RATE = 0.2, 2.0  # in the core's
 DEEP = 0.35  # of the frames teach all books, the rest the first one alone
@@ -43,7 +54,8 @@ BOOK_WEIGHTS = torch.tensor([8.0 ** (1 - i / 7) for i in range(codec.BOOKS)])
 BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
 SPOKEN_HEAD, AFTER_HEAD = 1, 4  # of six; the first of every group copies
 WATCH = 0.3  # weight of the attention that is told
-SHARES = {"read": {"dialogue": 15, "spoken": 85}}
+SHARES = {"read": {"dialogue": 15, "short": 85},
+          "talk": {"dialogue": 25, "spoken": 30, "heard": 20, "chat": 25}}
 
 
 class Talker(nn.Module):
@@ -99,6 +111,7 @@ class Batch:
         self.word_row, self.word_at = numbers("words"), flat("words")
         self.frame_row, self.at = numbers("frames"), flat("at")
         self.codes, self.phones = flat("frames"), flat("phones")
+        self.heard = [(i, *heard) for i, row in enumerate(rows) for heard in row.heard]
         self.spoken, self.after = flat("spoken"), flat("after")
 
 
@@ -121,7 +134,7 @@ def watch_loss(model, batch):
 
 
 def book_losses(depth, asked, codes, generator):
-    """[BOOKS]: the first book of every frame, the others of a part of them; the end has only one."""
+    """[BOOKS]: the first of every frame, the others of a part of them; the end has only one."""
     first = F.cross_entropy(depth(asked, codes[:, :0])[:, 0].float(), codes[:, 0])
     some = (torch.rand(len(codes), generator=generator) < DEEP) & (codes[:, 0] < codec.END)
     logits = depth(asked[some], codes[some, :-1])[:, 1:].float()
@@ -129,20 +142,37 @@ def book_losses(depth, asked, codes, generator):
     return torch.cat([first[None], others])
 
 
-def learn_rows(model, batch, generator, note):
+@torch.no_grad()
+def hear(encoder, heard):
+    """Places (rows, positions) and rows of the encoder of all sounds (row, position, features)."""
+    features = [x for _, _, x in heard]
+    sizes = torch.tensor([len(x) for x in features])
+    found, valid = encoder(nn.utils.rnn.pad_sequence(features, batch_first=True), sizes)
+    lengths = valid.sum(1).tolist()
+    row = torch.tensor([i for (i, _, _), n in zip(heard, lengths) for _ in range(n)])
+    at = torch.cat([first + torch.arange(n) for (_, first, _), n in zip(heard, lengths)])
+    return (row, at), found[valid]
+
+
+def learn_rows(model, encoder, batch, generator, note):
     """Loss of rows of talk."""
-    codes = batch.codes
-    wrong = torch.rand(codes.shape, generator=generator) < NOISE
-    wrong &= codes < codec.END
-    read = torch.where(wrong, torch.randint(codec.CODES, codes.shape, generator=generator), codes)
-    x = model.core.embed(batch.ids).index_put((batch.frame_row, batch.at), model.code_rows(read))
+    codes, x = batch.codes, model.core.embed(batch.ids)
+    if len(codes):
+        wrong = torch.rand(codes.shape, generator=generator) < NOISE
+        wrong &= codes < codec.END
+        other = torch.randint(codec.CODES, codes.shape, generator=generator)
+        read = torch.where(wrong, other, codes)
+        x = x.index_put((batch.frame_row, batch.at), model.code_rows(read))
+    if batch.heard:
+        places, rows = hear(encoder, batch.heard)
+        x = x.index_put(places, rows)
     states = model.core.states(x)
     total = 0
     if len(batch.word_at):
         logits = model.core.logits(states[batch.word_row, batch.word_at - 1])
         words = F.cross_entropy(logits.float(), batch.ids[batch.word_row, batch.word_at])
         note("words", words)
-        total = total + 0.2 * words
+        total = total + (words if batch.heard else 0.2 * words)
     if len(codes):
         asked = states[batch.frame_row, batch.at - 1]
         books = book_losses(model.depth, asked, codes, generator)
@@ -169,17 +199,36 @@ def learn_dialogues(model, ids, marks, note):
 class Data:
     """Endless batches of every task, each a function of the seed and its number."""
 
-    def __init__(self, vocabulary, folder, seed):
-        self.vocabulary, self.builder, self.seed = vocabulary, talks.Builder(vocabulary), seed
-        self.folder, self.utterances, self.pools = folder, [], {}
+    def __init__(self, vocabulary, args):
+        self.vocabulary, self.builder, self.seed = vocabulary, talks.Builder(vocabulary), args.seed
+        self.folder, self.kept, self.pools = args.spoken, {"spoken": [], "chats": []}, {}
+        if args.clips:
+            self.clips = list(speech.shards(args.clips, args.shards))
+            self.augment = speech.Augment(args.seed)
+
+    def short(self, rng):
+        """Read aloud without a system turn, which would be half of the row."""
+        return self.builder.spoken(rng.choice(self.kept["spoken"]), "")
 
     def spoken(self, rng):
-        return self.builder.spoken(rng.choice(self.utterances), "")
+        return self.builder.spoken(rng.choice(self.kept["spoken"]))
+
+    def heard(self, rng):
+        words, _, *clip = rng.choice(self.clips)
+        return self.builder.heard(words, self.augment(rng, *clip)[0])
+
+    def chat(self, rng):
+        while True:
+            chat = rng.choice(self.kept["chats"])
+            row = self.builder.chat(chat, self.augment(rng, *chat.clip)[0])
+            if row:
+                return row
 
     def pool(self, task, number):
         rng = random.Random(f"{self.seed}/{task} {number}")
-        self.utterances = talks.load(self.folder, self.utterances)
-        rows = sorted((getattr(self, task)(rng) for _ in range(POOL)), key=len)
+        for kind in ("chats",) if task == "chat" else ("spoken",):
+            self.kept[kind] = talks.load(self.folder, kind, self.kept[kind])
+        rows = sorted((getattr(self, task)(rng) for _ in range(POOL[task])), key=len)
         batches = []
         while rows:
             taken = rows[-max(1, BATCH // len(rows[-1])):]
@@ -200,10 +249,25 @@ class Data:
         return found
 
 
-def factor(step, args):
+def add_change(core, before, after):
+    """Adds to the core what the weights `after` have changed since `before`."""
+    with torch.no_grad():
+        for (name, p), old in zip(core.named_parameters(), before.parameters()):
+            p += after[name] - old
+
+
+def progress(state, args):
+    """Share of the run that is behind, by steps or, with a deadline, by the clock."""
+    done = state["step"] / args.steps
+    if args.deadline:
+        begun = state.setdefault("begun", time.time())
+        done = max(done, (time.time() - begun) / (args.deadline - begun))
+    return done
+
+
+def factor(done, step, args):
     """Share of the full rate: warm-up, constant, then a straight fall."""
-    start = args.steps * (1 - args.fall)
-    rest = max(0.0, step - start) / max(1.0, args.steps - start)
+    rest = max(0.0, done - 1 + args.fall) / args.fall
     return min(1.0, (step + 1) / WARMUP) * max(LEAST, 1 - rest)
 
 
@@ -213,8 +277,12 @@ def train(args):
     core, pieces, merges = grown(args.core)
     state = tokens.state_of(pieces, merges)
     vocabulary = Tokenizer.from_str(json.dumps(state))
-    source = Data(vocabulary, args.spoken, args.seed)
-    model = Talker(core)
+    source = Data(vocabulary, args)
+    model, encoder = Talker(core), None
+    if args.listen:
+        listened = torch.load(args.listen, weights_only=False)
+        encoder = conformer.Encoder(conformer.Config(**listened["listen"])).eval()
+        encoder.load_state_dict(listened["encoder"])
     new = [p for name, p in model.named_parameters() if not name.startswith("core.")]
     old = [p for name, p in model.named_parameters()
            if name.startswith("core.") and name != "core.embed.weight"]
@@ -228,9 +296,12 @@ def train(args):
         kept = torch.load(last, weights_only=False)
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
-        state = kept["state"]
+        state["places"].update(kept["state"].pop("places"))
+        state.update(kept["state"])
     elif args.start:
         model.load_state_dict(torch.load(args.start, weights_only=False)["model"])
+        if args.listen and "model" in listened:
+            add_change(model.core, grown(args.core)[0], listened["model"])
 
     def save():
         torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
@@ -244,17 +315,17 @@ def train(args):
         shown.setdefault(name, []).append(value.item())
 
     saved_at, cpu = time.time(), time.process_time() - state["cpu"]
-    while state["step"] < args.steps:
+    while (done := progress(state, args)) < 1:
         rng = random.Random(f"{args.seed}/{args.stage} {state['step']}")
         generator = torch.Generator().manual_seed(rng.randrange(1 << 60))
         shares = SHARES[args.stage]
         task = rng.choices(list(shares), list(shares.values()))[0]
         found = source.batch(task, state["places"][task])
         for group in optimiser.param_groups:
-            group["lr"] = args.rate * group["share"] * factor(state["step"], args)
+            group["lr"] = args.rate * group["share"] * factor(done, state["step"], args)
         with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
             loss = learn_dialogues(model, *found[:2], note) if task == "dialogue" else \
-                learn_rows(model, Batch(found), generator, note)
+                learn_rows(model, encoder, Batch(found), generator, note)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -279,7 +350,11 @@ def main():
     p.add_argument("--core", required=True, help="GGUF file of the text core")
     p.add_argument("--spoken", required=True, help="folder of talks.py")
     p.add_argument("--start", help="checkpoint of the stage before")
+    p.add_argument("--listen", help="checkpoint of train_listen.py: encoder and core")
+    p.add_argument("--clips", help="folder of speech.py's shards")
+    p.add_argument("--shards", type=int, default=24, help="of them")
     p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--deadline", type=float, help="unix time at which the run ends early")
     p.add_argument("--fall", type=float, default=0.5, help="share of the steps in which it falls")
     p.add_argument("--rate", type=float, default=1.5e-3)
     p.add_argument("--seed", type=int, default=1)

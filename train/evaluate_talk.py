@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""How well the speech of the shipped files is understood by a recogniser that does not know them.
+
+    python train/evaluate_talk.py LFM-RUN FOLDER --codec RUN/codec.pt --json models/eval/talk.json
+
+Debian's pocketsphinx with its US English model and word pairs of the same domain writes down what
+it hears of texts that training never draws: of the voice itself, of its codes, and of what the model
+reads; all sound of the last two comes out of the engine. Only the differences count. "talk" is
+requests and answers, "any" has also sentences without much sense.
+"""
+
+import argparse
+import collections
+import json
+import math
+import pathlib
+import random
+import re
+import subprocess
+import tempfile
+import wave
+
+import numpy as np
+import torch
+
+import codec
+import export_gguf
+import sentences
+import speech
+import talks
+import tokenizer as tokens
+import voice
+from train_listen import errors
+
+MODEL = pathlib.Path("/usr/share/pocketsphinx/model/en-us")
+PAIRS_FROM = 8000  # sentences
+NAME = "lfmd-talk-q8_0.gguf"
+LIMIT = 120  # tokens and frames of a reply
+SAMPLING = {"temperature": 0.4, "top_k": 20}
+
+
+class Recogniser:
+    """pocketsphinx with word pairs from the sentences' generator."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        spelled = collections.defaultdict(list)
+        for line in open(MODEL / "cmudict-en-us.dict"):
+            spelled[re.sub(r"\(\d+\)$", "", line.split()[0])].append(line)
+        rng, pairs = random.Random("pairs"), collections.Counter()
+        self.words = set(spelled) & sentences.KNOWN
+        for _ in range(PAIRS_FROM):
+            said = sentences.spoken(talks.text(rng)).split()
+            if self.words.issuperset(said):
+                pairs.update(zip(["<s>", *said], [*said, "</s>"]))
+        (folder / "words.dict").write_text("".join(
+            line for word in sorted(self.words) for line in spelled[word]))
+        (folder / "pairs.arpa").write_text(self.arpa(pairs))
+
+    def arpa(self, pairs, discount=0.5):
+        """Absolute discounting; every word may follow every other."""
+        first, kinds, words = (collections.Counter() for _ in range(3))
+        for (a, b), count in pairs.items():
+            first[a] += count
+            kinds[a] += 1
+            words[b] += count
+        names = sorted(self.words | {"</s>"})
+        total = sum(words[name] + 0.5 for name in names)
+        share = {name: (words[name] + 0.5) / total for name in names}
+        seen = collections.Counter()
+        for a, b in pairs:
+            seen[a] += share[b]
+        lines = ["\\data\\", f"ngram 1={len(names) + 1}", f"ngram 2={len(pairs)}", "",
+                 "\\1-grams:"]
+        for name in ["<s>", *names]:
+            back = discount * kinds[name] / first[name] / (1 - seen[name]) if first[name] else 1
+            lines.append(f"{math.log10(share.get(name, 1e-9)):.4f} {name} {math.log10(back):.4f}")
+        lines += ["", "\\2-grams:"]
+        for (a, b), count in sorted(pairs.items()):
+            left = discount * kinds[a] / first[a]
+            lines.append(f"{math.log10((count - discount) / first[a] + left * share[b]):.4f} "
+                         f"{a} {b}")
+        return "\n".join([*lines, "", "\\end\\", ""])
+
+    def heard(self, sounds):
+        """What it hears in sounds at 24 kHz."""
+        for i, sound in enumerate(sounds):
+            x = np.pad(speech.resample(sound, codec.RATE, speech.RATE), 4000)
+            x += 1e-4 * np.random.default_rng(i).standard_normal(len(x))
+            with wave.open(str(self.folder / f"{i}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(speech.RATE)
+                file.writeframes((np.clip(x, -1, 1) * 32767).astype("<i2").tobytes())
+        control, told = self.folder / "control", self.folder / "told"
+        control.write_text("".join(f"{i}\n" for i in range(len(sounds))))
+        subprocess.run(["pocketsphinx_batch", "-hmm", MODEL / "en-us", "-dict",
+                        self.folder / "words.dict", "-lm", self.folder / "pairs.arpa", "-lw", "6.5",
+                        "-ctl", control, "-cepdir", self.folder, "-cepext", ".wav", "-adcin", "yes",
+                        "-adchdr", "44", "-hyp", told, "-logfn", "/dev/null"], check=True)
+        found = dict(re.match(r"(.*)\((\d+) -?\d+\)$", line).group(2, 1)
+                     for line in told.read_text().splitlines())
+        return [found.get(str(i), "").split() for i in range(len(sounds))]
+
+
+class Engine:
+    """The shipped files in `lfm-run`."""
+
+    def __init__(self, program, models, folder):
+        self.program, self.models, self.folder = program, models, folder
+        _, pieces, merges = export_gguf.read(models / NAME)
+        self.vocabulary = tokens.Tokenizer.from_str(json.dumps(tokens.state_of(pieces, merges)))
+
+    def run(self, verb, **options):
+        named = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        return subprocess.run([self.program, verb, *named], check=True, text=True,
+                              capture_output=True).stdout
+
+    def sound(self, codes):
+        """Samples of frames of codes."""
+        asked, out = self.folder / "codes.json", self.folder / "sound.f32"
+        asked.write_text(json.dumps(codes))
+        self.run("codes-to-wave", vocoder=self.models / f"vocoder-{NAME}",
+                 tokenizer=self.models / f"tokenizer-{NAME}", codes=asked, out=out)
+        return np.fromfile(out, "<f4")
+
+    def reply(self, row, mode, seed):
+        """Tokens and frames of the reply to a row of talks.py."""
+        asked = self.folder / "request.json"
+        asked.write_text(json.dumps({"segments": [{"ids": row.ids}], "mode": mode, "seed": seed,
+                                     "max_new_tokens": LIMIT, **SAMPLING}))
+        return json.loads(self.run("audio-generate", model=self.models / NAME,
+                                   vocoder=self.models / f"vocoder-{NAME}", request=asked))
+
+    def read(self, text, seed):
+        """Frames of a text that is read aloud."""
+        row = talks.Builder(self.vocabulary).read(text)
+        return [event for event in self.reply(row, "sequential", seed)
+                if len(event) == codec.BOOKS and event[0] < codec.CODES]
+
+
+def texts(count, kind, words):
+    """Held-out texts whose words the recogniser knows."""
+    rng, out = random.Random(f"read aloud {kind}"), []
+    while len(out) < count:
+        text = talks.text(rng, "test") if kind == "any" else \
+            sentences.dialogue(rng, None, rng.random() < 0.5)
+        if text not in out and sentences.is_held_out(sentences.spoken(text)) and \
+                words.issuperset(sentences.spoken(text).split()):
+            out.append(text)
+    return out
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("program", help="lfm-run")
+    p.add_argument("models", type=pathlib.Path, help="folder of the GGUF files")
+    p.add_argument("--codec", required=True, help="codec.pt of train_codec.py")
+    p.add_argument("--count", type=int, default=100)
+    p.add_argument("--kinds", nargs="+", default=["talk", "any"])
+    p.add_argument("--parts", nargs="+", default=["voice", "codes", "model"])
+    p.add_argument("--json", type=pathlib.Path)
+    p.add_argument("--show", action="store_true", help="print what was misheard")
+    args = p.parse_args()
+    torch.set_num_threads(1)
+    saved, report = torch.load(args.codec), {}
+    coder = codec.Codec(saved["mean"], saved["books"])
+    with tempfile.TemporaryDirectory() as name:
+        recogniser = Recogniser(pathlib.Path(name))
+        engine = Engine(args.program, args.models, pathlib.Path(name))
+        for kind in args.kinds:
+            said = texts(args.count, kind, recogniser.words)
+            original = [voice.speak(sentences.spoken(text)).sound for text in said]
+            for part in args.parts:
+                if part == "codes":
+                    codes = [coder.encode(codec.frames_of(torch.from_numpy(sound)))[0].tolist()
+                             for sound in original]
+                elif part == "model":
+                    codes = [engine.read(text, i) for i, text in enumerate(said)]
+                sounds = original if part == "voice" else [
+                    engine.sound(found) if found else np.zeros(codec.FRAME) for found in codes]
+                wrong = total = 0
+                for text, found in zip(said, recogniser.heard(sounds)):
+                    wanted = sentences.spoken(text).split()
+                    wrong, total = wrong + errors(wanted, found), total + len(wanted)
+                    if args.show and wanted != found:
+                        print(f"  {' '.join(wanted)} | {' '.join(found)}")
+                report[f"{kind}, {part}"] = {
+                    "texts": len(said), "words": total, "errors": wrong,
+                    "word error rate": round(100 * wrong / total, 1),
+                    "seconds": round(sum(map(len, sounds)) / codec.RATE, 1)}
+                print(kind, part, report[f"{kind}, {part}"], flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"speech": report, "sampling": SAMPLING}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
