@@ -13,6 +13,7 @@ seeds. The reference is lfm2.py in float64, rounded to float32.
 import argparse
 import json
 import pathlib
+import wave
 
 import gguf
 import numpy as np
@@ -20,7 +21,9 @@ import torch
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, Regex
 
+import conformer
 import export_gguf
+import export_listen
 import sound
 import tokenizer as tokens
 import vision
@@ -368,6 +371,102 @@ def seen(folder):
     (folder / "vision.json").write_text(json.dumps(state))
 
 
+# --- sounds -------------------------------------------------------------------------------------
+
+RATE, HOP = 16000, 160
+SOUNDS = {"short": 1440, "uneven": 12345, "longer": 24000}  # samples; the first is 10 frames
+
+
+def glides(rng, n):
+    """16-bit samples: gliding tones under envelopes with gaps, and some noise."""
+    t = np.arange(n) / RATE
+    x = 0.003 * rng.standard_normal(n)
+    for low, high in ((140, 210), (900, 500), (1700, 3400), (6000, 4200)):
+        phase = 2 * np.pi * np.cumsum(np.linspace(low, high, n)) / RATE
+        loud = np.clip(np.sin(2 * np.pi * (2.3 * t + rng.random())), 0, 1)
+        x += 0.15 * loud * np.sin(phase + 6 * rng.random())
+    return np.round(x * 20000).astype("<i2")
+
+
+def features(samples):
+    """Normalised log-mel [128, frames], the last one zero, by its definition."""
+    def hz(mel):
+        return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+
+    edges = hz(np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), conformer.MELS + 2))
+    bins, bank = np.arange(257) * RATE / 512, np.zeros((conformer.MELS, 257))
+    for m, (left, top, right) in enumerate(zip(edges, edges[1:], edges[2:])):
+        rise, fall = (bins - left) / (top - left), (right - bins) / (right - top)
+        bank[m] = np.maximum(0, np.minimum(rise, fall)) * 2 / (right - left)
+    x = samples / 32768
+    x = np.pad(np.append(x[:1], x[1:] - 0.97 * x[:-1]), 256)
+    window = np.zeros(512)
+    window[56:456] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)
+    frames = np.stack([x[t:t + 512] * window for t in range(0, len(samples) - HOP + 1, HOP)])
+    logs = np.log(np.abs(np.fft.rfft(frames)) ** 2 @ bank.T + 2.0 ** -24)
+    out = (logs - logs.mean(0)) / (logs.std(0, ddof=1) + 1e-5)
+    return np.pad(out, ((0, 1), (0, 0))).T
+
+
+def random_ear(cfg, seed):
+    torch.manual_seed(seed)
+    encoder = conformer.Encoder(cfg).eval()
+    with torch.no_grad():
+        for name, p in encoder.named_parameters():
+            if p.dim() > 1 and "bias" not in name:
+                p.copy_(1.4 * torch.randn_like(p) * p[0].numel() ** -0.5)
+            else:
+                p.copy_((1.0 if "norm" in name and name.endswith("weight") else 0.0)
+                        + 0.2 * torch.randn_like(p))
+        for block in encoder.blocks:
+            norm = block.convolution.batch_norm
+            norm.running_mean.copy_(0.3 * torch.randn_like(norm.running_mean))
+            norm.running_var.copy_(0.5 + torch.rand_like(norm.running_var))
+    return encoder
+
+
+@torch.no_grad()
+def heard(folder):
+    """Sounds, their features, and what two encoders make of them."""
+    rng, state, inputs = np.random.default_rng(SEED), {
+        "reference": "train/conformer.py in float64, features by NumPy in float64",
+        "clips": [], "models": []}, {}
+    for name, n in SOUNDS.items():
+        samples = glides(rng, n)
+        with wave.open(str(folder / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, RATE, n, "NONE", ""))
+            file.writeframes(samples.tobytes())
+        inputs[name] = features(samples)
+        state["clips"].append({"name": name, "wav": f"{name}.wav", "samples": n,
+                               "mel": save(folder, f"{name}.mel.bin", inputs[name]),
+                               "shape": list(inputs[name].shape)})
+    torch.set_default_dtype(torch.float64)
+    for seed, kind in enumerate(("f32", "f16", "q8_0")):
+        cfg = conformer.Config(out=64, hidden=32, layers=2, heads=2, channels=8, kernel=9, ffn=64,
+                               adapter=32)
+        path = folder / f"mmproj-tiny_{kind}.gguf"
+        export_listen.write(path, random_ear(cfg, SEED + 32 + seed), kind,
+                            {"name": f"tiny_audio_{kind}"})
+        torch.set_default_dtype(torch.float32)  # of what the file holds
+        encoder = export_listen.read(path)
+        torch.set_default_dtype(torch.float64)
+        encoder.double()
+        model = {"mmproj": path.name, "cases": []}
+        for name, mel in inputs.items():
+            # Rounded, as the engine will read them.
+            x = torch.from_numpy(mel.T.astype(np.float32)).double()[None]
+            hidden, _ = encoder.states(x, torch.tensor([x.shape[1]]))
+            rows = encoder.adapt(hidden)
+            model["cases"].append({
+                "clip": name, "rows": rows.shape[1], "d": cfg.hidden, "n_embd": cfg.out,
+                "hidden": save(folder, f"{kind}.{name}.hidden.bin", hidden[0].numpy()),
+                "embeddings": save(folder, f"{kind}.{name}.embeddings.bin", rows[0].numpy())})
+            print(kind, name, list(rows.shape), "std", round(rows.std().item(), 3))
+        state["models"].append(model)
+    torch.set_default_dtype(torch.float32)
+    (folder / "audio.json").write_text(json.dumps(state))
+
+
 def make(folder):
     pieces, merges, specials, bpe = vocabulary()
     ids = bpe.encode(TEXT).ids
@@ -381,6 +480,8 @@ def make(folder):
             reference(folder, stem, model, ids, specials)
     (folder / "vision").mkdir(exist_ok=True)
     seen(folder / "vision")
+    (folder / "audio").mkdir(exist_ok=True)
+    heard(folder / "audio")
     sound.make(folder / "audio")
 
 

@@ -94,8 +94,8 @@ bool conformer_load(struct loader *loader, const struct audio_shape *shape,
 
 /* --- layers ----------------------------------------------------------------------------------- */
 
-static void feed_forward(const struct conformer *conformer, const struct conformer_ff *ff,
-                         const struct audio_workspace *ws, size_t n)
+void conformer_ff(const struct conformer *conformer, const struct conformer_ff *ff,
+                  const struct audio_workspace *ws, size_t n)
 {
     const size_t d = conformer->shape.n_hidden;
 
@@ -130,8 +130,8 @@ static void split_queries(void *context, size_t first, size_t last, unsigned wor
     }
 }
 
-static void attention(const struct conformer *conformer, const struct conformer_layer *layer,
-                      const struct audio_workspace *ws, size_t n)
+void conformer_attention(const struct conformer *conformer, const struct conformer_layer *layer,
+                         const struct audio_workspace *ws, size_t n)
 {
     const size_t d = conformer->shape.n_hidden, n_head = conformer->shape.n_head;
     struct layer_job rows = {layer, ws, n, d};
@@ -201,8 +201,8 @@ static void convolve_some(void *context, size_t first, size_t last, unsigned wor
     }
 }
 
-static void convolution(const struct conformer *conformer, const struct conformer_layer *layer,
-                        const struct audio_workspace *ws, size_t n)
+void conformer_convolution(const struct conformer *conformer, const struct conformer_layer *layer,
+                           const struct audio_workspace *ws, size_t n)
 {
     const size_t d = conformer->shape.n_hidden;
     struct layer_job job = {layer, ws, n, d};
@@ -225,10 +225,10 @@ int conformer_forward(const struct conformer *conformer, const struct audio_work
 
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
             return -ECANCELED;
-        feed_forward(conformer, &layer->ff_1, ws, n);
-        attention(conformer, layer, ws, n);
-        convolution(conformer, layer, ws, n);
-        feed_forward(conformer, &layer->ff_2, ws, n);
+        conformer_ff(conformer, &layer->ff_1, ws, n);
+        conformer_attention(conformer, layer, ws, n);
+        conformer_convolution(conformer, layer, ws, n);
+        conformer_ff(conformer, &layer->ff_2, ws, n);
         norm_rows(&ws->pass, &layer->norm, conformer->shape.norm_eps, ws->x, n, d, ws->x);
     }
     return 0;

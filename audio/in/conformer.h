@@ -47,6 +47,14 @@ struct conformer {
 bool conformer_load(struct loader *loader, const struct audio_shape *shape,
                     struct conformer *conformer);
 
-/* The n rows of a clip in ws->x, in place. Returns 0 or -ECANCELED. */
+/* The steps of a layer, on the n rows of a clip in ws->x, in place. */
+void conformer_ff(const struct conformer *conformer, const struct conformer_ff *ff,
+                  const struct audio_workspace *ws, size_t n);
+void conformer_attention(const struct conformer *conformer, const struct conformer_layer *layer,
+                         const struct audio_workspace *ws, size_t n);
+void conformer_convolution(const struct conformer *conformer, const struct conformer_layer *layer,
+                           const struct audio_workspace *ws, size_t n);
+
+/* All layers, in the same way. Returns 0 or -ECANCELED. */
 int conformer_forward(const struct conformer *conformer, const struct audio_workspace *ws, size_t n,
                       const atomic_bool *cancel);
