@@ -5,33 +5,39 @@
 #include <gio/gunixinputstream.h>
 #include <glib/gi18n.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/sandbox.h"
 
-#define MEMORY_MAX    ((rlim_t)1 << 30)
+#define MEMORY_MAX    (UINT64_C(1) << 30)
 #define PROCESSOR_MAX 20 /* seconds */
 #define ANSWER_MAX    (sizeof(struct preview_header) + (size_t)4 * PREVIEW_SIDE_MAX * PREVIEW_SIDE_MAX)
 #define READ_SIZE     65536
 
 /* --- the child ------------------------------------------------------------------------------ */
 
-static void limit(int resource, rlim_t value)
+/* What is loaded at the first need otherwise: a module for each format, the types of files. */
+static void load_all(void)
 {
-    setrlimit(resource, &(struct rlimit){value, value});
+    g_autoptr(GSList) formats = gdk_pixbuf_get_formats();
+
+    g_free(g_content_type_guess(NULL, (const guchar *)"x", 1, NULL));
+    for (GSList *format = formats; format; format = format->next) {
+        g_autofree char *name = gdk_pixbuf_format_get_name(format->data);
+        g_autoptr(GdkPixbufLoader) loader = gdk_pixbuf_loader_new_with_type(name, NULL);
+
+        if (loader)
+            gdk_pixbuf_loader_close(loader, NULL);
+    }
 }
 
-static void limit_self(void)
+static bool enter_sandbox(void)
 {
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    limit(RLIMIT_CPU, PROCESSOR_MAX);
-    limit(RLIMIT_FSIZE, ANSWER_MAX);
-    limit(RLIMIT_CORE, 0);
-#ifndef __SANITIZE_ADDRESS__ /* whose shadow takes terabytes of addresses */
-    limit(RLIMIT_AS, MEMORY_MAX);
-#endif
+    const struct sandbox_limits limits = {MEMORY_MAX, ANSWER_MAX, PROCESSOR_MAX};
+
+    load_all();
+    return sandbox_limit(&limits, NULL) >= 0 && sandbox_enter(SANDBOX_FONTS, NULL) >= 0;
 }
 
 /* JPEG and SVG are decoded at this size, others are scaled afterwards. */
@@ -80,8 +86,7 @@ int preview_child(void)
     struct preview_header header;
     bool well;
 
-    limit_self();
-    decoded = decode(STDIN_FILENO);
+    decoded = enter_sandbox() ? decode(STDIN_FILENO) : NULL;
     pixels = decoded ? gdk_pixbuf_add_alpha(decoded, FALSE, 0, 0, 0) : NULL;
     if (!pixels)
         return 1;

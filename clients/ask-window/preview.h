@@ -6,8 +6,8 @@
  *
  * The child is this program again with PREVIEW_OPTION: it reads the file on its standard input,
  * scales it while decoding and writes a struct preview_header and the pixels to its standard output.
- * Its memory, its processor time and what it may write are limited, so that a file that is damaged
- * or made to harm costs its preview, never the window.
+ * It is in a sandbox (base/sandbox.h), so that a file that is damaged or made to harm costs its
+ * preview, never the window.
  *
  * Threads: main thread.
  */

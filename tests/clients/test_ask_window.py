@@ -426,6 +426,17 @@ class Pictures(Case):
             window.notice("This picture cannot be shown here")
             self.assertEqual(window.close(), 0)
 
+    def test_the_preview_is_made_in_a_sandbox(self):
+        """Its answer does not fit into the pipe: while it waits, it is looked at."""
+        with open(ROOT + "/models/demo.png") as picture:
+            child = subprocess.Popen([LFM_ASK, "--preview"], stdin=picture, stdout=subprocess.PIPE)
+        header = child.stdout.read(8)
+        with open("/proc/%d/status" % child.pid) as status:
+            self.assertRegex(status.read(), r"NoNewPrivs:\s1\nSeccomp:\s2\n")
+        width, height = struct.unpack("II", header)
+        self.assertEqual(len(child.communicate()[0]), 4 * width * height)
+        self.assertEqual(child.returncode, 0)
+
     def test_pictures_and_files_are_pasted(self):
         window = self.open()
         path = self.file("copied file.png")
