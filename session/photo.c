@@ -180,12 +180,17 @@ static int get_source(struct photos *photos, struct photo *photo, struct error *
     return photo->id[0] ? 0 : name_source(photo, err);
 }
 
+static int check_wanted(const struct photo *photo, struct error *err)
+{
+    return atomic_load(&photo->cancel) ? error_set(err, ERROR_CANCELLED, "It was cancelled.") : 0;
+}
+
 static int decode(struct photos *photos, struct photo *photo, struct error *err)
 {
     const char *program = photos->config.program ? photos->config.program : image_decoder_path();
     const bool is_first = photo->width == 0;
     size_t n_bytes;
-    int r = atomic_load(&photo->cancel) ? error_set(err, ERROR_CANCELLED, "It was cancelled.") : 0;
+    int r = check_wanted(photo, err);
 
     if (r == 0)
         r = get_source(photos, photo, err);
@@ -194,6 +199,10 @@ static int decode(struct photos *photos, struct photo *photo, struct error *err)
                          err);
     if (r < 0)
         return r;
+    if (check_wanted(photo, err) < 0) { /* its end came before the flag was seen */
+        image_done(&photo->image);
+        return -ECANCELED;
+    }
     if (!is_first &&
         (photo->image.width != photo->width || photo->image.height != photo->height)) {
         image_done(&photo->image);
