@@ -194,6 +194,34 @@ static void copy_data(const char *file, const char *name, int more)
     assert_int_equal(system(command), 0);
 }
 
+static void write_bytes(const char *name, uint8_t *bytes, size_t size)
+{
+    _cleanup_(freep) uint8_t *taken = bytes;
+    FILE *file = fopen(path_of(name), "w");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(taken, 1, size, file), size);
+    fclose(file);
+}
+
+/* What lets a model talk; n_embd: width of the text model that it was made for. */
+static void write_companions(const char *folder, const char *name, uint32_t n_embd)
+{
+    char path[128];
+    size_t size;
+    uint8_t *bytes;
+
+    bytes = talk_ear(n_embd, &size);
+    snprintf(path, sizeof(path), "%s/mmproj-%s", folder, name);
+    write_bytes(path, bytes, size);
+    bytes = talk_vocoder(n_embd, &size);
+    snprintf(path, sizeof(path), "%s/vocoder-%s", folder, name);
+    write_bytes(path, bytes, size);
+    bytes = talk_tokenizer(&size);
+    snprintf(path, sizeof(path), "%s/tokenizer-%s", folder, name);
+    write_bytes(path, bytes, size);
+}
+
 static void check_registry_file(const struct registry_file *file)
 {
     assert_true(file->size_bytes > 40000000 && file->size_bytes < 100000000000);
@@ -713,6 +741,126 @@ static void test_without_its_vision_file_nothing_is_installed(void **state)
     models_free(models);
 }
 
+/* What the server was asked for a file since it was started. */
+static unsigned n_requests(const char *file)
+{
+    FILE *requests = fopen(path_of("requests"), "r");
+    char line[1024], path[96];
+    unsigned n = 0;
+
+    assert_non_null(requests);
+    snprintf(path, sizeof(path), "/%s", file);
+    while (fgets(line, sizeof(line), requests))
+        n += strstr(line, path) != NULL;
+    fclose(requests);
+    return n;
+}
+
+static void test_a_model_that_talks_is_pulled_with_all_its_files(void **state)
+{
+    static const char *const files[] = {
+        "mmproj-LFM2.5-Audio-1.5B-Q8_0.gguf",
+        "vocoder-LFM2.5-Audio-1.5B-Q8_0.gguf",
+        "tokenizer-LFM2.5-Audio-1.5B-Q8_0.gguf",
+        "LFM2.5-Audio-1.5B-Q8_0.gguf",
+    };
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2.5-audio-1.5b:q8_0");
+    uint64_t bytes = 0, companion_bytes = 0;
+    unsigned asked[ARRAY_LEN(files)];
+    char path[96];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        snprintf(path, sizeof(path), "hub/%s", files[i]);
+        companion_bytes = bytes;
+        bytes += bytes_of(path);
+    }
+    assert_true(m->hears && m->speaks && !m->ear_path);
+    assert_true(m->size_bytes > 1500000000);
+
+    /* Stopped in the last file, it goes on there. */
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    dispatch_until_bytes(models, m, companion_bytes);
+    assert_int_equal(models_download_cancel(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_CANCELLED);
+    assert_null(m->path);
+    for (size_t i = 0; i + 1 < ARRAY_LEN(files); i++)
+        asked[i] = n_requests(files[i]);
+    last_bytes = 0;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_true(m->hears && m->speaks);
+    assert_non_null(m->vocoder_path);
+    assert_int_equal(m->size_bytes, bytes);
+    assert_int_equal(m->download_bytes, bytes);
+    assert_false(went_back);
+    for (size_t i = 0; i + 1 < ARRAY_LEN(files); i++)
+        assert_int_equal(n_requests(files[i]), asked[i]);
+
+    /* One that has gone is fetched, and no other. */
+    unlink(path_of("own/vocoder-LFM2.5-Audio-1.5B-Q8_0.gguf"));
+    models_rescan(models, NULL);
+    assert_true(m->hears && !m->speaks);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        asked[i] = n_requests(files[i]);
+    last_bytes = 0;
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_true(m->speaks);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        assert_int_equal(n_requests(files[i]) > asked[i], i == 1);
+
+    /* One that is damaged is found; when it is no such file at all, it is fetched anew. */
+    assert_int_equal(models_verify(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    copy_data("tests/data/vision/tiny_text_f32.gguf",
+              "own/tokenizer-LFM2.5-Audio-1.5B-Q8_0.gguf", 0);
+    assert_int_equal(models_verify(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_non_null(strstr(m->download_error.text, "The tokenizer file of"));
+    models_rescan(models, NULL);
+    assert_false(m->speaks);
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_true(m->speaks);
+
+    assert_int_equal(models_remove(models, m->id, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        snprintf(path, sizeof(path), "own/%s", files[i]);
+        assert_false(here(path));
+        snprintf(path, sizeof(path), "own/%s.sha256", files[i]);
+        assert_false(here(path));
+    }
+    models_free(models);
+}
+
+static void test_companions_that_are_not_the_right_ones_are_not_installed(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2.5-audio-1.5b");
+
+    (void)state;
+    assert_int_equal(models_download(models, m->id, NULL), 0); /* pinned */
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_null(m->path);
+    assert_false(here("own/mmproj-LFM2.5-Audio-1.5B-Q4_0.gguf"));
+
+    m = get(models, "lfm2.5-audio-1.5b:f16"); /* their rows are wider than the model's */
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_FAILED);
+    assert_non_null(strstr(m->download_error.text, "the audio file of another model"));
+    assert_false(m->hears || m->speaks);
+    models_free(models);
+}
+
 static void test_leaving_during_a_pull_keeps_the_part(void **state)
 {
     struct models *models = open_models(NULL);
@@ -796,6 +944,11 @@ static int set_up(void **state)
     copy_data(TINY_TEXT, "hub/LFM2-VL-450M-Q8_0.gguf", 3000000);
     link_data(TINY_VISION, "hub/mmproj-LFM2-VL-450M-Q8_0.gguf");
     link_data(TINY_TEXT, "hub/LFM2-VL-3B-Q4_0.gguf"); /* without its vision file */
+    copy_data(TINY_TEXT, "hub/LFM2.5-Audio-1.5B-Q8_0.gguf", 3000000);
+    write_companions("hub", "LFM2.5-Audio-1.5B-Q8_0.gguf", 32);
+    link_data(TINY_TEXT, "hub/LFM2.5-Audio-1.5B-F16.gguf");
+    write_companions("hub", "LFM2.5-Audio-1.5B-F16.gguf", 64); /* of another model */
+    write_companions("hub", "LFM2.5-Audio-1.5B-Q4_0.gguf", 32); /* not the pinned ones */
     server = fork();
     if (server == 0) {
         dup2(out[1], 1);
@@ -946,34 +1099,6 @@ static void test_a_picture_goes_to_a_model_that_sees(void **state)
     assert_null(models_find_seeing(models, "blind", &err));
     assert_non_null(strstr(err.text, "mmproj-blind.gguf"));
     models_free(models);
-}
-
-static void write_bytes(const char *name, uint8_t *bytes, size_t size)
-{
-    _cleanup_(freep) uint8_t *taken = bytes;
-    FILE *file = fopen(path_of(name), "w");
-
-    assert_non_null(file);
-    assert_int_equal(fwrite(taken, 1, size, file), size);
-    fclose(file);
-}
-
-/* What lets a model talk; n_embd: width of the text model that it was made for. */
-static void write_companions(const char *folder, const char *name, uint32_t n_embd)
-{
-    char path[128];
-    size_t size;
-    uint8_t *bytes;
-
-    bytes = talk_ear(n_embd, &size);
-    snprintf(path, sizeof(path), "%s/mmproj-%s", folder, name);
-    write_bytes(path, bytes, size);
-    bytes = talk_vocoder(n_embd, &size);
-    snprintf(path, sizeof(path), "%s/vocoder-%s", folder, name);
-    write_bytes(path, bytes, size);
-    bytes = talk_tokenizer(&size);
-    snprintf(path, sizeof(path), "%s/tokenizer-%s", folder, name);
-    write_bytes(path, bytes, size);
 }
 
 static void test_the_four_files_of_a_model_that_talks_are_one_model(void **state)
@@ -1128,6 +1253,9 @@ int main(void)
         cmocka_unit_test_setup(test_a_vision_file_stays_for_another_quantisation, fresh_folders),
         cmocka_unit_test_setup(test_an_interrupted_pull_of_two_files_goes_on_later, fresh_folders),
         cmocka_unit_test_setup(test_without_its_vision_file_nothing_is_installed, fresh_folders),
+        cmocka_unit_test_setup(test_a_model_that_talks_is_pulled_with_all_its_files, fresh_folders),
+        cmocka_unit_test_setup(test_companions_that_are_not_the_right_ones_are_not_installed,
+                               fresh_folders),
         cmocka_unit_test_setup(test_leaving_during_a_pull_keeps_the_part, fresh_folders),
         cmocka_unit_test_setup(test_requests_that_cannot_be_met_say_why, fresh_folders),
         cmocka_unit_test_setup(test_a_missing_helper_is_an_error_and_not_a_hang, fresh_folders),
