@@ -163,6 +163,12 @@ class Asking(unittest.TestCase):
         run("ask", "hello")
         self.assertEqual(json_lines(run("ps", "--json").stdout)[0]["Id"], MODEL)
 
+    def test_the_list_of_models_says_what_they_are_for(self):
+        rows = {row.split()[0]: row for row in run("models").stdout.splitlines()}
+        for name, uses in (("lfmd-core-q8_0", " chat  "), ("lfmd-see-q8_0", " chat, images  "),
+                           ("lfm2.5-audio-1.5b", " chat, speech  "), ("lfm2-colbert-350m", " retrieval  ")):
+            self.assertIn(uses, rows[name])
+
     def test_exit_statuses_are_the_documented_ones(self):
         for status, arguments in [
                 (0, ["models", "unload", MODEL]), (1, ["sessions", "remove", "nosuch"]),

@@ -345,10 +345,12 @@ class Images(unittest.TestCase):
 
         wait_until(has_room_again)
 
-    def test_which_models_see_is_a_property(self):
-        for name, sees in (MODEL, True), ("blind", False), ("lfm2.5-vl-450m", True):
+    def test_what_models_can_is_a_property(self):
+        for name, sees, talks in ((MODEL, True, False), ("blind", False, False),
+                                  ("lfm2.5-vl-450m", True, False), ("lfm2.5-audio-1.5b", False, True)):
             path = self.client.manager.FindModel(name)
-            self.assertEqual(bool(self.client.get(path, "Model", "Vision")), sees, name)
+            for property, has in ("Vision", sees), ("Hears", talks), ("Speaks", talks):
+                self.assertEqual(bool(self.client.get(path, "Model", property)), has, name)
 
 
 if __name__ == "__main__":
