@@ -257,7 +257,8 @@ static void quantise_for(struct acts *acts, const struct matrix *matrix, struct 
     if (matrix->form == MATRIX_WIDE && !acts->has_wide) {
         pool_run(pool, quantise_wide_rows, acts, acts->n, ACT_TILE);
         acts->has_wide = true;
-    } else if (matrix->form == MATRIX_FAST && !acts->has_q) {
+    } else if (matrix->form == MATRIX_FAST && packing_of(matrix->type)->d_values > 0 &&
+               !acts->has_q) {
         pool_run(pool, quantise_rows, acts, acts->n, ACT_TILE);
         acts->has_q = true;
     }

@@ -14,6 +14,19 @@ bool linear_load(struct loader *loader, const char *name, size_t out, size_t in,
            loader_f32(loader, loader_name(full, "%s.bias", name), 1, out, &ret->b);
 }
 
+bool linear_load_wide(struct loader *loader, const char *name, size_t out, size_t in,
+                      struct linear *ret)
+{
+    const enum matrix_form form = loader->form;
+    bool loaded;
+
+    if (form == MATRIX_ROUNDED)
+        loader->form = MATRIX_WIDE;
+    loaded = linear_load(loader, name, out, in, ret);
+    loader->form = form;
+    return loaded;
+}
+
 bool layer_norm_load(struct loader *loader, const char *name, size_t width, struct layer_norm *ret)
 {
     char full[64];

@@ -37,6 +37,10 @@ bool linear_load(struct loader *loader, const char *name, size_t out, size_t in,
                  struct linear *ret);
 bool layer_norm_load(struct loader *loader, const char *name, size_t width, struct layer_norm *ret);
 
+/* linear_load() where bytes would be too coarse: a matrix in rounded form becomes a wide one. */
+bool linear_load_wide(struct loader *loader, const char *name, size_t out, size_t in,
+                      struct linear *ret);
+
 struct pass {
     struct rows *rows; /* room for the rows of the largest product */
     float *wide;       /* [STEP_ROWS][the widest inner row of an mlp_rows()] */

@@ -43,8 +43,8 @@ static bool load_attention(struct loader *loader, const struct audio_shape *shap
                            &layer->attention_norm) &&
            linear_load(loader, loader_name(name, "a.blk.%u.attn_q", i), d, d, &layer->q) &&
            linear_load(loader, loader_name(name, "a.blk.%u.attn_k", i), d, d, &layer->k) &&
-           linear_load(loader, loader_name(name, "a.blk.%u.attn_v", i), d, d, &layer->v) &&
-           linear_load(loader, loader_name(name, "a.blk.%u.attn_out", i), d, d, &layer->out) &&
+           linear_load_wide(loader, loader_name(name, "a.blk.%u.attn_v", i), d, d, &layer->v) &&
+           linear_load_wide(loader, loader_name(name, "a.blk.%u.attn_out", i), d, d, &layer->out) &&
            loader_matrix(loader, loader_name(name, "a.blk.%u.linear_pos.weight", i), d, d,
                          &layer->position) &&
            loader_f32(loader, loader_name(name, "a.blk.%u.pos_bias_u", i), n_head, d / n_head,

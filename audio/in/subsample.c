@@ -59,8 +59,8 @@ bool subsample_load(struct loader *loader, const struct audio_shape *shape,
            load_pointwise(loader, "a.conv1d.3", c, &subsample->pointwise_3) &&
            load_depthwise(loader, "a.conv1d.5", c, &subsample->depthwise_5) &&
            load_pointwise(loader, "a.conv1d.6", c, &subsample->pointwise_6) &&
-           linear_load(loader, "a.pre_encode.out", shape->n_hidden,
-                       audio_eighth(shape->n_mels) * c, &subsample->out);
+           linear_load_wide(loader, "a.pre_encode.out", shape->n_hidden,
+                            audio_eighth(shape->n_mels) * c, &subsample->out);
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
