@@ -202,7 +202,7 @@ static void make_room(struct conversation *c, size_t n)
     struct script *script = &c->script;
     const size_t width = width_of(c);
 
-    while (script->ids.n + n > CONTEXT && c->n_places > 1) {
+    while (script->ids.n + n > sequence_n_context(c->task.sequence) && c->n_places > 1) {
         const struct place from = c->places[0], to = c->places[1];
 
         memmove(script->ids.ids + from.n_ids, script->ids.ids + to.n_ids,
@@ -307,12 +307,12 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
         return 0;
     c->listen_usec = c->think_usec = c->speak_usec = 0;
     if (c->n_places == TURNS_KEPT_MAX)
-        make_room(c, CONTEXT); /* all but the last go */
+        make_room(c, SIZE_MAX / 2); /* all but the last go */
     c->places[c->n_places++] = place_of(&c->script);
     r = put_clip(c, clip, err);
     if (r < 0)
         return r;
-    make_room(c, REPLY_MAX);
+    make_room(c, MIN(REPLY_MAX, sequence_n_context(c->task.sequence) / 2));
     start = clock_usec();
     r = feed(c, &hidden, err);
     c->think_usec += clock_usec() - start;

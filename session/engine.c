@@ -499,11 +499,13 @@ int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_
                              struct error *err)
 {
     struct loaded_model *model = task->work.model;
-    const size_t bytes = sequence_plan(model->lm, n_context, engine->now.kv);
+    size_t bytes;
     int result;
 
     if (task->sequence)
         return 0;
+    n_context = MIN(n_context, model->lm->model->hparams.n_context);
+    bytes = sequence_plan(model->lm, n_context, engine->now.kv);
     result = make_room(engine, bytes, &task->work, "The context of", model->id, err);
     if (result < 0)
         return result;

@@ -381,7 +381,7 @@ int engine_use_ear(struct engine *engine, struct work *work, const char *path, s
 /* Its depthformer and its vocoder. Returns as above. */
 int engine_use_voice(struct engine *engine, struct work *work, const char *vocoder_path,
                      const char *detokenizer_path, struct error *err);
-/* The sequence of a task on its model. Returns as above. */
+/* The sequence of a task on its model, of n_context tokens or what the model has. Returns as above. */
 int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_context,
                              struct error *err);
 void engine_drop_task_sequence(struct task *task); /* accepts a task that has none */

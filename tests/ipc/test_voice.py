@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: MIT
+"""Speech on the bus: recordings, texts and a conversation through a client's own pipes, to a real daemon
+with a tiny set of models, whose words and sounds mean nothing.
+
+usage: dbus-run-session -- /usr/bin/python3 test_voice.py DAEMON DECODER SOURCE_ROOT
+"""
+import array
+import math
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import wave
+
+import dbus
+
+DAEMON, DECODER, ROOT = sys.argv[1:4]
+sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from test_bus import ERROR, NAME, Client, Daemon, lines, vardict, wait_until  # noqa: E402
+
+os.environ["LFMD_SOUND"] = DECODER
+RATE_IN, RATE_OUT = 16000, 24000
+FRAME = 320  # samples of 20 ms
+
+
+def tone(seconds, hz=220, level=8000):
+    """Something like a voice: harmonics that swell and fade."""
+    n = int(seconds * RATE_IN)
+    return array.array("h", [int(level * math.sin(math.pi * i / n) *
+                                 sum(math.sin(2 * math.pi * hz * k * i / RATE_IN) / k for k in (1, 2, 3, 5)) / 2)
+                             for i in range(n)])
+
+
+def silence(seconds):
+    return array.array("h", bytes(2 * int(seconds * RATE_IN)))
+
+
+def speech(*parts):
+    out = array.array("h")
+    for part in parts:
+        out.extend(part)
+    return out
+
+
+def only(events, kind):
+    return [e for e in events if e["event"] == kind]
+
+
+class Talk:
+    """A listening session whose microphone and loudspeaker are pipes of ours, in real time."""
+
+    def __init__(self, client, **options):
+        self.session = client.session()
+        self.microphone, self.loudspeaker = [fd.take() for fd in self.session.OpenAudio(vardict())]
+        self.stream = self.session.StartListening(vardict(**options)).take()
+        self.events, self.played, self.reading = [], 0, True
+        self.threads = [threading.Thread(target=f) for f in (self.read_events, self.play)]
+        for thread in self.threads:
+            thread.start()
+
+    def read_events(self):
+        import json
+        with os.fdopen(self.stream, "rb") as stream:
+            for line in stream:
+                self.events.append(json.loads(line))
+
+    def play(self):
+        while True:
+            data = os.read(self.loudspeaker, 2 * RATE_OUT // 50)
+            if not data:
+                return
+            self.played += len(data) // 2
+            time.sleep(len(data) / 2 / RATE_OUT)
+
+    def say(self, samples):
+        """As fast as a microphone would."""
+        for i in range(0, len(samples), FRAME):
+            os.write(self.microphone, samples[i:i + FRAME].tobytes())
+            time.sleep(FRAME / RATE_IN)
+
+    def have(self, kind, n=1):
+        wait_until(lambda: len(only(self.events, kind)) >= n or
+                   self.events and self.events[-1]["event"] in ("done", "error"))
+        found = only(self.events, kind)
+        if len(found) < n:
+            raise AssertionError("no %s in %s" % (kind, self.events))
+        return found[n - 1]
+
+    def stop(self):
+        if not self.events or self.events[-1]["event"] not in ("done", "error"):
+            self.session.StopListening()
+        for thread in self.threads:
+            thread.join()
+        os.close(self.microphone)
+        os.close(self.loudspeaker)
+
+
+class Voice(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        models = self.folder.name + "/models"
+        os.mkdir(models)
+        for name, path in {"talk": "vision/tiny_text_f32", "mmproj-talk": "audio/mmproj-tiny_f32",
+                           "vocoder-talk": "audio/vocoder.f16",
+                           "tokenizer-talk": "audio/tokenizer.f16"}.items():
+            os.symlink("%s/tests/data/%s.gguf" % (ROOT, path), "%s/%s.gguf" % (models, name))
+        self.daemon = Daemon(self.folder.name, models=models)
+        self.client = Client()
+
+    def tearDown(self):
+        self.client.close()
+        if self.daemon.process.poll() is None:
+            self.assertEqual(self.daemon.stop(), 0)
+        self.folder.cleanup()
+
+    def refused(self, name, words, function, *arguments, **options):
+        with self.assertRaises(dbus.DBusException) as caught:
+            function(*arguments, **options)
+        self.assertEqual(caught.exception.get_dbus_name(), ERROR + name)
+        self.assertIn(words, caught.exception.get_dbus_message())
+
+    def recording(self, samples, rate=RATE_IN, channels=1):
+        path = self.folder.name + "/recording"
+        with wave.open(path, "wb") as file:
+            file.setparams((channels, 2, rate, 0, "NONE", ""))
+            file.writeframes(samples.tobytes())
+        return open(path, "rb")
+
+    def transcribe(self, file, **options):
+        with file:
+            return lines(self.client.manager.Transcribe(dbus.types.UnixFd(file), vardict(**options)))
+
+    def failed(self, name, words, events):
+        self.assertEqual((events[-1]["event"], events[-1].get("name")), ("error", name), events)
+        self.assertIn(words, events[-1]["message"])
+
+    # --- recordings
+
+    def test_a_recording_is_cut_at_its_pauses(self):
+        events = self.transcribe(self.recording(speech(
+            silence(1), tone(1.5), silence(1.2), tone(2, 180), silence(1))))
+        self.assertEqual((events[0]["event"], events[-1]["event"]), ("start", "done"), events)
+        times = [(e["done_ms"], e["total_ms"]) for e in only(events, "progress")]
+        self.assertEqual(len(times), 2, events)
+        self.assertEqual({total for _, total in times}, {6700})
+        self.assertLess(abs(times[0][0] - 2500), 500)
+        self.assertLess(abs(times[1][0] - 5700), 500)
+        for event in only(events, "segment"):
+            self.assertLess(event["start_ms"], event["end_ms"])
+
+    def test_silence_has_no_segments(self):
+        events = self.transcribe(self.recording(silence(3)))
+        self.assertEqual(events[-1]["text"], "")
+        self.assertEqual(only(events, "segment") + only(events, "partial"), [])
+
+    def test_the_place_in_the_file_does_not_matter(self):
+        file = self.recording(speech(tone(1), silence(1)))
+        file.seek(20000)
+        self.assertEqual(self.transcribe(file)[-1]["event"], "done")
+
+    def test_a_long_recording_takes_no_more_memory(self):
+        minute = speech(*[part for _ in range(20) for part in (tone(2), silence(1))])
+        self.transcribe(self.recording(minute))
+        before = self.daemon.resident_kb()
+        long = array.array("h")
+        for _ in range(5):
+            long.extend(minute)
+        events = self.transcribe(self.recording(long))
+        self.assertEqual(len(only(events, "progress")), 100)
+        self.assertLess(self.daemon.resident_kb(), before + 8192)
+
+    def test_what_is_no_recording_is_refused(self):
+        transcribe = self.client.manager.Transcribe
+        reading, writing = os.pipe()
+        for fd in (reading, os.open("/", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY),
+                   os.open(DAEMON, os.O_PATH)):
+            self.refused("InvalidArgument", "recording", transcribe, dbus.types.UnixFd(fd), vardict())
+            os.close(fd)
+        os.close(writing)
+        empty = self.recording(silence(0))
+        self.assertEqual(self.transcribe(empty)[-1]["event"], "done")
+        self.refused("InvalidArgument", "'foo'", transcribe, dbus.types.UnixFd(0), vardict(foo=1))
+        self.refused("ModelNotFound", "nobody", transcribe, dbus.types.UnixFd(0),
+                     vardict(model="nobody"))
+
+    def test_damaged_files_get_a_sentence(self):
+        with self.recording(speech(tone(1), silence(1))) as file:
+            whole = file.read()
+        chance = random.Random(1)
+        for i in range(40):
+            data = bytearray(whole[:chance.randrange(1, len(whole))] if i % 2 else whole)
+            for _ in range(chance.randrange(8)):
+                data[chance.randrange(min(len(data), 64))] = chance.randrange(256)
+            path = self.folder.name + "/damaged"
+            with open(path, "wb") as file:
+                file.write(data)
+            events = self.transcribe(open(path, "rb"))
+            self.assertIn(events[-1]["event"], ("done", "error"))
+            if events[-1]["event"] == "error":
+                self.assertIn(events[-1]["name"], ("UnsupportedFormat", "InvalidArgument"), events)
+        with open(path, "wb") as file:
+            file.write(b"This is a letter to my aunt.")
+        self.failed("UnsupportedFormat", "not a sound file", self.transcribe(open(path, "rb")))
+
+    def test_a_closed_stream_ends_the_work(self):
+        with self.recording(speech(*[tone(2)] * 30)) as file:
+            fd = self.client.manager.Transcribe(dbus.types.UnixFd(file), vardict()).take()
+        os.close(fd)
+        before = self.daemon.descriptors()
+        self.assertEqual(self.transcribe(self.recording(tone(1)))[-1]["event"], "done")
+        wait_until(lambda: self.daemon.descriptors() <= before)
+
+    # --- texts
+
+    def spoken(self, text, **options):
+        with os.fdopen(self.client.manager.Speak(text, vardict(**options)).take(), "rb") as stream:
+            return stream.read()
+
+    def test_a_text_becomes_sound(self):
+        """The tiny model says nothing to many a sentence, but not to all of them."""
+        sounds = [self.spoken("Sentence number %d, with some more words." % i) for i in range(30)]
+        self.assertEqual({len(sound) % 2 for sound in sounds}, {0})
+        self.assertGreater(max(map(len, sounds)), 0)
+
+    def test_texts_that_cannot_be_spoken_are_refused(self):
+        speak = self.client.manager.Speak
+        self.refused("InvalidArgument", "no text", speak, "", vardict())
+        self.refused("InvalidArgument", "no text", speak, " \n\t", vardict())
+        self.refused("InvalidArgument", "limit", speak, "a" * ((1 << 20) + 1), vardict())
+        self.refused("ModelNotFound", "nobody", speak, "hello", vardict(model="nobody"))
+        self.refused("InvalidArgument", "'priority'", speak, "hello", vardict(priority="high"))
+
+    def test_a_slow_listener_holds_the_work(self):
+        fd = self.client.manager.Speak("word " * 4000, vardict()).take()
+        time.sleep(1)
+        before = self.daemon.resident_kb()
+        time.sleep(1)
+        self.assertLess(self.daemon.resident_kb(), before + 4096)
+        self.assertGreater(len(os.read(fd, 1 << 20)), 0)
+        os.close(fd)
+        self.assertEqual(self.transcribe(self.recording(tone(1)))[-1]["event"], "done")
+
+    def test_one_client_has_only_so_many(self):
+        streams = [self.client.manager.Speak("word " * 4000, vardict()).take()]
+        with self.recording(speech(*[tone(2)] * 30)) as file:
+            for _ in range(7):
+                streams.append(self.client.manager.Transcribe(dbus.types.UnixFd(file),
+                                                              vardict()).take())
+            self.refused("Busy", "at most 8", self.client.manager.Transcribe,
+                         dbus.types.UnixFd(file), vardict())
+        for fd in streams:
+            os.close(fd)
+
+    # --- conversations
+
+    def test_a_turn_is_answered_when_it_has_ended(self):
+        talk = Talk(self.client, hangover_ms=dbus.UInt32(600))
+        talk.say(speech(silence(0.5), tone(1.5), silence(1.2)))
+        start, end = talk.have("speech_start"), talk.have("speech_end")
+        self.assertEqual((start["turn"], end["turn"]), (1, 1))
+        self.assertLess(abs(end["audio_ms"] - 1800), 500)
+        self.assertLess(abs((end["usec"] - start["usec"]) / 1e6 - 2.0), 0.6)
+        talk.have("audio_start")
+        talk.stop()
+        self.assertEqual(talk.events[-1]["event"], "done")
+        self.assertGreater(talk.played, 0)
+
+    def test_a_pause_is_no_end(self):
+        talk = Talk(self.client, hangover_ms=dbus.UInt32(1000))
+        talk.say(speech(silence(0.5), tone(1), silence(0.5), tone(1), silence(0.5), tone(1), silence(2)))
+        talk.have("speech_end")
+        talk.stop()
+        self.assertEqual(len(only(talk.events, "speech_end")), 1, talk.events)
+
+    def test_speech_interrupts(self):
+        talk = Talk(self.client)
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        talk.have("audio_start")
+        onset = time.monotonic()
+        talk.say(tone(1, level=12000))
+        interrupted = talk.have("interrupted")
+        self.assertEqual(interrupted["turn"], 1)
+        self.assertLess(interrupted["usec"] / 1e6 - onset, 0.9)
+        self.assertEqual(talk.have("turn_done")["reason"], "interrupted")
+        talk.say(silence(1.5))
+        self.assertEqual(talk.have("speech_end", 2)["turn"], 2)
+        talk.have("audio_start", 2)
+        talk.stop()
+
+    def test_half_duplex_is_deaf_while_it_speaks(self):
+        talk = Talk(self.client, mode="half-duplex")
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        talk.have("audio_start")
+        if not only(talk.events, "audio_end"):
+            talk.say(tone(0.4, level=12000))
+        talk.stop()
+        self.assertEqual(only(talk.events, "interrupted"), [])
+
+    def test_push_to_talk_begins_and_ends_by_command(self):
+        talk = Talk(self.client, mode="push")
+        talk.have("listening")
+        talk.say(tone(0.5))
+        self.assertEqual(only(talk.events, "speech_start"), [])
+        talk.session.Press()
+        talk.say(tone(1))
+        talk.session.EndOfTurn()
+        talk.say(silence(0.3))
+        talk.have("audio_start")
+        talk.session.Interrupt()
+        talk.have("interrupted")
+        talk.stop()
+
+    def test_nobody_speaks(self):
+        talk = Talk(self.client, max_wait_ms=dbus.UInt32(500))
+        talk.say(silence(1))
+        talk.have("waited")
+        talk.stop()
+
+    def test_noise_and_odd_bytes_do_no_harm(self):
+        talk = Talk(self.client)
+        chance = random.Random(2)
+        for _ in range(50):
+            os.write(talk.microphone, chance.randbytes(chance.randrange(1, 4000)))
+        talk.stop()
+        self.assertEqual(talk.events[-1]["event"], "done")
+
+    def test_a_closed_microphone_ends_the_conversation(self):
+        talk = Talk(self.client)
+        talk.have("listening")
+        os.close(talk.microphone)
+        talk.have("done")
+        talk.microphone = os.open("/dev/null", os.O_WRONLY)
+        talk.stop()
+
+    def test_a_client_that_vanishes_leaves_nothing(self):
+        other = Client()
+        session = other.session()
+        session.OpenAudio(vardict())
+        stream = session.StartListening(vardict()).take()
+        other.close()
+        with os.fdopen(stream, "rb") as file:
+            file.read()
+        self.assertEqual(self.transcribe(self.recording(tone(1)))[-1]["event"], "done")
+
+    def test_calls_out_of_order_are_refused(self):
+        session = self.client.session()
+        self.refused("InvalidArgument", "OpenAudio", session.StartListening, vardict())
+        for call in (session.StopListening, session.Press, session.EndOfTurn, session.Interrupt):
+            self.refused("InvalidArgument", "does not listen", call)
+        self.refused("InvalidArgument", "'rate'", session.OpenAudio, vardict(rate=dbus.UInt32(7)))
+        session.OpenAudio(vardict())
+        self.refused("InvalidArgument", "'mode'", session.StartListening, vardict(mode="loud"))
+        self.refused("InvalidArgument", "'hangover_ms'", session.StartListening,
+                     vardict(hangover_ms=dbus.UInt32(1 << 31)))
+        stream = session.StartListening(vardict()).take()
+        session.OpenAudio(vardict())
+        self.refused("Busy", "already", session.StartListening, vardict())
+        session.Close()
+        os.close(stream)
+
+    def test_text_goes_on_beside_a_conversation(self):
+        talk = Talk(self.client)
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        session = self.client.session()
+        fd, _ = session.Ask(dbus.Array([vardict(type="text", text="hello")], signature="a{sv}"),
+                            vardict(max_tokens=dbus.UInt32(8)))
+        self.assertEqual(lines(fd)[-1]["event"], "done")
+        talk.have("audio_start")
+        talk.stop()
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
