@@ -40,6 +40,7 @@ struct conversation {
     struct listener *listener;
     char *system;
     bool half_duplex;
+    struct sampling sampling; /* of codes */
     uint64_t key; /* of its rows: no other conversation has it */
 
     /* any thread */
@@ -286,18 +287,16 @@ static int put_clip(struct conversation *c, const struct clip *clip, struct erro
     return r;
 }
 
-static const struct speech_options reply_options = {
-    .kind = MODES_INTERLEAVED,
-    .n_max = REPLY_MAX,
-    .text = SAMPLING_GREEDY,
-    .audio = {.temperature = 1, .top_k = 4, .top_k_ties = true, .top_p = 1,
-              .repetition_penalty = 1},
-};
-
 /* Hear a clip, and begin to think about it. */
 static int begin_reply(struct conversation *c, const struct clip *clip, struct error *err)
 {
     struct loaded_model *model = c->task.work.model;
+    const struct speech_options options = {
+        .kind = MODES_INTERLEAVED,
+        .n_max = REPLY_MAX,
+        .text = SAMPLING_GREEDY,
+        .audio = c->sampling,
+    };
     const float *hidden = NULL;
     int64_t start;
     int r;
@@ -321,8 +320,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     sequence_mark(c->task.sequence);
     c->reply = place_of(&c->script);
     vocoder_reset(model->vocoder);
-    c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &reply_options, hidden,
-                           err);
+    c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &options, hidden, err);
     if (!c->speech)
         return error_errno(err->code);
     c->detokenizer = (struct detokenizer){0};
@@ -810,6 +808,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
         task_discard(&c->task);
         return NULL;
     }
+    c->sampling = model->talking;
     c->task.work.priority = WORK_VOICE;
     task_push(&c->task);
     return &c->task;

@@ -47,7 +47,7 @@ struct entry {
     struct model model;
     bool in_registry;
     struct registry_model registry;
-    char *id, *title, *licence, *url;
+    char *id, *title, *licence, *url, *voice;
     char *path[_FILE_N];          /* of what is installed */
     uint64_t bytes[_FILE_N];      /* the same */
     struct error error[_FILE_N];  /* why a file that is there does not do */
@@ -119,6 +119,7 @@ static void entry_publish(struct entry *e)
     e->model.path = e->path[FILE_TEXT];
     e->model.licence = e->licence;
     e->model.url = e->url;
+    e->model.voice = e->voice;
     e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
     e->model.error = e->error[FILE_TEXT];
     e->model.vision_path = e->path[FILE_VISION];
@@ -151,6 +152,7 @@ static struct entry *entry_free(struct entry *e)
     free(e->title);
     free(e->licence);
     free(e->url);
+    free(e->voice);
     for (int file = 0; file < _FILE_N; file++)
         free(e->path[file]);
     free(e);
@@ -279,6 +281,29 @@ static void read_sampling(const struct gguf *gguf, struct sampling *s)
         s->repetition_penalty = x;
 }
 
+/* How it speaks: what the file says, or as LFM2.5-Audio was published. */
+static void read_speech(const struct gguf *gguf, struct entry *e)
+{
+    static const struct sampling codes = {.top_k_ties = true, .top_p = 1, .repetition_penalty = 1};
+    struct sampling *const both[] = {&e->model.reading, &e->model.talking};
+    uint32_t n;
+    float x;
+
+    e->model.reading = e->model.talking = codes;
+    e->model.reading.temperature = 0.8f;
+    e->model.reading.top_k = 64;
+    e->model.talking.temperature = 1;
+    e->model.talking.top_k = 4;
+    for (size_t i = 0; i < ARRAY_LEN(both); i++) {
+        if (gguf_f32(gguf, "lfmd.speech.temperature", &x, NULL) == 0 && x >= 0 && x <= 2)
+            both[i]->temperature = x;
+        if (gguf_u32(gguf, "lfmd.speech.top_k", &n, NULL) == 0 && n <= 100000)
+            both[i]->top_k = n;
+    }
+    replace(&e->voice, "US male");
+    read_text(gguf, "lfmd.speech.voice", &e->voice);
+}
+
 /* A retrieval model ends in an embedding: it pools, projects, or sees both ways. */
 static bool is_retrieval(const struct gguf *gguf, const char *architecture)
 {
@@ -328,6 +353,7 @@ static void probe(struct entry *e)
     snprintf(key, sizeof(key), "%.60s.embedding_length", architecture);
     gguf_u32(gguf, key, &e->n_embd, NULL);
     read_sampling(gguf, &e->model.sampling);
+    read_speech(gguf, e);
     gguf_free(gguf);
 }
 

@@ -42,6 +42,8 @@ struct model {
     uint64_t size_bytes;     /* of its files, installed or to come */
     enum model_role role;
     struct sampling sampling; /* the published defaults of this model */
+    struct sampling reading, talking; /* of the codes of what it says: aloud, in a conversation */
+    const char *voice;        /* of what it reads aloud, where none is named */
     bool is_default;         /* used when a session names none */
     bool user_owned;         /* installed in the user's own directory: may be removed */
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */

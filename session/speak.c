@@ -27,6 +27,7 @@ struct speaking {
     struct task task;
     char *text, *voice;
     size_t length, at; /* of what is still to be said */
+    struct sampling sampling; /* of codes */
     struct token_list ids;
     struct speech *speech; /* of the present sentence; NULL: between two */
     bool cut;              /* a sentence was not finished */
@@ -117,11 +118,7 @@ static int begin_sentence(struct speaking *speaking, struct error *err)
         .kind = MODES_SEQUENTIAL,
         .n_max = FRAMES_BASE + FRAMES_PER_BYTE * (end - speaking->at),
         .text = SAMPLING_GREEDY,
-        .audio = {.temperature = 0.8f,
-                  .top_k = 64,
-                  .top_k_ties = true,
-                  .top_p = 1,
-                  .repetition_penalty = 1},
+        .audio = speaking->sampling,
     };
     const float *hidden = NULL;
     size_t n;
@@ -300,7 +297,8 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
         return NULL;
     }
     speaking->text = strdup(text);
-    speaking->voice = strdup(options->voice ? options->voice : "US male");
+    speaking->voice = strdup(options->voice ? options->voice : model->voice);
+    speaking->sampling = model->reading;
     speaking->length = strlen(text);
     if (task_init(&speaking->task, engine, &speak_kind, speaking_free, model, options, sink,
                   userdata, err) < 0 ||
