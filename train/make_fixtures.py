@@ -442,7 +442,7 @@ def heard(folder):
                                "shape": list(inputs[name].shape)})
     torch.set_default_dtype(torch.float64)
     for seed, kind in enumerate(("f32", "f16", "q8_0")):
-        cfg = conformer.Config(out=64, hidden=32, layers=2, heads=2, channels=8, kernel=9, ffn=64,
+        cfg = conformer.Config(out=32, hidden=32, layers=2, heads=2, channels=8, kernel=9, ffn=64,
                                adapter=32)
         path = folder / f"mmproj-tiny_{kind}.gguf"
         export_listen.write(path, random_ear(cfg, SEED + 32 + seed), kind,
