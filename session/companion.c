@@ -138,7 +138,7 @@ static int check_ear(const char *path, uint32_t *ret_n_embd, struct error *err)
     return r;
 }
 
-/* A file of architecture clip has either, or both. */
+/* An mmproj file has an eye or an ear; one that says neither is taken for an eye. */
 static int check_projector(enum model_file file, const char *path, uint32_t *ret_n_embd,
                            struct error *err)
 {

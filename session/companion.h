@@ -6,7 +6,7 @@
  *
  * A companion lies in the folder of its model and has its name, quantisations apart, and a mark:
  *
- *     mmproj-NAME     what turns pictures, sound or both into rows of the text model
+ *     mmproj-NAME     what turns pictures or sound into rows of the text model
  *     vocoder-NAME    what turns its rows into codes, and the codes' table
  *     tokenizer-NAME  the detokenizer, which turns codes into sound
  *
