@@ -6,7 +6,8 @@
 Debian's pocketsphinx with its US English model and word pairs of the same domain writes down what
 it hears of texts that training never draws: of the voice itself, of its codes, and of what the model
 reads; all sound of the last two comes out of the engine. Only the differences count. "talk" is
-requests and answers, "any" has also sentences without much sense.
+requests and answers, "any" has also sentences without much sense. Then spoken requests are
+answered.
 """
 
 import argparse
@@ -37,6 +38,15 @@ PAIRS_FROM = 8000  # sentences
 NAME = "lfmd-talk-q8_0.gguf"
 LIMIT = 120  # tokens and frames of a reply
 SAMPLING = {"temperature": 0.4, "top_k": 20}
+
+
+def write_wave(path, samples):
+    """At 16 kHz."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(speech.RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
 class Recogniser:
@@ -87,11 +97,7 @@ class Recogniser:
         for i, sound in enumerate(sounds):
             x = np.pad(speech.resample(sound, codec.RATE, speech.RATE), 4000)
             x += 1e-4 * np.random.default_rng(i).standard_normal(len(x))
-            with wave.open(str(self.folder / f"{i}.wav"), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(speech.RATE)
-                file.writeframes((np.clip(x, -1, 1) * 32767).astype("<i2").tobytes())
+            write_wave(self.folder / f"{i}.wav", x)
         control, told = self.folder / "control", self.folder / "told"
         control.write_text("".join(f"{i}\n" for i in range(len(sounds))))
         subprocess.run(["pocketsphinx_batch", "-hmm", MODEL / "en-us", "-dict",
@@ -103,6 +109,19 @@ class Recogniser:
         return [found.get(str(i), "").split() for i in range(len(sounds))]
 
 
+    def judged(self, texts, sounds, show):
+        """Word errors in sounds that should say the texts."""
+        wrong = total = 0
+        for text, found in zip(texts, self.heard(sounds)):
+            wanted = sentences.spoken(text).split()
+            wrong, total = wrong + errors(wanted, found), total + len(wanted)
+            if show and wanted != found:
+                print(f"  {' '.join(wanted)} | {' '.join(found)}")
+        return {"texts": len(texts), "words": total, "errors": wrong,
+                "word error rate": round(100 * wrong / total, 1),
+                "seconds": round(sum(map(len, sounds)) / codec.RATE, 1)}
+
+
 class Engine:
     """The shipped files in `lfm-run`."""
 
@@ -110,6 +129,7 @@ class Engine:
         self.program, self.models, self.folder = program, models, folder
         _, pieces, merges = export_gguf.read(models / NAME)
         self.vocabulary = tokens.Tokenizer.from_str(json.dumps(tokens.state_of(pieces, merges)))
+        self.builder = talks.Builder(self.vocabulary)
 
     def run(self, verb, **options):
         named = [text for key, value in options.items() for text in (f"--{key}", str(value))]
@@ -118,25 +138,38 @@ class Engine:
 
     def sound(self, codes):
         """Samples of frames of codes."""
+        if not codes:
+            return np.zeros(codec.FRAME)
         asked, out = self.folder / "codes.json", self.folder / "sound.f32"
         asked.write_text(json.dumps(codes))
         self.run("codes-to-wave", vocoder=self.models / f"vocoder-{NAME}",
                  tokenizer=self.models / f"tokenizer-{NAME}", codes=asked, out=out)
         return np.fromfile(out, "<f4")
 
-    def reply(self, row, mode, seed):
-        """Tokens and frames of the reply to a row of talks.py."""
+    def reply(self, segments, mode, seed):
+        """Ids and frames of the reply to a prompt."""
         asked = self.folder / "request.json"
-        asked.write_text(json.dumps({"segments": [{"ids": row.ids}], "mode": mode, "seed": seed,
+        asked.write_text(json.dumps({"segments": segments, "mode": mode, "seed": seed,
                                      "max_new_tokens": LIMIT, **SAMPLING}))
-        return json.loads(self.run("audio-generate", model=self.models / NAME,
-                                   vocoder=self.models / f"vocoder-{NAME}", request=asked))
+        events = json.loads(self.run(
+            "audio-generate", model=self.models / NAME, mmproj=self.models / f"mmproj-{NAME}",
+            vocoder=self.models / f"vocoder-{NAME}", request=asked))
+        return ([event[0] for event in events if len(event) == 1],
+                [event for event in events if len(event) > 1 and event[0] < codec.CODES])
 
     def read(self, text, seed):
         """Frames of a text that is read aloud."""
-        row = talks.Builder(self.vocabulary).read(text)
-        return [event for event in self.reply(row, "sequential", seed)
-                if len(event) == codec.BOOKS and event[0] < codec.CODES]
+        row = self.builder.read(text)
+        return self.reply([{"ids": row.ids}], "sequential", seed)[1]
+
+    def answer(self, system, samples, seed):
+        """Text and frames of the reply to sound at 16 kHz."""
+        row = self.builder.asked(system, [None])  # one row where the sound is
+        (place, _), = row.heard
+        write_wave(self.folder / "asked.wav", samples)
+        ids, frames = self.reply([{"ids": row.ids[:place]}, {"audio": "asked.wav"},
+                                  {"ids": row.ids[place + 1:]}], "interleaved", seed)
+        return self.vocabulary.decode(ids, skip_special_tokens=False), frames
 
 
 def texts(count, kind, words):
@@ -151,6 +184,30 @@ def texts(count, kind, words):
     return out
 
 
+def chats(count, engine, recogniser, show):
+    """Noisy requests that training never draws: exact words, exact calls, and how replies sound."""
+    rng, right, replies = random.Random("chats"), collections.Counter(), []
+    voices = [name for name in talks.CLIP_VOICES] + speech.HELD_OUT
+    for i in range(count):
+        messages, words, system = talks.exchange(rng, "test")
+        samples, hz, _ = speech.say(words, voices[i % len(voices)], rng.uniform(0.85, 1.2),
+                                    rng.randint(30, 70))
+        samples = speech.recorded(rng, speech.resample(samples, hz, speech.RATE),
+                                  rng.uniform(5, 35))
+        text, frames = engine.answer(system, samples, i)
+        call = len(messages) > 2
+        wanted = messages[1]["content"] if call else \
+            talks.written(messages[1]["content"]) + talks.TEXT_END
+        right["calls" if call else "replies"] += 1
+        right["calls exact" if call else "replies exact"] += text == wanted
+        if show and text != wanted:
+            print(f"  {words} | {text}")
+        if not call and text == wanted:
+            replies.append((talks.written(messages[1]["content"]), engine.sound(frames)))
+    return {**right, "sound of exact replies": recogniser.judged(*zip(*replies), show)
+            if replies else None}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("program", help="lfm-run")
@@ -159,6 +216,7 @@ def main():
     p.add_argument("--count", type=int, default=100)
     p.add_argument("--kinds", nargs="+", default=["talk", "any"])
     p.add_argument("--parts", nargs="+", default=["voice", "codes", "model"])
+    p.add_argument("--chats", type=int, default=0, help="spoken exchanges")
     p.add_argument("--json", type=pathlib.Path)
     p.add_argument("--show", action="store_true", help="print what was misheard")
     args = p.parse_args()
@@ -177,19 +235,12 @@ def main():
                              for sound in original]
                 elif part == "model":
                     codes = [engine.read(text, i) for i, text in enumerate(said)]
-                sounds = original if part == "voice" else [
-                    engine.sound(found) if found else np.zeros(codec.FRAME) for found in codes]
-                wrong = total = 0
-                for text, found in zip(said, recogniser.heard(sounds)):
-                    wanted = sentences.spoken(text).split()
-                    wrong, total = wrong + errors(wanted, found), total + len(wanted)
-                    if args.show and wanted != found:
-                        print(f"  {' '.join(wanted)} | {' '.join(found)}")
-                report[f"{kind}, {part}"] = {
-                    "texts": len(said), "words": total, "errors": wrong,
-                    "word error rate": round(100 * wrong / total, 1),
-                    "seconds": round(sum(map(len, sounds)) / codec.RATE, 1)}
+                sounds = original if part == "voice" else map(engine.sound, codes)
+                report[f"{kind}, {part}"] = recogniser.judged(said, list(sounds), args.show)
                 print(kind, part, report[f"{kind}, {part}"], flush=True)
+        if args.chats:
+            report["chat"] = chats(args.chats, engine, recogniser, args.show)
+            print(report["chat"])
     if args.json:
         args.json.write_text(json.dumps({"speech": report, "sampling": SAMPLING}, indent=1) + "\n")
 

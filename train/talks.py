@@ -119,10 +119,10 @@ def exchange(rng, split=None):
         intent = rng.choices(list(KINDS), list(KINDS.values()))[0]
         where = data.setting(rng, None, now=intent == "clock" or rng.random() < 0.5, tools=False)
         where.text = CONVERSE
-        value = split == "value" and intent in sentences.FOCUS["value"]
-        messages = data.exchange(rng, intent, "value" if value else None, where)
+        messages = data.exchange(rng, intent, None, where)
         words = sentences.spoken(messages[0]["content"])
-        if sentences.KNOWN.issuperset(words.split()) and words.count(" ") < 16:
+        if sentences.is_held_out(words) == (split == "test") and words.count(" ") < 16 and \
+                sentences.KNOWN.issuperset(words.split()):
             return messages, words, where.system()
 
 

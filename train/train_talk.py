@@ -55,7 +55,7 @@ BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
 SPOKEN_HEAD, AFTER_HEAD = 1, 4  # of six; the first of every group copies
 WATCH = 0.3  # weight of the attention that is told
 SHARES = {"read": {"dialogue": 15, "short": 85},
-          "talk": {"dialogue": 25, "spoken": 30, "heard": 20, "chat": 25}}
+          "talk": {"dialogue": 20, "short": 35, "spoken": 12, "heard": 13, "chat": 20}}
 
 
 class Talker(nn.Module):
