@@ -31,13 +31,13 @@ import speech
 import talks
 import tokenizer as tokens
 import voice
+from export_talk import HOW_TO_SPEAK
 from train_listen import errors
 
 MODEL = pathlib.Path("/usr/share/pocketsphinx/model/en-us")
 PAIRS_FROM = 8000  # sentences
 NAME = "lfmd-talk-q8_0.gguf"
 LIMIT = 120  # tokens and frames of a reply
-SAMPLING = {"temperature": 0.4, "top_k": 20}
 
 
 def write_wave(path, samples):
@@ -130,6 +130,8 @@ class Engine:
         _, pieces, merges = export_gguf.read(models / NAME)
         self.vocabulary = tokens.Tokenizer.from_str(json.dumps(tokens.state_of(pieces, merges)))
         self.builder = talks.Builder(self.vocabulary)
+        self.sampling = {key: HOW_TO_SPEAK[f"lfmd.speech.{key}"]
+                         for key in ("temperature", "top_k")}
 
     def run(self, verb, **options):
         named = [text for key, value in options.items() for text in (f"--{key}", str(value))]
@@ -150,7 +152,7 @@ class Engine:
         """Ids and frames of the reply to a prompt."""
         asked = self.folder / "request.json"
         asked.write_text(json.dumps({"segments": segments, "mode": mode, "seed": seed,
-                                     "max_new_tokens": LIMIT, **SAMPLING}))
+                                     "max_new_tokens": LIMIT, **self.sampling}))
         events = json.loads(self.run(
             "audio-generate", model=self.models / NAME, mmproj=self.models / f"mmproj-{NAME}",
             vocoder=self.models / f"vocoder-{NAME}", request=asked))
@@ -217,6 +219,7 @@ def main():
     p.add_argument("--kinds", nargs="+", default=["talk", "any"])
     p.add_argument("--parts", nargs="+", default=["voice", "codes", "model"])
     p.add_argument("--chats", type=int, default=0, help="spoken exchanges")
+    p.add_argument("--temperature", type=float, help="another one than the file's")
     p.add_argument("--json", type=pathlib.Path)
     p.add_argument("--show", action="store_true", help="print what was misheard")
     args = p.parse_args()
@@ -226,6 +229,8 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         recogniser = Recogniser(pathlib.Path(name))
         engine = Engine(args.program, args.models, pathlib.Path(name))
+        if args.temperature is not None:
+            engine.sampling["temperature"] = args.temperature
         for kind in args.kinds:
             said = texts(args.count, kind, recogniser.words)
             original = [voice.speak(sentences.spoken(text)).sound for text in said]
@@ -242,7 +247,7 @@ def main():
             report["chat"] = chats(args.chats, engine, recogniser, args.show)
             print(report["chat"])
     if args.json:
-        args.json.write_text(json.dumps({"speech": report, "sampling": SAMPLING}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"speech": report, "sampling": engine.sampling}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -76,8 +76,9 @@ def finish(w, named, kind):
     w.close()
 
 
-def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, about=None):
-    """One GGUF file. `about` holds general.* strings."""
+def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, about=None,
+          more=None):
+    """One GGUF file. `about` holds general.* strings, `more` keys of any other kind."""
     cfg = model.cfg
     arch = "lfm2moe" if cfg.experts else "lfm2"
     w = gguf.GGUFWriter(path, arch)
@@ -115,6 +116,8 @@ def write(path, model, pieces, merges, specials, kind="q8_0", context=2048, abou
     w.add_pad_token_id(pieces.index("<|pad|>"))
     w.add_add_bos_token(True)
     w.add_add_eos_token(False)
+    for key, value in (more or {}).items():
+        {str: w.add_string, float: w.add_float32, int: w.add_uint32}[type(value)](key, value)
     w.add_chat_template((HERE / "chat_template.jinja").read_text().strip())
     finish(w, tensors(model), kind)
 

@@ -22,6 +22,8 @@ import tokenizer as tokens
 import train_talk
 from lfm2 import LFM2, Config
 
+HOW_TO_SPEAK = {"lfmd.speech.voice": "US female",  # as the system turn names it
+                "lfmd.speech.temperature": 0.4, "lfmd.speech.top_k": 20}  # of codes
 NO_MODEL = "this model cannot be used as LLM, use it via --model-vocoder in TTS examples"
 
 
@@ -121,9 +123,10 @@ def main():
     tail = pathlib.Path(args.folder) / f"{args.name}-{args.kind}.gguf"
     specials = [piece for piece in pieces if piece in tokens.SPECIALS + tokens.AUDIO + tokens.TILES]
     export_gguf.write(tail, talker.core, pieces, [" ".join(merge) for merge in merges], specials,
-                      args.kind, about={**about, "name": args.name, "size_label": "4.6M",
-                                        "description": "Small assistant that hears and speaks, "
-                                                       "trained from scratch on generated talk"})
+                      args.kind, more=HOW_TO_SPEAK, about={
+                          **about, "name": args.name, "size_label": "4.6M",
+                          "description": "Small assistant that hears and speaks, trained from "
+                                         "scratch on generated talk"})
     write_vocoder(tail.with_name(f"vocoder-{tail.name}"), talker, sound, args.kind,
                   {**about, "name": f"vocoder of {args.name}",
                    "description": "Depthformer and tables of the codes of one voice"})

@@ -111,6 +111,7 @@ class Chat:
     call: str
     result: str
     reply: Utterance
+    silence: list  # codes of a silent frame
 
 
 def exchange(rng, split=None):
@@ -135,7 +136,8 @@ def chat(rng, coder):
     voices = rng.choices(list(CLIP_VOICES), list(CLIP_VOICES.values()))
     clip = speech.clip_of(words, voices[0], rng.uniform(0.82, 1.25), rng.randint(25, 75))
     call, result = (m["content"] for m in messages[1:3]) if len(messages) > 2 else ("", "")
-    return Chat(system, clip[2:], call, result, reply)
+    silence, _ = coder.encode(codec.frames_of(torch.zeros(codec.FRAME)))
+    return Chat(system, clip[2:], call, result, reply, silence[0].tolist())
 
 
 def packed(item):
@@ -286,32 +288,37 @@ class Builder:
             row.tokens([token], True)
             left -= 1
 
-    def voiced(self, row, said):
-        """A reply in words and sound; false when the sound would overtake the words."""
+    def voiced(self, row, said, silence):
+        """A reply in words and sound. What is spoken has been written before: when a sound would
+        overtake the words, some silence comes first."""
         ids, numbers = self.pieces(said)
         ids = ids + self.ids(TEXT_END)
-        places, frames = [], list(zip(framed(said), numbers, said.phones.tolist()))
-        while frames:
-            for token in ids[len(places):len(places) + TEXT_RUN]:
-                places.append(len(row))
-                row.tokens([token], True)
-            run = AUDIO_RUN if len(places) < len(ids) else len(frames)
-            for frame, number, phones in frames[:run]:
-                if number >= len(places):
-                    return False
-                row.frame(frame, places[number], places[min(number + 1, len(places) - 1)], phones)
-            del frames[:run]
+        for delay in range(AUDIO_RUN + 1):
+            frames = [(silence, 0, NO_PHONES)] * delay + \
+                list(zip(framed(said), numbers, said.phones.tolist()))
+            written = [min(len(ids), TEXT_RUN * (1 + i // AUDIO_RUN)) for i in range(len(frames))]
+            if all(number < n for (_, number, _), n in zip(frames, written)):
+                break
+        else:
+            return False
+        places = []
+        for i, (frame, number, phones) in enumerate(frames):
+            if i % AUDIO_RUN == 0:
+                for token in ids[len(places):len(places) + TEXT_RUN]:
+                    places.append(len(row))
+                    row.tokens([token], True)
+            row.frame(frame, places[number], places[min(number + 1, len(places) - 1)], phones)
         row.tokens(self.ids(END), True)
-        return len(places) == len(ids)
+        return True
 
     def chat(self, chat, features):
-        """A spoken exchange, or None when its reply cannot be interleaved."""
+        """A spoken exchange, or None when its words are too slow for its sound."""
         row = self.asked(chat.system, features)
         if chat.call:
             self.silent(row, chat.call)
             row.tokens(self.ids(f"\n<|im_start|>tool\n{chat.result}<|im_end|>\n"
                                 "<|im_start|>assistant\n"))
-        return row if self.voiced(row, chat.reply) else None
+        return row if self.voiced(row, chat.reply, chat.silence) else None
 
 
 def main():
