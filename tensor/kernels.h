@@ -147,6 +147,8 @@ struct kernels {
     const char *name;
     bool (*supported)(void);
 
+    bool bytes_are_slow; /* wide products take less time than those of weights of 8 bits */
+
     /* One row of activations, n a multiple of 32; runs of q, and elements of d and sum, are
      * `stride` apart. */
     void (*quantise)(const float *x, size_t n, int8_t *q, float *d, int32_t *sum, size_t stride);

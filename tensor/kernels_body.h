@@ -1470,6 +1470,7 @@ _Static_assert(ACT_TILE % PANEL_POSITIONS == 0 && ATTEND_TILE % VEC_ROWS_MAX == 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .supported = supported,
+    .bytes_are_slow = VP_STEPS(8) < 8,
     .quantise = quantise,
     .product = product,
     .quantise_wide = quantise_wide,

@@ -16,10 +16,14 @@ static size_t n_groups(size_t out)
 /* What a tensor is loaded as. */
 static enum matrix_form form_of(const struct gguf_tensor *tensor, enum matrix_form form)
 {
+    const struct packing *packing = packing_of(tensor->type);
+
     if (form == MATRIX_FINE || (form == MATRIX_WIDE && tensor->type == DTYPE_F32))
         return MATRIX_FAST;
     if (form == MATRIX_ROUNDED)
-        return packing_of(tensor->type)->d_values > 0 ? MATRIX_FAST : MATRIX_WIDE;
+        return packing->d_values == 0 || (packing->bits == 8 && kernels()->bytes_are_slow)
+                   ? MATRIX_WIDE
+                   : MATRIX_FAST;
     return form;
 }
 

@@ -13,7 +13,7 @@
  *   wide     both sides integers of 16 bits (packing.h), about 1e-3 from exact: for encoders, which
  *            multiply many rows at a time and for which bytes are too coarse; F32 tensors stay f32
  *   rounded  quantised types fast, float types wide, F32 too: the least work for encoders that bear
- *            bytes where their weights are bytes
+ *            bytes where their weights are bytes; Q8_0 wide where a processor is faster that way
  *   precise  the file's own blocks, dequantised exactly row by row, f32 products and sums
  *
  * Result of one row of x: the same bits for every n_rows, chunking and thread count within one

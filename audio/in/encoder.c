@@ -37,7 +37,7 @@ struct audio_encoder {
 /*
  * A loader_walk of an encoder whose shape is known. Of a file of bytes, what all of a row goes
  * through is multiplied as 16-bit integers all the same: the first and the last maps, values and
- * results of attention. That takes a tenth longer and leaves a third of the error.
+ * results of attention. That takes a tenth longer and leaves less than half of the error.
  */
 static bool load_weights(struct loader *loader, void *userdata)
 {
