@@ -6,40 +6,33 @@
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "session/companion.h"
+#include "session/fetcher.h"
 #include "session/json.h"
 #include "session/registry.h"
 #include "tensor/gguf.h"
 
 #define MODELS_MAX      1024 /* in the list */
-#define HELPER_LINE_MAX 4096
 #define SHA256_HEX      64
 #define URL_MAX         2048
 
 /* A helper at work on a file of a model. */
 struct job {
-    pid_t pid;
-    int fd; /* its stdout */
+    struct fetcher *fetcher;
     bool verify;
     enum model_file file;
     uint64_t there_bytes; /* of the model's other files, those that are done */
     uint64_t other_bytes; /* all of them, as far as known */
-    struct json_object *result; /* its "done" or "error", which counts when the helper has ended */
-    size_t length;
-    char line[HELPER_LINE_MAX]; /* not yet complete */
 };
 
 /* A model with its texts. Its address stays the same while it is in the list. */
@@ -664,17 +657,14 @@ int models_rescan(struct models *models, struct error *err)
     return 0;
 }
 
-/* --- helper processes ----------------------------------------------------------------------- */
+/* --- work of the helper ----------------------------------------------------------------------- */
 
 static void job_end(struct models *models, struct entry *e)
 {
-    struct job *job = e->job;
-
-    epoll_ctl(models->epoll, EPOLL_CTL_DEL, job->fd, NULL);
-    close(job->fd);
+    epoll_ctl(models->epoll, EPOLL_CTL_DEL, fetcher_fd(e->job->fetcher), NULL);
+    fetcher_free(e->job->fetcher);
+    free(e->job);
     e->job = NULL;
-    json_object_put(job->result);
-    free(job);
 }
 
 static void fail(struct entry *e, enum error_code code, const char *text)
@@ -682,15 +672,6 @@ static void fail(struct entry *e, enum error_code code, const char *text)
     e->model.download = code == ERROR_CANCELLED ? DOWNLOAD_CANCELLED : DOWNLOAD_FAILED;
     e->model.download_error = (struct error)ERROR_INIT;
     error_set(&e->model.download_error, code, "%s", text);
-}
-
-static enum error_code code_of_name(const char *name)
-{
-    for (int code = ERROR_NONE + 1; code < _ERROR_N; code++) {
-        if (name && strcmp(error_name((enum error_code)code), name) == 0)
-            return (enum error_code)code;
-    }
-    return ERROR_INTERNAL;
 }
 
 static uint64_t member_u64(struct json_object *object, const char *key)
@@ -755,25 +736,11 @@ static void verified(struct models *models, struct entry *e, enum model_file fil
     }
 }
 
-static void helper_done(struct models *models, struct entry *e, bool verify, enum model_file file,
-                        struct json_object *event)
+static void helper_said(struct models *models, struct entry *e, struct json_object *event)
 {
-    e->model.download_error = (struct error)ERROR_INIT;
-    if (verify)
-        verified(models, e, file, event);
-    else
-        fetched(models, e, file);
-}
-
-static void helper_said(struct models *models, struct entry *e, const char *line)
-{
-    _cleanup_(json_putp) struct json_object *event =
-        json_read(line, json_type_object, "What the download helper said", NULL);
-    const char *name = event ? json_member_text(event, "event") : NULL;
+    const char *name = json_member_text(event, "event");
     uint64_t done;
 
-    if (!name || e->job->result)
-        return;
     if (strcmp(name, "start") == 0 || strcmp(name, "progress") == 0) {
         done = member_u64(event, "done") + e->job->there_bytes;
         e->model.download_bytes = MAX(done, e->model.download_bytes);
@@ -781,133 +748,46 @@ static void helper_said(struct models *models, struct entry *e, const char *line
             e->model.size_bytes = member_u64(event, "total") + e->job->other_bytes;
     } else if (strcmp(name, "verifying") == 0) {
         e->model.download = DOWNLOAD_VERIFYING;
-    } else if (strcmp(name, "done") == 0 || strcmp(name, "error") == 0) {
-        e->job->result = TAKE_PTR(event);
-        return;
     }
     changed(models, e);
-}
-
-static void helper_failed(struct entry *e, struct json_object *event)
-{
-    const char *message = json_member_text(event, "message");
-
-    fail(e, code_of_name(json_member_text(event, "name")),
-         message ? message : "The download failed without a word.");
-    log_info("The work on the file of model %s ended: %s.", e->id,
-             error_name(e->model.download_error.code));
 }
 
 static void helper_gone(struct models *models, struct entry *e)
 {
-    _cleanup_(json_putp) struct json_object *result = TAKE_PTR(e->job->result);
+    struct error err = ERROR_INIT;
+    _cleanup_(json_putp) struct json_object *result = fetcher_end(e->job->fetcher, &err);
     const bool verify = e->job->verify;
     const enum model_file file = e->job->file;
-    int status = 0;
 
-    waitpid(e->job->pid, &status, 0);
     job_end(models, e);
-    if (!result)
-        fail(e, ERROR_INTERNAL,
-             WIFEXITED(status) && WEXITSTATUS(status) == 127
-                 ? "The download helper lfmd-fetch cannot be started."
-                 : "The download helper lfmd-fetch ended without a result.");
-    else if (strcmp(json_member_text(result, "event"), "done") == 0)
-        helper_done(models, e, verify, file, result);
-    else
-        helper_failed(e, result);
+    e->model.download_error = (struct error)ERROR_INIT;
+    if (!result) {
+        fail(e, err.code, err.text);
+        log_info("The work on the file of model %s ended: %s.", e->id, error_name(err.code));
+    } else if (verify) {
+        verified(models, e, file, result);
+    } else {
+        fetched(models, e, file);
+    }
     changed(models, e);
 }
 
-/* Read what is there; false when the helper has closed its end. */
-static bool helper_read(struct models *models, struct entry *e)
-{
-    struct job *job = e->job;
-    char *newline;
-    ssize_t n;
-
-    n = read(job->fd, job->line + job->length, sizeof(job->line) - 1 - job->length);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (n == 0)
-        return false;
-    job->length += (size_t)n;
-    job->line[job->length] = '\0';
-    while ((newline = strchr(job->line, '\n'))) {
-        *newline = '\0';
-        helper_said(models, e, job->line);
-        job->length -= (size_t)(newline + 1 - job->line);
-        memmove(job->line, newline + 1, job->length + 1);
-    }
-    if (job->length == sizeof(job->line) - 1)
-        job->length = 0; /* no line of ours is that long */
-    return true;
-}
-
-static int spawn(const char *program, int in, int out, pid_t *ret_pid)
-{
-    char *const arguments[] = {(char *)"lfmd-fetch", NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t none, all;
-    extern char **environ;
-    int r;
-
-    /* The daemon blocks the signals that it reads from a descriptor; the helper must not. */
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    r = posix_spawn(ret_pid, program, &actions, &attributes, arguments, environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
-}
-
-/*
- * Start the helper with a request (taken), which is small enough for an empty pipe. `what` has the
- * members of the job that the request is about.
- */
+/* Start the helper with a request (taken). `what` has the members of the job that it is about. */
 static int job_start(struct models *models, struct entry *e, struct json_object *request,
                      const struct job *what, struct error *err)
 {
-    _cleanup_(json_putp) struct json_object *taken = request;
-    _cleanup_(freep) char *text = json_write(taken);
-    _cleanup_(closep) int in_read = -1, in_write = -1, out_read = -1, out_write = -1;
-    int in[2], out[2], r;
-    struct job *job;
+    struct job *job = malloc(sizeof(*job));
 
-    if (pipe2(in, O_CLOEXEC) < 0)
-        return error_set(err, ERROR_IO, "No pipe to the download helper: %s.", strerror(errno));
-    in_read = in[0];
-    in_write = in[1];
-    if (pipe2(out, O_CLOEXEC) < 0)
-        return error_set(err, ERROR_IO, "No pipe to the download helper: %s.", strerror(errno));
-    out_read = out[0];
-    out_write = out[1];
-    job = malloc(sizeof(*job));
-    if (!job || !text) {
-        free(job);
-        return error_set(err, ERROR_NO_MEMORY, "There is no memory for a download.");
-    }
+    if (!job)
+        abort();
     *job = *what;
-    r = spawn(models->fetch_program, in_read, out_write, &job->pid);
-    if (r < 0) {
+    job->fetcher = fetcher_new(models->fetch_program, request, err);
+    if (!job->fetcher) {
         free(job);
-        return error_set(err, ERROR_INTERNAL, "The download helper %.200s cannot be started: %s.",
-                         models->fetch_program, strerror(-r));
+        return -EIO;
     }
-    if (write(in_write, text, strlen(text)) < 0)
-        log_debug("The download helper took no request.");
-    fcntl(out_read, F_SETFL, O_NONBLOCK);
-    job->fd = TAKE_FD(out_read);
     e->job = job;
-    epoll_ctl(models->epoll, EPOLL_CTL_ADD, job->fd,
+    epoll_ctl(models->epoll, EPOLL_CTL_ADD, fetcher_fd(job->fetcher),
               &(struct epoll_event){.events = EPOLLIN, .data.ptr = e});
     e->model.download = job->verify ? DOWNLOAD_VERIFYING : DOWNLOAD_RUNNING;
     e->model.download_error = (struct error)ERROR_INIT;
@@ -1025,7 +905,7 @@ int models_download_cancel(struct models *models, const char *id, struct error *
     if (!e)
         return error_set(err, ERROR_MODEL_NOT_FOUND, "There is no model '%.100s'.", id);
     if (e->job && !e->job->verify)
-        kill(e->job->pid, SIGTERM); /* it says "Cancelled" and ends */
+        fetcher_cancel(e->job->fetcher);
     return 0;
 }
 
@@ -1191,8 +1071,14 @@ void models_dispatch(struct models *models)
 
     for (int i = 0; i < n; i++) {
         struct entry *e = events[i].data.ptr;
+        const bool more = fetcher_read(e->job->fetcher);
+        struct json_object *event;
 
-        if (!helper_read(models, e))
+        while ((event = fetcher_next(e->job->fetcher))) {
+            helper_said(models, e, event);
+            json_object_put(event);
+        }
+        if (!more)
             helper_gone(models, e);
     }
 }
@@ -1389,11 +1275,8 @@ struct models *models_free(struct models *models)
     for (size_t i = 0; i < models->n; i++) {
         struct entry *e = models->entries[i];
 
-        if (e->job) {
-            kill(e->job->pid, SIGTERM);
-            waitpid(e->job->pid, NULL, 0);
+        if (e->job)
             job_end(models, e);
-        }
         entry_free(e);
     }
     for (size_t i = 0; models->directories[i]; i++)
