@@ -147,6 +147,7 @@ struct description {
     const struct options *options;
     const char *path;
     struct progress progress;
+    bool *has_text; /* from the files before: an empty line comes between */
     int status;
 };
 
@@ -160,6 +161,9 @@ static void print_description(const struct description *d, struct json_object *e
         print_json(d->path, event);
         return;
     }
+    if (*d->has_text)
+        putchar('\n');
+    *d->has_text = true;
     if (d->options->n_arguments > 1) {
         fputs(terminal_style(1, STYLE_BOLD), stdout);
         print_name(d->path);
@@ -213,11 +217,12 @@ static bool on_line(void *userdata, const char *line)
     return false;
 }
 
-static int describe(sd_bus *bus, const struct options *options, const char *path)
+static int describe(sd_bus *bus, const struct options *options, const char *path, bool *has_text)
 {
     static const struct lines_sink sink = {.line = on_line}; /* Ctrl-C: closing it cancels */
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
-    struct description d = {.options = options, .path = path, .status = STATUS_OK};
+    struct description d = {
+        .options = options, .path = path, .has_text = has_text, .status = STATUS_OK};
     int r, fd, status = call_with_picture(bus, options, "Describe", path, &reply);
 
     if (status != STATUS_OK)
@@ -235,15 +240,14 @@ static int describe(sd_bus *bus, const struct options *options, const char *path
 int describe_run(sd_bus *bus, const struct options *options)
 {
     int status = STATUS_OK, result = STATUS_OK;
+    bool has_text = false;
 
     if (!options->n_arguments) {
         terminal_error("Which picture? \"lfmctl describe FILE...\"; \"-\" is standard input.");
         return STATUS_USAGE;
     }
     for (unsigned i = 0; i < options->n_arguments && status != STATUS_DAEMON; i++) {
-        if (i > 0 && !options->json)
-            putchar('\n');
-        status = describe(bus, options, options->arguments[i]);
+        status = describe(bus, options, options->arguments[i], &has_text);
         if (status == STATUS_INTERRUPTED)
             return status;
         if (status == STATUS_OK)
