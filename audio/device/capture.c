@@ -6,18 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "audio/device/stream.h"
+#include "audio/device/pcm_stream.h"
 #include "base/cleanup.h"
 #include "base/ring.h"
 
 struct block {
     unsigned number; /* of its callback */
     unsigned n_samples;
-    float samples[STREAM_BLOCK_MAX];
+    float samples[PCM_BLOCK_MAX];
 };
 
 struct capture {
-    struct stream stream;
+    struct pcm_stream stream;
     struct ring ring; /* struct block, callback -> reader */
     atomic_uint n_overruns;
 
@@ -48,7 +48,7 @@ struct capture *capture_new(unsigned queue_msec, struct error *err)
         error_set(err, ERROR_NO_MEMORY, "The resampler cannot be started: %s.", src_strerror(r));
         return capture_free(capture);
     }
-    if (ring_init(&capture->ring, queue_msec / STREAM_BLOCK_MSEC, sizeof(struct block), err) < 0)
+    if (ring_init(&capture->ring, queue_msec / PCM_BLOCK_MSEC, sizeof(struct block), err) < 0)
         return capture_free(capture);
     return capture;
 }
@@ -77,14 +77,14 @@ static int on_block(const void *input, void *output, unsigned long n_samples,
 
     (void)output;
     (void)time;
-    stream_enter(&capture->stream, flags);
+    pcm_stream_enter(&capture->stream, flags);
     block = ring_write_begin(&capture->ring);
     if (!block) {
         atomic_fetch_add_explicit(&capture->n_overruns, 1, memory_order_relaxed);
         return paContinue;
     }
     block->number = number;
-    block->n_samples = (unsigned)MIN(n_samples, (unsigned long)STREAM_BLOCK_MAX);
+    block->n_samples = (unsigned)MIN(n_samples, (unsigned long)PCM_BLOCK_MAX);
     if (input)
         memcpy(block->samples, input, block->n_samples * sizeof(float));
     else
@@ -102,13 +102,13 @@ int capture_open(struct capture *capture, const struct device *device, unsigned 
     src_reset(capture->resampler);
     capture->next_number = 0;
     capture->n_ready = 0;
-    return stream_open(&capture->stream, device, DEVICE_CAPTURE, CAPTURE_RATE_HZ, latency_msec,
+    return pcm_stream_open(&capture->stream, device, DEVICE_CAPTURE, CAPTURE_RATE_HZ, latency_msec,
                        on_block, capture, err);
 }
 
 void capture_close(struct capture *capture)
 {
-    stream_close(&capture->stream);
+    pcm_stream_close(&capture->stream);
 }
 
 /* n_samples at the device's rate -> capture->ready; 10 ms give 10 ms, give or take a few samples. */
@@ -138,7 +138,7 @@ static float limit(float sample)
 
 bool capture_read(struct capture *capture, float frame[CAPTURE_FRAME])
 {
-    static const float silence[STREAM_BLOCK_MAX];
+    static const float silence[PCM_BLOCK_MAX];
 
     while (capture->n_ready < CAPTURE_FRAME) {
         struct block *block = ring_read_begin(&capture->ring);
@@ -167,7 +167,7 @@ void capture_counts(struct capture *capture, struct capture_counts *ret)
     ret->n_xruns = atomic_load_explicit(&capture->stream.n_xruns, memory_order_relaxed);
 }
 
-struct stream *capture_stream(struct capture *capture)
+struct pcm_stream *capture_stream(struct capture *capture)
 {
     return &capture->stream;
 }

@@ -25,7 +25,7 @@
 #define CAPTURE_FRAME   160 /* samples, 10 ms */
 
 struct capture;
-struct stream;
+struct pcm_stream;
 
 struct capture_counts {
     unsigned n_callbacks; /* since it was opened */
@@ -37,7 +37,7 @@ struct capture_counts {
 struct capture *capture_new(unsigned queue_msec, struct error *err);
 struct capture *capture_free(struct capture *capture); /* closes; accepts and returns NULL */
 
-/* What was captured and not read is forgotten. Latency: stream.h, STREAM_LATENCY_MSEC_* */
+/* What was captured and not read is forgotten. Latency: pcm_stream.h, PCM_LATENCY_MSEC_* */
 int capture_open(struct capture *capture, const struct device *device, unsigned latency_msec,
                  struct error *err);
 void capture_close(struct capture *capture);
@@ -46,4 +46,4 @@ void capture_close(struct capture *capture);
 bool capture_read(struct capture *capture, float frame[CAPTURE_FRAME]);
 
 void capture_counts(struct capture *capture, struct capture_counts *ret);
-struct stream *capture_stream(struct capture *capture); /* for the watchdog and the priority */
+struct pcm_stream *capture_stream(struct capture *capture); /* for the watchdog and the priority */

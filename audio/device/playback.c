@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "audio/device/stream.h"
+#include "audio/device/pcm_stream.h"
 #include "base/cleanup.h"
 #include "base/ring.h"
 
@@ -22,28 +22,30 @@
 #define PAIR_BITS 40
 #define PAIR_MASK ((UINT64_C(1) << PAIR_BITS) - 1)
 
+#define GENERATION_MASK 0xffffffu
+
 struct block {
     uint32_t generation;
     unsigned rate_hz;
     unsigned n_samples; /* at rate_hz */
     unsigned n_source;  /* at 24 kHz, what they were made of */
     uint32_t ends;      /* the last of segment `ends`; 0: not the last */
-    float samples[STREAM_BLOCK_MAX];
+    float samples[PCM_BLOCK_MAX];
 };
 
 struct emitted {
     unsigned number, n_samples, rate_hz;
-    float samples[STREAM_BLOCK_MAX];
+    float samples[PCM_BLOCK_MAX];
 };
 
 struct playback {
-    struct stream stream;
+    struct pcm_stream stream;
     struct ring ring;    /* struct block, writer -> callback */
     struct ring emitted; /* struct emitted, callback -> echo canceller */
 
     /* any thread */
     atomic_uint_least32_t generation;
-    atomic_uint rate_hz; /* what blocks have to have */
+    atomic_uint rate_hz; /* what blocks have to have; 0 before the first opening */
     atomic_uint latency_msec;
     _Atomic float gain;
     atomic_bool muted; /* before it is closed */
@@ -72,7 +74,7 @@ struct playback {
     bool in_segment;
     uint64_t n_in, n_out; /* samples at 24 kHz of the segment taken, and put into blocks */
     size_t n_pending;
-    float pending[3 * STREAM_BLOCK_MAX]; /* at the device's rate, less than a block between calls */
+    float pending[3 * PCM_BLOCK_MAX]; /* at the device's rate, less than a block between calls */
 };
 
 struct playback *playback_new(unsigned queue_msec, struct error *err)
@@ -91,7 +93,6 @@ struct playback *playback_new(unsigned queue_msec, struct error *err)
         return NULL;
     }
     playback->generation = 1;
-    playback->rate_hz = PLAYBACK_DEVICE_HZ;
     playback->gain = 1;
     playback->now.gain = 1;
     playback->resampler = src_new(SRC_SINC_MEDIUM_QUALITY, 1, &r);
@@ -99,8 +100,8 @@ struct playback *playback_new(unsigned queue_msec, struct error *err)
         error_set(err, ERROR_NO_MEMORY, "The resampler cannot be started: %s.", src_strerror(r));
         return playback_free(playback);
     }
-    if (ring_init(&playback->ring, queue_msec / STREAM_BLOCK_MSEC, sizeof(struct block), err) < 0 ||
-        ring_init(&playback->emitted, EMITTED_MSEC / STREAM_BLOCK_MSEC, sizeof(struct emitted),
+    if (ring_init(&playback->ring, queue_msec / PCM_BLOCK_MSEC, sizeof(struct block), err) < 0 ||
+        ring_init(&playback->emitted, EMITTED_MSEC / PCM_BLOCK_MSEC, sizeof(struct emitted),
                   err) < 0)
         return playback_free(playback);
     return playback;
@@ -207,8 +208,7 @@ static void publish_position(struct playback *playback)
 /* One mono block; all state of the fades is in playback->now. */
 static void mix(struct playback *playback, float *out, size_t n_samples)
 {
-    const uint32_t generation =
-        atomic_load_explicit(&playback->generation, memory_order_acquire);
+    const uint32_t generation = playback_generation(playback);
     const float gain = atomic_load_explicit(&playback->muted, memory_order_relaxed)
                            ? 0
                            : atomic_load_explicit(&playback->gain, memory_order_relaxed);
@@ -248,14 +248,14 @@ static int on_block(const void *input, void *output, unsigned long n_frames,
     struct playback *playback = userdata;
     const unsigned number =
         atomic_load_explicit(&playback->stream.n_callbacks, memory_order_relaxed);
-    const size_t n_samples = MIN(n_frames, (unsigned long)STREAM_BLOCK_MAX);
+    const size_t n_samples = MIN(n_frames, (unsigned long)PCM_BLOCK_MAX);
     const unsigned n_channels = playback->stream.n_channels;
     struct emitted *emitted;
-    float mono[STREAM_BLOCK_MAX], *out = output;
+    float mono[PCM_BLOCK_MAX], *out = output;
 
     (void)input;
     (void)time;
-    stream_enter(&playback->stream, flags);
+    pcm_stream_enter(&playback->stream, flags);
     mix(playback, mono, n_samples);
     for (size_t i = 0; i < n_samples; i++)
         for (unsigned c = 0; c < n_channels; c++)
@@ -281,7 +281,7 @@ int playback_open(struct playback *playback, const struct device *device, unsign
 
     playback_close(playback);
     playback->now.envelope = 0;
-    r = stream_open(&playback->stream, device, DEVICE_PLAYBACK,
+    r = pcm_stream_open(&playback->stream, device, DEVICE_PLAYBACK,
                     rate_hz ? rate_hz : PLAYBACK_DEVICE_HZ, latency_msec, on_block, playback, err);
     if (r < 0)
         return r;
@@ -293,7 +293,7 @@ int playback_open(struct playback *playback, const struct device *device, unsign
 void playback_close(struct playback *playback)
 {
     const struct timespec step = {.tv_nsec = 10000000};
-    const unsigned n_fade = GAIN_MSEC / STREAM_BLOCK_MSEC + 1;
+    const unsigned n_fade = GAIN_MSEC / PCM_BLOCK_MSEC + 1;
     const unsigned n = atomic_load(&playback->stream.n_callbacks);
 
     atomic_store(&playback->muted, true);
@@ -301,7 +301,7 @@ void playback_close(struct playback *playback)
                          atomic_load(&playback->stream.n_callbacks) - n < n_fade;
          i++)
         nanosleep(&step, NULL);
-    stream_close(&playback->stream);
+    pcm_stream_close(&playback->stream);
     atomic_store(&playback->muted, false);
 }
 
@@ -310,7 +310,7 @@ void playback_close(struct playback *playback)
 /* Whole blocks of what is pending; everything and the mark when it is the end. The ring has room. */
 static void put_blocks(struct playback *playback, bool end)
 {
-    const size_t n_block = playback->write_rate_hz * STREAM_BLOCK_MSEC / 1000;
+    const size_t n_block = playback->write_rate_hz * PCM_BLOCK_MSEC / 1000;
     const float *from = playback->pending;
     size_t n_left = playback->n_pending;
     bool marked = false;
@@ -359,13 +359,9 @@ static void take(struct playback *playback, const float *samples, size_t n_sampl
     }
 }
 
-/* Whether this generation may still write; begins a segment, or goes on at another rate. */
-static bool prepare(struct playback *playback, uint32_t generation)
+/* Begin a segment, or go on at another rate. */
+static void prepare(struct playback *playback, uint32_t generation, unsigned rate_hz)
 {
-    const unsigned rate_hz = atomic_load_explicit(&playback->rate_hz, memory_order_relaxed);
-
-    if (generation != playback_generation(playback))
-        return false;
     if (generation != playback->write_generation) {
         playback->write_generation = generation;
         playback->segment = 0;
@@ -383,7 +379,6 @@ static bool prepare(struct playback *playback, uint32_t generation)
         atomic_store_explicit(&playback->n_begun, pair(generation, playback->segment),
                               memory_order_release);
     }
-    return true;
 }
 
 static size_t n_free(struct playback *playback)
@@ -391,13 +386,24 @@ static size_t n_free(struct playback *playback)
     return playback->ring.n_items - ring_n_items(&playback->ring);
 }
 
+size_t playback_room(struct playback *playback)
+{
+    const size_t n = atomic_load(&playback->rate_hz) ? n_free(playback) : 0;
+
+    return n >= 2 ? (n - 1) * PLAYBACK_BLOCK : 0;
+}
+
 size_t playback_write(struct playback *playback, uint32_t generation, const float *samples,
                       size_t n_samples)
 {
+    const unsigned rate_hz = atomic_load_explicit(&playback->rate_hz, memory_order_relaxed);
     size_t n_taken = 0;
 
-    if (!prepare(playback, generation))
+    if (generation != playback_generation(playback))
         return n_samples;
+    if (!rate_hz)
+        return 0;
+    prepare(playback, generation, rate_hz);
     /* 10 ms and what was pending are two blocks at most. */
     while (n_taken < n_samples && n_free(playback) >= 2) {
         const size_t n = MIN(n_samples - n_taken, (size_t)PLAYBACK_BLOCK);
@@ -411,8 +417,13 @@ size_t playback_write(struct playback *playback, uint32_t generation, const floa
 
 bool playback_end(struct playback *playback, uint32_t generation)
 {
-    if (!prepare(playback, generation))
+    const unsigned rate_hz = atomic_load_explicit(&playback->rate_hz, memory_order_relaxed);
+
+    if (generation != playback_generation(playback))
         return true;
+    if (!rate_hz)
+        return false;
+    prepare(playback, generation, rate_hz);
     /* The resampler owes less than a block, more is pending, and the mark may need its own. */
     if (n_free(playback) < 4)
         return false;
@@ -426,17 +437,26 @@ bool playback_end(struct playback *playback, uint32_t generation)
 
 uint32_t playback_generation(struct playback *playback)
 {
-    return atomic_load_explicit(&playback->generation, memory_order_acquire);
+    return atomic_load_explicit(&playback->generation, memory_order_acquire) & GENERATION_MASK;
 }
 
 uint32_t playback_cancel(struct playback *playback)
 {
-    return atomic_fetch_add_explicit(&playback->generation, 1, memory_order_acq_rel) + 1;
+    return (atomic_fetch_add_explicit(&playback->generation, 1, memory_order_acq_rel) + 1) &
+           GENERATION_MASK;
 }
 
 uint64_t playback_position(struct playback *playback, uint32_t generation)
 {
     return pair_of(atomic_load_explicit(&playback->position, memory_order_acquire), generation);
+}
+
+uint64_t playback_last_position(struct playback *playback, uint32_t *ret_generation)
+{
+    const uint64_t position = atomic_load_explicit(&playback->position, memory_order_acquire);
+
+    *ret_generation = (uint32_t)(position >> PAIR_BITS);
+    return position & PAIR_MASK;
 }
 
 unsigned playback_latency_msec(struct playback *playback)
@@ -481,7 +501,7 @@ void playback_counts(struct playback *playback, struct playback_counts *ret)
     ret->n_xruns = atomic_load_explicit(&playback->stream.n_xruns, memory_order_relaxed);
 }
 
-struct stream *playback_stream(struct playback *playback)
+struct pcm_stream *playback_stream(struct playback *playback)
 {
     return &playback->stream;
 }

@@ -13,6 +13,8 @@
  * samples of the old generation are refused. playback_position() tells how much of a generation was
  * really played, to cut a conversation's history there.
  *
+ * Generations are numbers of 24 bits that wrap.
+ *
  * An end is announced with playback_end(). When the ring is empty without, it is an underrun: the
  * last sample fades out, silence follows, it is counted.
  *
@@ -33,7 +35,7 @@
 #define PLAYBACK_DUCKED 0.2f /* gain while ducked, -14 dB */
 
 struct playback;
-struct stream;
+struct pcm_stream;
 
 struct playback_counts {
     unsigned n_callbacks; /* since it was opened */
@@ -51,7 +53,7 @@ struct playback *playback_free(struct playback *playback); /* closes; accepts an
  * times a second, and at its own rate needs 20 ms.
  *
  * What is in the ring is kept, so that a reply goes on after a device came back; it is dropped when
- * the stream then runs at another rate. Latency: stream.h, STREAM_LATENCY_MSEC_*
+ * the stream then runs at another rate. Latency: pcm_stream.h, PCM_LATENCY_MSEC_*
  */
 int playback_open(struct playback *playback, const struct device *device, unsigned rate_hz,
                   unsigned latency_msec, struct error *err);
@@ -59,13 +61,17 @@ void playback_close(struct playback *playback); /* fades out first, at most 100 
 
 /*
  * Play n_samples, mono, -1..1, after what was written before. Returns how many were taken: fewer
- * when the ring is full, n_samples (and nothing is played) when the generation is over.
+ * when the ring is full, none before the first opening (the rate is not known), n_samples (and
+ * nothing is played) when the generation is over.
  */
 size_t playback_write(struct playback *playback, uint32_t generation, const float *samples,
                       size_t n_samples);
 
-/* Nothing follows in this generation for now. False: the ring is full, say it again later. */
+/* Nothing follows in this generation for now. False: there is no room, say it again later. */
 bool playback_end(struct playback *playback, uint32_t generation);
+
+/* How many samples at 24 kHz could be written now. */
+size_t playback_room(struct playback *playback);
 
 uint32_t playback_generation(struct playback *playback);
 
@@ -77,6 +83,8 @@ uint32_t playback_cancel(struct playback *playback);
  * last playback_latency_msec() of them have not been heard yet.
  */
 uint64_t playback_position(struct playback *playback, uint32_t generation);
+/* The same of the generation that was played last. */
+uint64_t playback_last_position(struct playback *playback, uint32_t *ret_generation);
 unsigned playback_latency_msec(struct playback *playback);
 
 /* Whether nothing of the present generation is being played or waits to be. */
@@ -94,4 +102,4 @@ size_t playback_emitted(struct playback *playback, float samples[PLAYBACK_EMITTE
                         unsigned *ret_number, unsigned *ret_rate_hz);
 
 void playback_counts(struct playback *playback, struct playback_counts *ret);
-struct stream *playback_stream(struct playback *playback); /* for the watchdog and the priority */
+struct pcm_stream *playback_stream(struct playback *playback); /* for the watchdog and the priority */

@@ -23,7 +23,7 @@
 #include "audio/device/capture.h"
 #include "audio/device/playback.h"
 #include "audio/device/priority.h"
-#include "audio/device/stream.h"
+#include "audio/device/pcm_stream.h"
 #include "server.h"
 
 /* linux/prctl.h of Debian 12 has them, the C library's sys/prctl.h includes it. */

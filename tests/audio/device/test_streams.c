@@ -17,7 +17,7 @@
 #include "audio/device/capture.h"
 #include "audio/device/playback.h"
 #include "audio/device/priority.h"
-#include "audio/device/stream.h"
+#include "audio/device/pcm_stream.h"
 #include "server.h"
 
 #define TONE_HZ    440.0
@@ -49,7 +49,7 @@ static float heard[FRAMES_MAX * CAPTURE_FRAME];
 static size_t n_heard;
 
 /* As the owner of the streams does; without permission the test only runs on a calmer machine. */
-static void raise_priority(struct stream *stream)
+static void raise_priority(struct pcm_stream *stream)
 {
     for (unsigned i = 0; i < 300 && atomic_load(&stream->thread_id) == 0; i++)
         server_sleep(10);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "audio/device/stream.h"
+#include "audio/device/pcm_stream.h"
 
 #include <pa_linux_alsa.h>
 #include <time.h>
@@ -13,7 +13,7 @@
 
 static const char *const direction_verbs[_DEVICE_DIRECTION_N] = {"record from", "play to"};
 
-uint64_t stream_now_usec(void)
+uint64_t pcm_stream_now_usec(void)
 {
     struct timespec now;
 
@@ -23,12 +23,12 @@ uint64_t stream_now_usec(void)
 
 static void on_finished(void *userdata)
 {
-    struct stream *stream = userdata;
+    struct pcm_stream *stream = userdata;
 
     atomic_store_explicit(&stream->finished, true, memory_order_relaxed);
 }
 
-static PaError try_rate(struct stream *stream, const struct device *device,
+static PaError try_rate(struct pcm_stream *stream, const struct device *device,
                         enum device_direction direction, unsigned rate_hz, unsigned latency_msec,
                         PaStreamCallback *callback, void *userdata)
 {
@@ -51,7 +51,7 @@ static PaError try_rate(struct stream *stream, const struct device *device,
     parameters.channelCount = (int)stream->n_channels;
     r = Pa_OpenStream(&stream->pa, direction == DEVICE_CAPTURE ? &parameters : NULL,
                       direction == DEVICE_PLAYBACK ? &parameters : NULL, rate_hz,
-                      rate_hz * STREAM_BLOCK_MSEC / 1000, paClipOff | paDitherOff, callback,
+                      rate_hz * PCM_BLOCK_MSEC / 1000, paClipOff | paDitherOff, callback,
                       userdata);
     if (r != paNoError) {
         stream->pa = NULL;
@@ -67,7 +67,7 @@ static PaError try_rate(struct stream *stream, const struct device *device,
     return r;
 }
 
-int stream_open(struct stream *stream, const struct device *device,
+int pcm_stream_open(struct pcm_stream *stream, const struct device *device,
                 enum device_direction direction, unsigned wanted_hz, unsigned latency_msec,
                 PaStreamCallback *callback, void *userdata, struct error *err)
 {
@@ -76,17 +76,17 @@ int stream_open(struct stream *stream, const struct device *device,
     PaError r = paInvalidSampleRate;
     int kept;
 
-    if (latency_msec < STREAM_LATENCY_MSEC_MIN || latency_msec > STREAM_LATENCY_MSEC_MAX)
+    if (latency_msec < PCM_LATENCY_MSEC_MIN || latency_msec > PCM_LATENCY_MSEC_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "A latency of %u ms is not possible; %d to %d are.", latency_msec,
-                         STREAM_LATENCY_MSEC_MIN, STREAM_LATENCY_MSEC_MAX);
+                         PCM_LATENCY_MSEC_MIN, PCM_LATENCY_MSEC_MAX);
     stream->n_callbacks_seen = 0;
     atomic_store(&stream->n_callbacks, 0);
     atomic_store(&stream->thread_id, 0);
     atomic_store(&stream->finished, false);
     kept = quiet_begin();
     for (size_t i = 0; i < ARRAY_LEN(rates_hz) && r == paInvalidSampleRate; i++)
-        if (rates_hz[i] > 0 && rates_hz[i] <= STREAM_RATE_MAX && rates_hz[i] % 100 == 0)
+        if (rates_hz[i] > 0 && rates_hz[i] <= PCM_RATE_MAX && rates_hz[i] % 100 == 0)
             r = try_rate(stream, device, direction, rates_hz[i], latency_msec, callback, userdata);
     quiet_end(kept);
     if (r != paNoError)
@@ -95,11 +95,11 @@ int stream_open(struct stream *stream, const struct device *device,
     info = Pa_GetStreamInfo(stream->pa);
     stream->latency_msec =
         (unsigned)(1000 * (direction == DEVICE_CAPTURE ? info->inputLatency : info->outputLatency) + 0.5);
-    stream->opened_usec = stream->seen_usec = stream_now_usec();
+    stream->opened_usec = stream->seen_usec = pcm_stream_now_usec();
     return 0;
 }
 
-void stream_close(struct stream *stream)
+void pcm_stream_close(struct pcm_stream *stream)
 {
     int kept;
 
@@ -112,10 +112,11 @@ void stream_close(struct stream *stream)
     stream->pa = NULL;
 }
 
-bool stream_is_lost(struct stream *stream, uint64_t now_usec)
+bool pcm_stream_is_lost(struct pcm_stream *stream)
 {
     const unsigned n = atomic_load_explicit(&stream->n_callbacks, memory_order_relaxed);
-    uint64_t patience_usec = STREAM_PATIENCE_MSEC * 1000;
+    const uint64_t now_usec = pcm_stream_now_usec();
+    uint64_t patience_usec = PCM_PATIENCE_MSEC * 1000;
 
     if (!stream->pa || atomic_load_explicit(&stream->finished, memory_order_relaxed))
         return true;
@@ -123,8 +124,8 @@ bool stream_is_lost(struct stream *stream, uint64_t now_usec)
         stream->n_callbacks_seen = n;
         stream->seen_usec = now_usec;
     }
-    if (now_usec - stream->opened_usec < STREAM_GRACE_MSEC * 1000)
-        patience_usec = STREAM_GRACE_MSEC * 1000;
+    if (now_usec - stream->opened_usec < PCM_GRACE_MSEC * 1000)
+        patience_usec = PCM_GRACE_MSEC * 1000;
     return now_usec - stream->seen_usec > patience_usec;
 }
 
@@ -141,7 +142,7 @@ static void flush_to_zero(void)
 #endif
 }
 
-void stream_enter(struct stream *stream, PaStreamCallbackFlags flags)
+void pcm_stream_enter(struct pcm_stream *stream, PaStreamCallbackFlags flags)
 {
     if (atomic_load_explicit(&stream->thread_id, memory_order_relaxed) == 0) {
         flush_to_zero();

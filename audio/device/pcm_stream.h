@@ -9,10 +9,10 @@
  * of fixed size, because otherwise 1 to 256 frames come at a time.
  *
  * A server that goes away gives no error: callbacks stop, with the stream-finished callback or
- * without. stream_is_lost() looks at both. A cold device may take seconds until its first
+ * without. pcm_stream_is_lost() looks at both. A cold device may take seconds until its first
  * callbacks, hence the longer patience at the beginning.
  *
- * Threads: the owner's, except stream_enter(): the callback, RT safe but for its first call, which
+ * Threads: the owner's, except pcm_stream_enter(): the callback, RT safe but for its first call, which
  *          asks for its thread's id (priority.h) and sets flush-to-zero.
  * Source:  PortAudio 19.6; the patience was found with PulseAudio 16.1 and PipeWire 0.3.65
  */
@@ -24,17 +24,17 @@
 
 #include "audio/device/device.h"
 
-#define STREAM_BLOCK_MSEC   10
-#define STREAM_RATE_MAX     48000
-#define STREAM_BLOCK_MAX    (STREAM_RATE_MAX * STREAM_BLOCK_MSEC / 1000)
-#define STREAM_PATIENCE_MSEC 500  /* without a callback, then it is lost */
-#define STREAM_GRACE_MSEC    3000 /* the same, after opening */
+#define PCM_BLOCK_MSEC   10
+#define PCM_RATE_MAX     48000
+#define PCM_BLOCK_MAX    (PCM_RATE_MAX * PCM_BLOCK_MSEC / 1000)
+#define PCM_PATIENCE_MSEC 500  /* without a callback, then it is lost */
+#define PCM_GRACE_MSEC    3000 /* the same, after opening */
 
-#define STREAM_LATENCY_MSEC_MIN 10
-#define STREAM_LATENCY_MSEC_MAX 500
+#define PCM_LATENCY_MSEC_MIN 10
+#define PCM_LATENCY_MSEC_MAX 500
 
 /* Zeroed before the first opening. */
-struct stream {
+struct pcm_stream {
     /* the owner's */
     PaStream *pa; /* NULL: closed */
     unsigned rate_hz, n_channels, latency_msec;
@@ -53,14 +53,14 @@ struct stream {
  * was had is stream->rate_hz, blocks are a hundredth of it. latency_msec is asked for; what
  * PortAudio says it will be is stream->latency_msec (of plug-ins it counts only ALSA's buffer).
  */
-int stream_open(struct stream *stream, const struct device *device,
+int pcm_stream_open(struct pcm_stream *stream, const struct device *device,
                 enum device_direction direction, unsigned wanted_hz, unsigned latency_msec,
                 PaStreamCallback *callback, void *userdata, struct error *err);
-void stream_close(struct stream *stream); /* accepts a closed one */
+void pcm_stream_close(struct pcm_stream *stream); /* accepts a closed one */
 
-bool stream_is_lost(struct stream *stream, uint64_t now_usec);
+bool pcm_stream_is_lost(struct pcm_stream *stream);
 
 /* First thing in every callback. */
-void stream_enter(struct stream *stream, PaStreamCallbackFlags flags);
+void pcm_stream_enter(struct pcm_stream *stream, PaStreamCallbackFlags flags);
 
-uint64_t stream_now_usec(void); /* CLOCK_MONOTONIC */
+uint64_t pcm_stream_now_usec(void); /* CLOCK_MONOTONIC */

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/* Proves on a real sound server that one conversation hears what another program says and is heard,
+ * that a server that dies, comes back or was not there, a sink that goes away and another default are
+ * survived, and that a loudspeaker that starves gets more latency. */
+#include <dlfcn.h>
+#include <math.h>
+#include <portaudio.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "session/sound.h"
+#include "tests/audio/device/server.h"
+
+#define TONE_HZ 440.0
+
+/*
+ * Loudspeakers with less than 90 ms of latency say at every block that they lacked something, as behind
+ * a server that resamples; which does so when it likes, not when a test wants it.
+ */
+static atomic_bool starve_low_latency;
+
+struct starved {
+    PaStreamCallback *callback;
+    void *userdata;
+};
+
+static int starve(const void *input, void *output, unsigned long n_frames,
+                  const PaStreamCallbackTimeInfo *time, PaStreamCallbackFlags flags,
+                  void *userdata)
+{
+    const struct starved *starved = userdata;
+
+    return starved->callback(input, output, n_frames, time, flags | paOutputUnderflow,
+                             starved->userdata);
+}
+
+PaError Pa_OpenStream(PaStream **stream, const PaStreamParameters *input,
+                      const PaStreamParameters *output, double rate_hz, unsigned long n_frames,
+                      PaStreamFlags flags, PaStreamCallback *callback, void *userdata)
+{
+    static struct starved starved;
+    PaError (*real)(PaStream **, const PaStreamParameters *, const PaStreamParameters *, double,
+                    unsigned long, PaStreamFlags, PaStreamCallback *, void *);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "Pa_OpenStream");
+    if (!output || !atomic_load(&starve_low_latency) || output->suggestedLatency > 0.09)
+        return real(stream, input, output, rate_hz, n_frames, flags, callback, userdata);
+    starved = (struct starved){callback, userdata};
+    return real(stream, input, output, rate_hz, n_frames, flags, starve, &starved);
+}
+
+static struct sound *sound;
+static atomic_uint n_frames, n_loud, n_opened, n_failed, n_changed;
+static char failure[sizeof(((struct error *)0)->text)]; /* after n_failed grew */
+
+static void on_frame(void *userdata, const float samples[SOUND_FRAME], int64_t usec)
+{
+    double sum = 0;
+
+    (void)userdata;
+    (void)usec;
+    for (size_t i = 0; i < SOUND_FRAME; i++)
+        sum += (double)samples[i] * (double)samples[i];
+    atomic_fetch_add(&n_frames, 1);
+    atomic_fetch_add(&n_loud, sum / SOUND_FRAME > 0.01);
+}
+
+static void on_state(void *userdata, bool listening, const struct error *error)
+{
+    (void)userdata;
+    if (!listening)
+        snprintf(failure, sizeof(failure), "%s", error->text);
+    atomic_fetch_add(listening ? &n_opened : &n_failed, 1);
+}
+
+static void on_changed(void *userdata)
+{
+    atomic_fetch_add((atomic_uint *)userdata, 1);
+}
+
+static const struct sound_listener listener = {on_frame, on_state};
+
+static void start(unsigned latency_msec)
+{
+    const struct sound_config config = {
+        .latency_msec = latency_msec, .changed = on_changed, .userdata = &n_changed};
+    struct error err = ERROR_INIT;
+
+    atomic_store(&n_frames, 0);
+    atomic_store(&n_loud, 0);
+    atomic_store(&n_opened, 0);
+    atomic_store(&n_failed, 0);
+    atomic_store(&n_changed, 0);
+    sound = sound_new(&config, &err);
+    assert_non_null(sound);
+}
+
+/* Up to 20 s; what the test is about is that it happens. */
+#define wait_for(condition)                                                                        \
+    do {                                                                                           \
+        for (unsigned _i = 0; _i < 2000 && !(condition); _i++)                                     \
+            server_sleep(10);                                                                      \
+        assert_true(condition);                                                                    \
+    } while (0)
+
+/* Say a tone of this length; returns when all of it was taken. */
+static uint32_t say(unsigned msec)
+{
+    const uint32_t generation = sound_begin(sound);
+    const size_t n = (size_t)msec * SOUND_RATE_HZ / 1000;
+    float samples[240];
+
+    for (size_t at = 0; at < n; at += 240) {
+        size_t n_taken = 0;
+
+        for (size_t i = 0; i < 240; i++)
+            samples[i] = (float)(0.5 * sin(2 * M_PI * TONE_HZ * (double)(at + i) / SOUND_RATE_HZ));
+        while ((n_taken += sound_write(sound, generation, samples + n_taken, 240 - n_taken)) < 240)
+            server_sleep(10);
+    }
+    while (!sound_end(sound, generation))
+        server_sleep(10);
+    return generation;
+}
+
+static struct sound_counts counts(void)
+{
+    struct sound_counts now;
+
+    sound_counts(sound, &now);
+    return now;
+}
+
+static void test_what_is_said_is_heard(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint32_t generation;
+    unsigned n;
+
+    (void)state;
+    start(0);
+    assert_true(sound_is_idle(sound));
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), error_errno(ERROR_BUSY));
+    wait_for(atomic_load(&n_opened) == 1);
+    wait_for(atomic_load(&n_frames) > 20);
+    assert_false(counts().playback_open);
+
+    generation = say(2000);
+    assert_false(sound_is_idle(sound));
+    wait_for(sound_heard(sound, generation) > 0);
+    wait_for(sound_is_idle(sound));
+    assert_int_equal(sound_heard(sound, generation), 2 * SOUND_RATE_HZ);
+    assert_int_equal(sound_heard(sound, generation + 1), 0);
+    server_sleep(300);
+    assert_in_range(atomic_load(&n_loud), 180, 210);
+    assert_true(counts().capture_open && counts().playback_open);
+    assert_in_range(counts().playback_latency_msec, 10, 500);
+    assert_int_equal(counts().n_underruns, 0);
+    assert_int_equal(counts().n_overruns, 0);
+    assert_int_equal(counts().n_losses, 0);
+    assert_int_equal(counts().error.code, ERROR_NONE);
+    assert_true(atomic_load(&n_changed) > 10);
+
+    /* Interrupted: it is soon quiet, and what was heard stays known. */
+    generation = say(2000);
+    wait_for(sound_heard(sound, generation) > SOUND_RATE_HZ / 2);
+    sound_cancel(sound);
+    wait_for(sound_is_idle(sound));
+    assert_in_range(sound_heard(sound, generation), SOUND_RATE_HZ / 2, 2 * SOUND_RATE_HZ - 1);
+
+    sound_stop_listening(sound);
+    n = atomic_load(&n_frames);
+    server_sleep(200);
+    assert_int_equal(atomic_load(&n_frames), n);
+    wait_for(!counts().capture_open);
+    sound = sound_free(sound);
+}
+
+static void test_a_server_that_dies_and_comes_back_is_survived(void **state)
+{
+    struct error err = ERROR_INIT;
+    unsigned n;
+
+    (void)state;
+    start(0);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    say(3000);
+    wait_for(counts().playback_open);
+    server_kill();
+    wait_for(atomic_load(&n_failed) == 1);
+    assert_string_equal(failure, "The microphone went away.");
+    wait_for(!counts().playback_open);
+    assert_int_equal(counts().error.code, ERROR_AUDIO_UNAVAILABLE);
+    assert_true(counts().n_losses >= 2);
+
+    assert_true(server_start());
+    wait_for(atomic_load(&n_opened) == 2);
+    wait_for(counts().playback_open);
+    wait_for(sound_is_idle(sound)); /* the rest of what was said */
+    assert_int_equal(counts().error.code, ERROR_NONE);
+    n = atomic_load(&n_loud);
+    say(1000);
+    wait_for(sound_is_idle(sound));
+    server_sleep(300);
+    assert_true(atomic_load(&n_loud) > n + 80);
+    sound = sound_free(sound);
+}
+
+static void test_a_server_that_comes_later_is_found(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct device devices[32];
+
+    (void)state;
+    server_kill();
+    start(0);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_failed) == 1);
+    assert_int_equal(atomic_load(&n_opened), 0);
+    assert_true(server_start());
+    wait_for(atomic_load(&n_opened) == 1);
+    assert_in_range(sound_devices(sound, devices, 32), 1, 32);
+    sound = sound_free(sound);
+}
+
+static void test_another_default_and_a_sink_that_goes_are_followed(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    start(0);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    say(500);
+    wait_for(counts().playback_open);
+    wait_for(sound_is_idle(sound));
+
+    /* What is played goes to a sink that the microphone does not hear. */
+    assert_int_equal(server_run("pactl load-module module-null-sink sink_name=other rate=48000"), 0);
+    assert_int_equal(server_run("pactl set-default-sink other"), 0);
+    server_sleep(500);
+    atomic_store(&n_loud, 0);
+    say(500);
+    wait_for(sound_is_idle(sound));
+    server_sleep(300);
+    assert_int_equal(atomic_load(&n_loud), 0);
+
+    /* It goes away, and the old one is the default again. */
+    assert_int_equal(server_run("pactl unload-module "
+                                "$(pactl list short modules | grep sink_name=other | cut -f1)"),
+                     0);
+    server_sleep(500);
+    atomic_store(&n_loud, 0);
+    say(500);
+    wait_for(counts().playback_open);
+    wait_for(sound_is_idle(sound));
+    wait_for(atomic_load(&n_loud) > 30);
+    assert_int_equal(atomic_load(&n_failed), 0);
+    sound = sound_free(sound);
+}
+
+static void test_names_and_latencies_are_checked(void **state)
+{
+    char name[DEVICE_NAME_MAX + 1];
+    struct error err = ERROR_INIT;
+    struct sound_config config = {.capture = name};
+
+    (void)state;
+    memset(name, 'x', DEVICE_NAME_MAX);
+    name[DEVICE_NAME_MAX] = '\0';
+    assert_null(sound_new(&config, &err));
+    assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
+    err = (struct error)ERROR_INIT;
+    config = (struct sound_config){.latency_msec = 5};
+    assert_null(sound_new(&config, &err));
+    assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
+
+    /* A name that nothing has: said, and mended while it listens. */
+    err = (struct error)ERROR_INIT;
+    start(0);
+    config = (struct sound_config){.capture = "Trumpet"};
+    assert_int_equal(sound_reconfigure(sound, &config, &err), 0);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_failed) == 1);
+    assert_string_equal(failure, "There is no microphone \"Trumpet\".");
+    config = (struct sound_config){.capture = "pulse:mic"};
+    assert_int_equal(sound_reconfigure(sound, &config, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    sound = sound_free(sound);
+}
+
+static void test_a_starved_loudspeaker_is_given_more_latency(void **state)
+{
+    unsigned n;
+
+    (void)state;
+    start(0);
+    atomic_store(&starve_low_latency, true);
+    say(5000);
+    wait_for(sound_is_idle(sound));
+    assert_int_equal(counts().n_losses, 0);
+    assert_in_range(counts().playback_latency_msec, 80, 120);
+    n = counts().n_xruns;
+    assert_true(n > 20); /* for a second */
+    say(1500);
+    wait_for(sound_is_idle(sound));
+    assert_in_range(counts().n_xruns, n, n + 20);
+    atomic_store(&starve_low_latency, false);
+    sound = sound_free(sound);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    if (!server_prepare() || !server_start()) {
+        print_error("no sound server\n");
+        return -1;
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    server_clean();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_said_is_heard),
+        cmocka_unit_test(test_names_and_latencies_are_checked),
+        cmocka_unit_test(test_another_default_and_a_sink_that_goes_are_followed),
+        cmocka_unit_test(test_a_starved_loudspeaker_is_given_more_latency),
+        cmocka_unit_test(test_a_server_that_dies_and_comes_back_is_survived),
+        cmocka_unit_test(test_a_server_that_comes_later_is_found),
+    };
+
+    return cmocka_run_group_tests_name("sound", tests, set_up, tear_down);
+}
