@@ -267,7 +267,7 @@ class Run:
                 [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch], 0)
             rows = encoder.adapt(states)
             scores = self.reader(rows)
-            share = PIECES_FIRST + (1 - PIECES_FIRST) * self.done() ** 2
+            share = PIECES_FIRST + (1 - PIECES_FIRST) * self.done()
             shares = {"pieces": share, "rows": share}
             losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch], SILENT)
             losses["rows"] = self.reader.miss(rows[valid], scores[valid])
