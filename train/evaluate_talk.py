@@ -5,9 +5,8 @@
 
 Debian's pocketsphinx with its US English model and word pairs of the same domain writes down what
 it hears of texts that training never draws: of the voice itself, of its codes, and of what the model
-reads; all sound of the last two comes out of the engine. Only the differences count. "talk" is
-requests and answers, "any" has also sentences without much sense. Then spoken requests are
-answered.
+reads; all sound of the last two comes out of the engine. Only the differences count. "any" has
+sentences without much sense, too. Then spoken requests are answered.
 """
 
 import argparse
@@ -176,12 +175,13 @@ class Engine:
 
 def texts(count, kind, words):
     """Held-out texts whose words the recogniser knows."""
+    draw = {"answers": talks.answer, "requests": lambda rng: sentences.dialogue(rng, None, False),
+            "any": lambda rng: sentences.sentence(rng, "test")}[kind]
     rng, out = random.Random(f"read aloud {kind}"), []
     while len(out) < count:
-        text = talks.text(rng, "test") if kind == "any" else \
-            sentences.dialogue(rng, None, rng.random() < 0.5)
-        if text not in out and sentences.is_held_out(sentences.spoken(text)) and \
-                words.issuperset(sentences.spoken(text).split()):
+        text = draw(rng)
+        said = sentences.spoken(text)
+        if text not in out and sentences.is_held_out(said) and words.issuperset(said.split()):
             out.append(text)
     return out
 
@@ -216,7 +216,7 @@ def main():
     p.add_argument("models", type=pathlib.Path, help="folder of the GGUF files")
     p.add_argument("--codec", required=True, help="codec.pt of train_codec.py")
     p.add_argument("--count", type=int, default=100)
-    p.add_argument("--kinds", nargs="+", default=["talk", "any"])
+    p.add_argument("--kinds", nargs="+", default=["answers", "requests", "any"])
     p.add_argument("--parts", nargs="+", default=["voice", "codes", "model"])
     p.add_argument("--chats", type=int, default=0, help="spoken exchanges")
     p.add_argument("--temperature", type=float, help="another one than the file's")

@@ -82,14 +82,21 @@ def utterance(text, coder):
     return Utterance(text, codes.to(torch.int16), chars, torch.tensor(following, dtype=torch.uint8))
 
 
+def answer(rng):
+    """What the assistant says, mostly in words that it knows."""
+    while True:
+        intent = rng.choices(sentences.DOMAIN, [data.WEIGHTS[i] for i in sentences.DOMAIN])[0]
+        where = data.setting(rng, None, now=True, tools=False)
+        said = written(data.exchange(rng, intent, None, where)[-1]["content"])
+        if rng.random() < 0.15 or sentences.KNOWN.issuperset(sentences.spoken(said).split()):
+            return said
+
+
 def text(rng, split=None):
     """A text to be read aloud: an answer of the assistant, or any sentence."""
     while True:
-        if rng.random() < 0.4:
-            intent = rng.choices(sentences.DOMAIN,
-                                 [data.WEIGHTS[i] for i in sentences.DOMAIN])[0]
-            where = data.setting(rng, None, now=True, tools=False)
-            said = written(data.exchange(rng, intent, None, where)[-1]["content"])
+        if rng.random() < 0.65:
+            said = answer(rng)
         else:
             said = sentences.sentence(rng, split)
             if rng.random() < 0.6:

@@ -6,10 +6,11 @@
 
     python train/train_talk.py read --run RUN/read --core CORE.gguf --spoken FOLDER --steps STEPS
     python train/train_talk.py talk --run RUN/talk --core CORE.gguf --spoken FOLDER --steps STEPS \\
-        --start RUN/read/last.pt --listen RUN/answer/last.pt --clips CLIPS --shards N
+        --start RUN/read/last.pt --encoder RUN/hear/last.pt --text RUN/soft/last.pt --clips CLIPS
 
-The second stage starts from both what the core has learnt to say and what it has learnt to hear
-(train_listen.py): what either has changed in its weights is added up. The encoder stays as it is.
+The second stage starts from both what the core has learnt to say and what it has learnt to write
+down (train_listen.py): what either has changed in its weights is added up. The encoder stays as it
+is.
 
 What a network of this size does not find out by itself is told to it: which phones a frame speaks
 (a head that is thrown away), and where in the text they stand (two heads of every attention layer
@@ -147,7 +148,8 @@ def hear(encoder, heard):
     """Places (rows, positions) and rows of the encoder of all sounds (row, position, features)."""
     features = [x for _, _, x in heard]
     sizes = torch.tensor([len(x) for x in features])
-    found, valid = encoder(nn.utils.rnn.pad_sequence(features, batch_first=True), sizes)
+    with torch.autocast("cpu", enabled=False):
+        found, valid = encoder(nn.utils.rnn.pad_sequence(features, batch_first=True), sizes)
     lengths = valid.sum(1).tolist()
     row = torch.tensor([i for (i, _, _), n in zip(heard, lengths) for _ in range(n)])
     at = torch.cat([first + torch.arange(n) for (_, first, _), n in zip(heard, lengths)])
@@ -279,8 +281,8 @@ def train(args):
     vocabulary = Tokenizer.from_str(json.dumps(state))
     source = Data(vocabulary, args)
     model, encoder = Talker(core), None
-    if args.listen:
-        listened = torch.load(args.listen, weights_only=False)
+    if args.encoder:
+        listened = torch.load(args.encoder, weights_only=False)
         encoder = conformer.Encoder(conformer.Config(**listened["listen"])).eval()
         encoder.load_state_dict(listened["encoder"])
     new = [p for name, p in model.named_parameters() if not name.startswith("core.")]
@@ -300,8 +302,9 @@ def train(args):
         state.update(kept["state"])
     elif args.start:
         model.load_state_dict(torch.load(args.start, weights_only=False)["model"])
-        if args.listen and "model" in listened:
-            add_change(model.core, grown(args.core)[0], listened["model"])
+        if args.text:
+            add_change(model.core, export_gguf.read(args.core)[0],
+                       torch.load(args.text, weights_only=False)["model"])
 
     def save():
         torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
@@ -350,7 +353,8 @@ def main():
     p.add_argument("--core", required=True, help="GGUF file of the text core")
     p.add_argument("--spoken", required=True, help="folder of talks.py")
     p.add_argument("--start", help="checkpoint of the stage before")
-    p.add_argument("--listen", help="checkpoint of train_listen.py: encoder and core")
+    p.add_argument("--encoder", help="checkpoint of train_listen.py with the encoder")
+    p.add_argument("--text", help="checkpoint of train_listen.py with the core")
     p.add_argument("--clips", help="folder of speech.py's shards")
     p.add_argument("--shards", type=int, default=24, help="of them")
     p.add_argument("--steps", type=int, required=True)
