@@ -24,7 +24,7 @@
 /* Larger than any model has, small enough for every product of sizes below. */
 #define WIDTH_MAX   8192
 #define LAYERS_MAX  512
-#define CONTEXT_MAX 65536
+#define CONTEXT_MAX 4096
 #define CODES_MAX   ((uint64_t)1 << 20)
 
 struct codebook {
