@@ -45,7 +45,7 @@ int lfm2_state_undo(struct lfm2_state *state, size_t n_tokens);
 /*
  * Forget rows that stand more than n_keep before the next one: a model with a window goes on for
  * ever in the same memory when n_keep is its window - 1. What is computed does not change by a bit;
- * up to KV_DROP_REST rows more may stay. Undo, snapshots and exports end here, until the next reset.
+ * up to KV_DROP_REST rows more may stay. Undo, snapshots and exports end here, until a reset.
  */
 void lfm2_state_forget(struct lfm2_state *state, size_t n_keep);
 

@@ -329,7 +329,8 @@ static void product_units(void *context, size_t first, size_t last, unsigned wor
     (void)worker;
     for (size_t i = 0; i < job->n_matrices; i++) {
         const struct matrix *const m = job->matrices[i];
-        const size_t from = MAX(first, job->first_group[i]), to = MIN(last, job->first_group[i + 1]);
+        const size_t from = MAX(first, job->first_group[i]);
+        const size_t to = MIN(last, job->first_group[i + 1]);
         const size_t begin = from - job->first_group[i], end = to - job->first_group[i];
         const struct weights w = {m->type, m->out, m->in, m->data};
 

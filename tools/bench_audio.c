@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Speech in and out, with the four files of a model that talks: a clip is encoded and put in front of
- * the language model, which says six tokens and then frames; each frame takes a step of it, the
+ * Speech in and out, with the four files of a model that talks: a clip is encoded and put in front
+ * of the language model, which says six tokens and then frames; each frame takes a step of it, the
  * depthformer and the decoder, which are timed apart. The clip is noise, so what is said means
  * nothing; written as a WAV file it is what a peer encodes too.
  */

@@ -58,7 +58,7 @@ def rotated(x, theta, adjacent):
 
 
 def attended(q, k, v, window):
-    """q [rows, heads, dim]; k, v [rows, KV heads, dim]; a row sees `window` rows, itself included."""
+    """q [rows, heads, dim]; k, v [rows, KV heads, dim]; a row sees the last `window` rows."""
     rows, heads, dim = q.shape
     group = heads // k.shape[1]
     late = np.arange(rows)[:, None] - np.arange(rows)[None, :]
@@ -95,8 +95,8 @@ def depth_logits(t, hidden, codes):
 
 
 def code_row(t, codes):
-    table = t["audio_embedding.embedding.weight"].reshape(BOOKS, -1, t["depth_linear.weight"].shape[1])
-    return sum(table[i][code] for i, code in enumerate(codes))
+    table = t["audio_embedding.embedding.weight"]
+    return sum(table[i * (len(table) // BOOKS) + code] for i, code in enumerate(codes))
 
 
 def layers(t, form):
@@ -114,7 +114,8 @@ def spectra(t, keys, codes):
     books = np.arange(BOOKS) * (len(table) // BOOKS)
     x = np.repeat(table[np.asarray(codes) + books].mean(1), REPEAT, 0)
     heads, theta = keys["lfm2.attention.head_count"], keys["lfm2.rope.freq_base"]
-    eps, window = keys["lfm2.attention.layer_norm_rms_epsilon"], keys["lfm2.attention.sliding_window"]
+    eps = keys["lfm2.attention.layer_norm_rms_epsilon"]
+    window = keys["lfm2.attention.sliding_window"]
     for p in layers(t, "blk.{}."):
         h = rms_norm(x, t[p + "attn_norm.weight"], eps)
         if p + "attn_q.weight" in t:
@@ -164,7 +165,7 @@ def convolved(t, name, x):
 def lengthened(t, name, x):
     """Transposed convolution whose kernel is twice its stride; what reaches past the end is cut."""
     w = t[name + ".weight"]
-    own, stride = w.shape[1] == 1 and w.shape[0] > 1 and name.startswith("upsample"), w.shape[2] // 2
+    own, stride = name.startswith("upsample"), w.shape[2] // 2  # each channel alone
     y = np.zeros((len(x) * stride + stride, w.shape[0] if own else w.shape[1]))
     for i, row in enumerate(x):
         y[i * stride:i * stride + 2 * stride] += \

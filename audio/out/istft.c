@@ -101,7 +101,8 @@ static void make_waves(void *context, size_t first, size_t last, unsigned worker
 
     (void)worker;
     for (size_t t = first; t < last; t++) {
-        const float *const magnitude = job->rows + t * 2 * n_bins, *const phase = magnitude + n_bins;
+        const float *const magnitude = job->rows + t * 2 * n_bins;
+        const float *const phase = magnitude + n_bins;
         float *const wave = istft->waves + t * n_fft;
 
         for (size_t k = 0; k < n_bins; k++) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Proves the contract of lfm-run codes-to-wave as a program: waves of random files (tests/data/audio,
- * made by train/sound.py), the same whole and as a stream; where the shared files are, all waves of
- * the reference; refusals.
+ * Proves the contract of lfm-run codes-to-wave as a program: waves of random files
+ * (tests/data/audio, made by train/sound.py), the same whole and as a stream; where the shared files
+ * are, all waves of the reference; refusals.
  *
  *     test_run_wave LFM_RUN
  */
