@@ -2,6 +2,7 @@
 #include "session/conversation.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define TURNS_KEPT_MAX 256
+#define LEVEL_MIN      1e-5 /* -100 dB */
 
 static const char system_default[] = "Respond with interleaved text and audio.";
 
@@ -45,7 +47,6 @@ struct conversation {
 
     /* any thread */
     atomic_bool interrupt; /* somebody speaks while it does */
-    atomic_bool has_room;  /* the mouth may take more */
     atomic_bool speaking;  /* a reply is being made or said */
     atomic_uint turn;      /* of the user, from 1; the ear's */
 
@@ -69,6 +70,7 @@ struct conversation {
     size_t n_pending, n_said;
     uint32_t number;      /* of the mouth */
     uint64_t n_audio;     /* samples of the reply */
+    bool is_full;         /* the mouth did not take all */
     bool made, announced, cut;
     int64_t listen_usec, think_usec, speak_usec; /* of this turn */
 };
@@ -141,7 +143,17 @@ static void heard(void *userdata, unsigned events, int64_t usec)
     engine_wake(c->task.engine);
 }
 
+static void level(void *userdata, float peak, int64_t usec)
+{
+    struct conversation *c = userdata;
+    struct json_object *line = line_at("level", usec, 0);
+    const double db = 20 * log10(MAX((double)peak, LEVEL_MIN));
+
+    task_send_line(&c->task, line, json_set(line, "db", json_object_new_int((int)db)));
+}
+
 static const struct listener_sink listener_sink = {.heard = heard};
+static const struct listener_sink listener_sink_levels = {.heard = heard, .level = level};
 
 /* --- the script (engine thread) -------------------------------------------------------------- */
 
@@ -349,7 +361,7 @@ static void confirm(struct conversation *c, const struct clip *clip)
     c->reply_turn = atomic_load(&c->turn);
     c->number = c->port.begin(c->port_userdata);
     atomic_store(&c->interrupt, false);
-    atomic_store(&c->has_room, true);
+    c->is_full = false;
     atomic_store(&c->speaking, true);
     listener_set_busy(c->listener, true, c->half_duplex);
 }
@@ -430,14 +442,12 @@ static bool say(struct conversation *c)
         tell_msec(c, "audio_start", c->reply_turn, "after_ms",
                   (clock_usec() - c->ended.confirmed_usec) / 1000);
     }
-    atomic_store(&c->has_room, false);
     n = c->port.write(c->port_userdata, c->number, c->pending, c->n_pending);
     c->n_pending -= n;
     c->n_said += n;
     memmove(c->pending, c->pending + n, c->n_pending * sizeof(*c->pending));
-    if (c->n_pending == 0)
-        atomic_store(&c->has_room, true);
-    return c->n_pending == 0;
+    c->is_full = c->n_pending > 0;
+    return !c->is_full;
 }
 
 /* What was heard of the reply stays: ids up to the last frame that came out whole. */
@@ -540,7 +550,7 @@ static bool must_wait(const struct conversation *c)
         if (!c->confirmed)
             return clip.state == CLIP_OFFERED && clip.number == c->clip &&
                    (c->made || c->n_pending >= AHEAD_SAMPLES);
-        return !interrupted && !atomic_load(&c->has_room);
+        return !interrupted && c->is_full && !c->port.has_room(c->port_userdata);
     case PHASE_DRAIN:
         return !interrupted && !c->port.is_idle(c->port_userdata);
     }
@@ -569,10 +579,9 @@ static int reply(struct conversation *c, struct error *err)
     if (!c->made)
         return c->confirmed || c->n_pending < AHEAD_SAMPLES ? think(c, err) : 0;
     if (c->confirmed) {
-        if (c->port.end(c->port_userdata, c->number))
+        c->is_full = !c->port.end(c->port_userdata, c->number);
+        if (!c->is_full)
             c->phase = PHASE_DRAIN;
-        else
-            atomic_store(&c->has_room, false);
     }
     return 0;
 }
@@ -723,17 +732,17 @@ struct listener *conversation_listener(struct task *task)
 
 void conversation_wake(struct task *task)
 {
-    struct conversation *c = conversation_of(task);
-
-    atomic_store(&c->has_room, true);
     engine_wake(task->engine);
 }
 
-void conversation_tell_listening(struct task *task, bool on)
+void conversation_tell_listening(struct task *task, bool on, const struct error *why)
 {
     struct json_object *line = line_at("listening", clock_usec(), 0);
+    bool ok = json_set(line, "on", json_object_new_boolean(on));
 
-    task_send_line(task, line, json_set(line, "on", json_object_new_boolean(on)));
+    if (why && why->code != ERROR_NONE)
+        ok = json_set(line, "message", json_object_new_string(why->text)) && ok;
+    task_send_line(task, line, ok);
 }
 
 void conversation_hang_up(struct task *task)
@@ -794,7 +803,8 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
     c->half_duplex = options->half_duplex;
     c->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)c << 16;
     c->task.free = conversation_free;
-    c->listener = listener_new(&options->turns, &listener_sink, c, err);
+    c->listener = listener_new(&options->turns,
+                               options->levels ? &listener_sink_levels : &listener_sink, c, err);
     if (options->system && !(c->system = strdup(options->system)))
         no_memory(err);
     model = models_find_speaking(engine->models, options->model, err);
@@ -809,6 +819,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
         return NULL;
     }
     c->sampling = model->talking;
+    c->task.silence = conversation_interrupt;
     c->task.work.priority = WORK_VOICE;
     task_push(&c->task);
     return &c->task;

@@ -14,7 +14,8 @@
  * A conversation is a task (task.h) whose lines have the time of CLOCK_MONOTONIC in `usec`:
  *
  *   {"event":"start","usec":..,"model":"..."}             the model is in memory
- *   {"event":"listening","usec":..,"on":true}             the microphone is open, or not any more
+ *   {"event":"listening","usec":..,"on":true}             the microphone is open, or not any more: "message"
+ *   {"event":"level","usec":..,"db":-31}                  the highest sample of the last 100 ms, if asked for
  *   {"event":"speech_start","usec":..,"turn":1}           {"event":"speech_end","usec":..,"turn":1,"audio_ms":2100}
  *   {"event":"text","usec":..,"turn":1,"text":"..."}      what the model says, as it says it
  *   {"event":"audio_start","usec":..,"turn":1,"after_ms":310}    since the turn was seen to have ended
@@ -39,6 +40,7 @@ struct voice_port {
     uint32_t (*begin)(void *userdata);
     /* 24 kHz mono; returns how many samples were taken: all of those whose number is over. */
     size_t (*write)(void *userdata, uint32_t number, const float *samples, size_t n);
+    bool (*has_room)(void *userdata); /* after a write() or end() that was not taken */
     /* Nothing follows; false: say it again later. */
     bool (*end)(void *userdata, uint32_t number);
     void (*cancel)(void *userdata);
@@ -54,6 +56,7 @@ struct conversation_options {
     const char *system; /* NULL: the one of LFM2-Audio's conversations */
     struct turns_settings turns;
     bool half_duplex; /* deaf while it speaks */
+    bool levels;      /* ten LEVEL lines a second */
 };
 
 /* The port is taken, also on failure. */
@@ -65,7 +68,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
  * microphone is open, or not any more, on any; the client's ear or mouth is gone, on any. */
 struct listener *conversation_listener(struct task *conversation);
 void conversation_wake(struct task *conversation);
-void conversation_tell_listening(struct task *conversation, bool on);
+void conversation_tell_listening(struct task *conversation, bool on, const struct error *why);
 void conversation_hang_up(struct task *conversation);
 
 /* The user's commands, bus thread; task_cancel() ends it. */

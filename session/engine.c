@@ -829,6 +829,44 @@ void engine_wake(struct engine *engine)
         engine_push(engine, &engine->wake_job);
 }
 
+/* On the sound thread. */
+static void sound_changed(void *userdata)
+{
+    struct engine *engine = userdata;
+
+    atomic_fetch_add(&engine->sound_changes, 1);
+    engine_wake(engine);
+}
+
+static struct sound_config sound_config(struct engine *engine)
+{
+    return (struct sound_config){
+        .capture = engine->config.capture_device,
+        .playback = engine->config.playback_device,
+        .latency_msec = engine->config.latency_msec,
+        .changed = sound_changed,
+        .userdata = engine,
+    };
+}
+
+int engine_use_sound(struct engine *engine, struct error *err)
+{
+    const struct sound_config config = sound_config(engine);
+
+    if (!engine->sound)
+        engine->sound = sound_new(&config, err);
+    return engine->sound ? 0 : error_errno(err->code);
+}
+
+int engine_devices(struct engine *engine, struct device *devices, size_t n_max, size_t *ret_n,
+                   struct error *err)
+{
+    if (engine_use_sound(engine, err) < 0)
+        return error_errno(err->code);
+    *ret_n = MIN(sound_devices(engine->sound, devices, n_max), n_max);
+    return 0;
+}
+
 /* On the photos' thread. */
 static void photo_changed(void *userdata)
 {
@@ -995,6 +1033,7 @@ struct engine *engine_free(struct engine *engine)
     pthread_join(engine->thread, NULL);
     while (dispatch_one(engine))
         ;
+    sound_free(engine->sound);
     photos_free(engine->photos);
     descriptions_forget(engine);
     while ((entry = LIST_FIRST(&engine->memory))) {
@@ -1034,6 +1073,13 @@ void engine_reconfigure(struct engine *engine, const struct engine_config *confi
     engine->config = next;
     *job = (struct configure_job){.job.type = JOB_CONFIGURE, .config = next};
     engine_push(engine, &job->job);
+    if (engine->sound) {
+        const struct sound_config sound = sound_config(engine);
+        struct error err = ERROR_INIT;
+
+        if (sound_reconfigure(engine->sound, &sound, &err) < 0)
+            log_warning("%s", err.text);
+    }
 }
 
 struct model_memory engine_model_memory(const struct engine *engine, const char *model_id)

@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "audio/device/device.h"
 #include "base/error.h"
 #include "session/models.h"
 #include "tensor/attend.h"
@@ -44,6 +45,10 @@ struct engine_config {
     uint64_t image_bytes_max, image_pixels_max; /* of one picture; 0: the decoder's defaults */
     /* recordings */
     const char *sound_decoder_program; /* lfmd-sound; NULL: where sound_decoder_path() finds it */
+    /* sound.h: names of devices, or NULL: the system's default; the strings stay the caller's and
+     * must live until the next reconfigure */
+    const char *capture_device, *playback_device;
+    unsigned latency_msec; /* 0: the default */
 };
 
 struct model_memory {
@@ -77,6 +82,10 @@ struct model_memory engine_model_memory(const struct engine *engine, const char 
 int engine_load(struct engine *engine, const char *model_id, struct error *err);
 /* ERROR_BUSY while a turn uses it. */
 int engine_unload(struct engine *engine, const char *model_id, struct error *err);
+
+/* The machine's microphones and loudspeakers; takes about 100 ms. At most n_max are written. */
+int engine_devices(struct engine *engine, struct device *devices, size_t n_max, size_t *ret_n,
+                   struct error *err);
 
 bool engine_idle(const struct engine *engine); /* no turn, no loaded model, no job */
 

@@ -23,6 +23,7 @@
 #include "session/prompt.h"
 #include "session/rows_cache.h"
 #include "session/session.h"
+#include "session/sound.h"
 #include "session/store.h"
 #include "session/task.h"
 #include "text/reply.h"
@@ -222,7 +223,8 @@ TAILQ_HEAD(turn_list, turn);
 struct task {
     struct work work;
     struct engine *engine;
-    void (*free)(struct task *task); /* the rest of it, on the bus thread */
+    void (*free)(struct task *task);    /* the rest of it, on the bus thread */
+    void (*silence)(struct task *task); /* bus thread; NULL: it says nothing aloud */
 
     /* bus thread */
     LIST_ENTRY(task) link;
@@ -331,6 +333,7 @@ struct engine {
     size_t n_sessions; /* open */
     size_t n_queries;
     LIST_HEAD(, task) tasks;
+    struct sound *sound; /* NULL: nobody has spoken or listened yet; then any thread */
     TAILQ_HEAD(description_list, description) descriptions; /* that were made; last used first */
     size_t n_descriptions;
     size_t n_closing;
@@ -340,6 +343,7 @@ struct engine {
     /* any thread */
     struct job wake_job;
     atomic_bool wake_queued;
+    atomic_uint sound_changes; /* of what sound_counts() and the loudspeaker's room are */
     atomic_llong progress_usec; /* when the engine thread last came by */
     atomic_llong loading_usec;  /* since when a model is being loaded; 0: none is */
     atomic_bool resting;
@@ -366,6 +370,8 @@ struct event *event_free(struct event *event);
 void engine_push(struct engine *engine, struct job *job);
 /* Look at the flags of the turns again. */
 void engine_wake(struct engine *engine);
+/* Bus thread: the machine's microphone and loudspeaker. */
+int engine_use_sound(struct engine *engine, struct error *err);
 
 /* --- engine.c, for turn.c (engine thread) ---------------------------------------------------- */
 

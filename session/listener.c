@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "session/listener.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 
 #define PREROLL ((size_t)LISTENER_RATE_HZ * 3 / 10) /* samples before the first speech */
 #define MARGIN  ((size_t)LISTENER_RATE_HZ / 4)      /* after the last */
+
+#define LEVEL_FRAMES 10
 
 struct listener {
     const struct listener_sink *sink;
@@ -27,6 +30,8 @@ struct listener {
     size_t n_heard, n_to_speech; /* all of it; up to the last speech */
     unsigned pressed, released;
     int64_t speech_usec; /* end of the last frame with speech */
+    float peak;
+    unsigned n_peak; /* frames that it is of */
 
     pthread_mutex_t lock;
     struct clip clip;
@@ -131,12 +136,25 @@ static unsigned commands(struct listener *l)
     return events;
 }
 
+static void meter(struct listener *l, const float *samples, int64_t usec)
+{
+    for (size_t i = 0; i < LISTENER_FRAME; i++)
+        l->peak = MAX(l->peak, fabsf(samples[i]));
+    if (++l->n_peak < LEVEL_FRAMES)
+        return;
+    l->sink->level(l->userdata, MIN(l->peak, 1.0f), usec);
+    l->peak = 0;
+    l->n_peak = 0;
+}
+
 void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int64_t usec)
 {
     const bool busy = atomic_load(&l->busy), deaf = atomic_load(&l->deaf);
     const bool speech = vad_frame(l->vad, samples) && !deaf;
     unsigned events;
 
+    if (l->sink->level)
+        meter(l, samples, usec);
     append(l, samples);
     if (speech || l->turns.settings.push_to_talk) {
         l->n_to_speech = l->n_heard;

@@ -27,6 +27,8 @@
 struct listener_sink {
     /* enum turns_event; usec: CLOCK_MONOTONIC of the frame's end */
     void (*heard)(void *userdata, unsigned events, int64_t usec);
+    /* ten times a second: the highest sample since the last time, 0 .. 1; may be NULL */
+    void (*level)(void *userdata, float peak, int64_t usec);
 };
 
 struct listener;

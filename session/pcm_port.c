@@ -157,7 +157,7 @@ static void *pcm_main(void *userdata)
     struct pcm *p = userdata;
 
     pthread_setname_np(pthread_self(), "pcm");
-    conversation_tell_listening(p->conversation, true);
+    conversation_tell_listening(p->conversation, true, NULL);
     while (!atomic_load(&p->stop)) {
         const bool waits = ring_n_items(&p->ring) > 0;
         struct pollfd fds[] = {
@@ -173,7 +173,7 @@ static void *pcm_main(void *userdata)
             (void)!read(p->wake, &count, sizeof(count));
         if (((fds[0].revents & (POLLIN | POLLHUP)) && !take_input(p)) ||
             (fds[2].revents & POLLERR) || !give_output(p)) {
-            conversation_tell_listening(p->conversation, false);
+            conversation_tell_listening(p->conversation, false, NULL);
             conversation_hang_up(p->conversation);
             break;
         }
@@ -238,6 +238,13 @@ static size_t pcm_write(void *userdata, uint32_t number, const float *samples, s
     }
     wake(p);
     return done;
+}
+
+static bool pcm_has_room(void *userdata)
+{
+    struct pcm *p = userdata;
+
+    return ring_n_items(&p->ring) < BLOCKS;
 }
 
 static bool pcm_end(void *userdata, uint32_t number)
@@ -312,6 +319,7 @@ const struct voice_port pcm_port = {
     .open = pcm_open,
     .begin = pcm_begin,
     .write = pcm_write,
+    .has_room = pcm_has_room,
     .end = pcm_end,
     .cancel = pcm_cancel,
     .duck = pcm_duck,

@@ -31,6 +31,14 @@ struct speaking {
     struct token_list ids;
     struct speech *speech; /* of the present sentence; NULL: between two */
     bool cut;              /* a sentence was not finished */
+
+    /* aloud */
+    bool aloud, now;
+    bool begun, is_full, all_said; /* it has the loudspeaker; which did not take all; has all */
+    uint32_t number;               /* of what it says there */
+    unsigned n_seen;               /* changes of the sound when it was full */
+    float pending[2 * VOCODER_FRAME];
+    size_t n_pending;
 };
 
 /* --- bus thread ------------------------------------------------------------------------------ */
@@ -153,7 +161,82 @@ static void send_sound(struct speaking *speaking, const float *samples, size_t n
     if (!task->usage.first_usec)
         task->usage.first_usec = clock_usec() - task->usage.started_usec;
     task->usage.audio_ms += (int64_t)(n * 1000 / SPEAK_RATE_HZ);
-    task_send_sound(task, samples, n);
+    if (!speaking->aloud) {
+        task_send_sound(task, samples, n);
+        return;
+    }
+    memcpy(speaking->pending + speaking->n_pending, samples, n * sizeof(*samples));
+    speaking->n_pending += n;
+}
+
+/* --- aloud ----------------------------------------------------------------------------------- */
+
+static void tell(struct speaking *speaking, const char *event)
+{
+    struct json_object *line = task_line(event);
+
+    task_send_line(&speaking->task, line,
+                   json_set(line, "usec", json_object_new_int64(clock_usec())));
+}
+
+/* Whether the loudspeaker may take what it did not before. */
+static bool has_room(const struct speaking *speaking)
+{
+    return !speaking->is_full ||
+           atomic_load(&speaking->task.engine->sound_changes) != speaking->n_seen;
+}
+
+/* What was made goes to the loudspeaker. False: it is full. */
+static bool say(struct speaking *speaking)
+{
+    struct engine *engine = speaking->task.engine;
+    size_t n;
+
+    if (speaking->n_pending == 0)
+        return true;
+    if (!speaking->begun) {
+        speaking->begun = true;
+        speaking->number = sound_begin(engine->sound);
+        tell(speaking, "audio_start");
+    }
+    speaking->n_seen = atomic_load(&engine->sound_changes);
+    n = sound_write(engine->sound, speaking->number, speaking->pending, speaking->n_pending);
+    speaking->n_pending -= n;
+    memmove(speaking->pending, speaking->pending + n,
+            speaking->n_pending * sizeof(*speaking->pending));
+    speaking->is_full = speaking->n_pending > 0;
+    return !speaking->is_full;
+}
+
+/* All was made: wait until it was heard. 1: it was. */
+static int drain(struct speaking *speaking)
+{
+    struct engine *engine = speaking->task.engine;
+
+    if (!speaking->begun)
+        return 1;
+    if (!speaking->all_said) {
+        speaking->n_seen = atomic_load(&engine->sound_changes);
+        speaking->all_said = sound_end(engine->sound, speaking->number);
+        speaking->is_full = !speaking->all_said;
+        return 0;
+    }
+    if (!sound_is_idle(engine->sound))
+        return 0;
+    tell(speaking, "audio_end");
+    return 1;
+}
+
+/* Whether something is to happen first: others are to have said what they say, there must be room. */
+static bool aloud_must_wait(const struct speaking *speaking)
+{
+    struct sound *sound = speaking->task.engine->sound;
+
+    if (!speaking->begun)
+        return speaking->n_pending > 0 && !speaking->now && !sound_is_idle(sound);
+    if (speaking->all_said)
+        return !sound_is_idle(sound);
+    return !has_room(speaking);
 }
 
 /* One token or frame. 1: the text has been spoken. */
@@ -167,10 +250,12 @@ static int step(struct speaking *speaking, struct error *err)
     size_t n;
     int r;
 
+    if (speaking->aloud && !say(speaking))
+        return 0;
     if (!speaking->speech) {
         speaking->at += strspn(speaking->text + speaking->at, " \t\r\n");
         if (speaking->at == speaking->length)
-            return 1;
+            return speaking->aloud ? drain(speaking) : 1;
         r = begin_sentence(speaking, err);
         task->usage.think_usec += clock_usec() - start;
         return r;
@@ -228,6 +313,15 @@ static int begin(struct speaking *speaking, struct error *err)
     return 0;
 }
 
+static bool cancelled(struct speaking *speaking)
+{
+    struct engine *engine = speaking->task.engine;
+
+    if (speaking->begun)
+        sound_cancel(engine->sound);
+    return task_finish(&speaking->task, "cancelled", NULL);
+}
+
 static bool speak_run(struct work *work, int64_t usec)
 {
     struct speaking *speaking = (struct speaking *)work;
@@ -237,15 +331,16 @@ static bool speak_run(struct work *work, int64_t usec)
     int r = 0;
 
     if (atomic_load(&work->cancel))
-        return task_finish(&speaking->task, "cancelled", NULL);
+        return cancelled(speaking);
     if (!speaking->task.announced)
         r = begin(speaking, &err);
     else
         do
             r = step(speaking, &err);
-        while (r == 0 && clock_usec() < end && queue_is_empty(jobs));
+        while (r == 0 && clock_usec() < end && queue_is_empty(jobs) &&
+               !work->kind->is_waiting(work));
     if (r == -ECANCELED)
-        return task_finish(&speaking->task, "cancelled", NULL);
+        return cancelled(speaking);
     if (r < 0)
         return task_fail(&speaking->task, &err);
     return r > 0 && task_finish(&speaking->task, speaking->cut ? "length" : "stop", NULL);
@@ -265,9 +360,11 @@ static void speak_release(struct work *work)
 
 static bool speak_is_waiting(const struct work *work)
 {
+    const struct speaking *speaking = (const struct speaking *)work;
     const struct loaded_model *model = work->model;
 
-    return model && model->speaker && &model->speaker->work != work;
+    return (model && model->speaker && &model->speaker->work != work) ||
+           (speaking->aloud && speaking->task.announced && aloud_must_wait(speaking));
 }
 
 static const struct work_kind speak_kind = {
@@ -286,7 +383,7 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
     struct speaking *speaking;
 
     err = err ? err : &own;
-    if (check_text(text, err) < 0)
+    if (check_text(text, err) < 0 || (options->aloud && engine_use_sound(engine, err) < 0))
         return NULL;
     model = models_find_speaking(engine->models, options->model, err);
     if (!model)
@@ -299,6 +396,10 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
     speaking->text = strdup(text);
     speaking->voice = strdup(options->voice ? options->voice : model->voice);
     speaking->sampling = model->reading;
+    speaking->aloud = options->aloud;
+    speaking->now = options->now;
+    if (options->aloud)
+        speaking->task.silence = task_cancel;
     speaking->length = strlen(text);
     if (task_init(&speaking->task, engine, &speak_kind, speaking_free, model, options, sink,
                   userdata, err) < 0 ||

@@ -84,6 +84,15 @@ struct task *task_abandon(struct task *task)
     return NULL;
 }
 
+void tasks_silence(struct engine *engine)
+{
+    struct task *task;
+
+    LIST_FOREACH(task, &engine->tasks, link)
+    if (task->silence)
+        task->silence(task);
+}
+
 void task_hold(struct task *task, bool hold)
 {
     atomic_store(&task->work.hold, hold);

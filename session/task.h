@@ -10,6 +10,7 @@
  *   {"event":"start","model":"..."}
  *   {"event":"progress","done_ms":4000,"total_ms":61000}      total_ms where it is known
  *   {"event":"segment","start_ms":310,"end_ms":2840,"text":"..."}
+ *   {"event":"audio_start","usec":...}   {"event":"audio_end","usec":...}   aloud; CLOCK_MONOTONIC
  *   {"event":"done","reason":"stop","text":"...","usage":{...}}
  *   {"event":"error","name":"ModelNotFound","message":"..."}
  *
@@ -49,7 +50,10 @@ struct task;
 struct task_options {
     const char *model; /* id; NULL: the first that can */
     bool background;   /* yields to interactive work */
-    const char *voice; /* speaking: as the model names it ("US female"); NULL: its first */
+    /* speaking */
+    const char *voice; /* as the model names it ("US female"); NULL: its first */
+    bool aloud;        /* on the machine's loudspeaker, after what is being said there: no SOUND */
+    bool now;          /* aloud, in place of what is being said */
 };
 
 /* fd: borrowed; a file or memfd of any sound format. */
@@ -67,3 +71,6 @@ struct task *task_abandon(struct task *task);
 
 /* The client reads slowly: stop working until it is released. */
 void task_hold(struct task *task, bool hold);
+
+/* What is said aloud ends, and what waits to be; conversations go on listening. */
+void tasks_silence(struct engine *engine);
