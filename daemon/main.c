@@ -56,6 +56,9 @@ static struct engine_config engine_config(const struct daemon *daemon)
         .max_encode_ms = config->max_encode_ms,
         .image_bytes_max = config->image_bytes_max,
         .image_pixels_max = (uint64_t)config->image_megapixels * 1000000,
+        .capture_device = config->microphone,
+        .playback_device = config->loudspeaker,
+        .latency_msec = config->audio_latency_ms,
     };
 }
 
@@ -219,7 +222,7 @@ static int start(struct daemon *daemon, struct error *err)
                       daemon->config->idle_exit_sec, reload, daemon, err);
     if (!daemon->lifecycle)
         return -1;
-    return bus_start(daemon->bus, daemon->models, daemon->engine, err);
+    return bus_start(daemon->bus, daemon->models, daemon->engine, daemon->state, err);
 }
 
 /* In reverse order; what was said before goes out before the connection closes. */

@@ -11,6 +11,7 @@
 #include "ipc/client.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
+#include "ipc/permissions.h"
 
 #define DRAIN_USEC UINT64_C(1000000) /* at the end, for readers that are slow */
 
@@ -159,9 +160,14 @@ int bus_release(struct bus *bus, struct error *err)
     return r < 0 ? errors_message(err, r) : 0;
 }
 
-int bus_start(struct bus *bus, struct models *models, struct engine *engine, struct error *err)
+int bus_start(struct bus *bus, struct models *models, struct engine *engine, const char *state,
+              struct error *err)
 {
     int r;
+
+    bus->permissions = permissions_new(bus, state, err);
+    if (!bus->permissions)
+        return error_errno(err->code);
 
     bus->models = models;
     bus->engine = engine;
@@ -219,6 +225,7 @@ struct bus *bus_free(struct bus *bus)
     }
     sd_bus_slot_unref(bus->filter_slot);
     sd_bus_slot_unref(bus->name_slot);
+    permissions_free(bus->permissions);
     sd_bus_unref(bus->connection);
     sd_event_unref(bus->event);
     free(bus->default_model);

@@ -7,7 +7,7 @@
  *     bus = bus_new(event, connection, &hooks, userdata, &err);
  *     models = models_new(&models_config, &bus_models_sink, bus, &err);
  *     engine = engine_new(&engine_config, models, &bus_engine_sink, bus, &err);
- *     bus_start(bus, models, engine, &err);    ready or refused follows from the event loop
+ *     bus_start(bus, models, engine, state, &err);    ready or refused follows from the event loop
  *     ...
  *     bus_stop(bus);                           closes sessions and streams
  *     engine_free(engine); models_free(models); bus_free(bus);
@@ -52,6 +52,7 @@ struct bus {
     sd_bus *connection;
     struct models *models; /* NULL before bus_start() */
     struct engine *engine;
+    struct permissions *permissions; /* NULL before bus_start() */
     const struct bus_hooks *hooks;
     void *userdata;
 
@@ -71,7 +72,9 @@ extern const struct engine_sink bus_engine_sink;
 
 struct bus *bus_new(sd_event *event, sd_bus *connection, const struct bus_hooks *hooks,
                     void *userdata, struct error *err);
-int bus_start(struct bus *bus, struct models *models, struct engine *engine, struct error *err);
+/* state: folder where decisions of the user are kept, or NULL. */
+int bus_start(struct bus *bus, struct models *models, struct engine *engine, const char *state,
+              struct error *err);
 
 /* Give up the name or ask for it again. Calls that came before are answered first. */
 int bus_release(struct bus *bus, struct error *err);

@@ -9,9 +9,11 @@
 #include "base/cleanup.h"
 #include "ipc/bus.h"
 #include "ipc/errors.h"
+#include "ipc/permissions.h"
 #include "ipc/stream.h"
 #include "ipc/vardict.h"
 #include "session/conversation.h"
+#include "session/device_port.h"
 #include "session/pcm_port.h"
 
 #define SYSTEM_MAX   ((size_t)1 << 20)
@@ -23,6 +25,11 @@ struct listening {
     void *pcm;             /* of OpenAudio(), for the next StartListening(); or NULL */
     struct task *task;     /* NULL: nobody listens */
     struct stream *stream; /* NULL: closed */
+
+    /* StartListening() that is not answered yet */
+    sd_bus_message *message; /* or NULL */
+    struct conversation_options options; /* texts are the message's */
+    char *model;
 };
 
 static struct listening *get(struct listening **slot, struct bus *bus, struct error *err)
@@ -42,6 +49,9 @@ void listening_drop(struct listening **slot)
         return;
     if (l->pcm)
         pcm_port.free(l->pcm);
+    permissions_forget(l->bus->permissions, l);
+    sd_bus_message_unref(l->message);
+    free(l->model);
     task_abandon(l->task);
     stream_free(l->stream);
     free(l);
@@ -117,6 +127,7 @@ static const struct task_sink conversation_sink = {.event = conversation_event};
 struct start_arguments {
     const char *mode, *system;
     uint32_t hangover_ms, confirm_ms, max_turn_ms, max_wait_ms;
+    bool levels;
 };
 
 static int check_msec(const char *name, uint32_t msec, uint32_t max, struct error *err)
@@ -137,6 +148,7 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
         {"confirm_ms", "u", offsetof(struct start_arguments, confirm_ms), 0, NULL},
         {"max_turn_ms", "u", offsetof(struct start_arguments, max_turn_ms), 0, NULL},
         {"max_wait_ms", "u", offsetof(struct start_arguments, max_wait_ms), 0, NULL},
+        {"levels", "b", offsetof(struct start_arguments, levels), 0, NULL},
         {0},
     };
     struct start_arguments a = {
@@ -163,6 +175,7 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
     ret->turns.turn_max_msec = MAX(a.max_turn_ms, 1000u);
     ret->turns.wait_max_msec = a.max_wait_ms;
     ret->turns.push_to_talk = strcmp(a.mode, "push") == 0;
+    ret->levels = a.levels;
     ret->half_duplex = strcmp(a.mode, "half-duplex") == 0;
     if (!ret->turns.push_to_talk && !ret->half_duplex && strcmp(a.mode, "open") != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -170,37 +183,104 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
     return 0;
 }
 
+/* Answer StartListening(). */
+static int begin(struct listening *l, struct error *err)
+{
+    const struct voice_port *port = l->pcm ? &pcm_port : &device_port;
+    _cleanup_(closep) int fd = -1;
+    void *ends;
+
+    l->stream = stream_free(l->stream); /* what was not read of the last time */
+    l->stream = stream_new(l->bus->event, &stream_sink, l, &fd, err);
+    if (!l->stream)
+        return error_errno(err->code);
+    ends = l->pcm ? TAKE_PTR(l->pcm) : device_port_new(l->bus->engine, err);
+    if (ends)
+        l->task = conversation_new(l->bus->engine, &l->options, port, ends, &conversation_sink, l,
+                                   err);
+    if (!l->task) {
+        l->stream = stream_free(l->stream);
+        return error_errno(err->code);
+    }
+    bus_touch(l->bus);
+    return sd_bus_reply_method_return(l->message, "h", fd);
+}
+
+static void forget_call(struct listening *l)
+{
+    l->message = sd_bus_message_unref(l->message);
+    free(l->model);
+    l->model = NULL;
+}
+
+static int refused(sd_bus_message *message, struct error *err)
+{
+    char app[PERMISSIONS_APP_MAX];
+    int r = permissions_app(message, app, err);
+
+    return r < 0 ? r
+                 : error_set(err, ERROR_NOT_ALLOWED,
+                             "%.200s may not use the microphone. \"lfmctl permissions allow "
+                             "%.200s\" allows it.",
+                             app, app);
+}
+
+static void decided(void *userdata, enum permission permission)
+{
+    struct listening *l = userdata;
+    struct error err = ERROR_INIT;
+
+    if ((permission == PERMISSION_ALLOWED ? begin(l, &err) : refused(l->message, &err)) < 0)
+        errors_reply(l->message, &err);
+    forget_call(l);
+}
+
+/* Whether the caller may use the microphone: 1: yes, 0: the user is being asked, or an error. */
+static int may_listen(struct listening *l, struct error *err)
+{
+    struct permissions *permissions = l->bus->permissions;
+    char app[PERMISSIONS_APP_MAX];
+    int r = permissions_app(l->message, app, err);
+
+    if (r < 0)
+        return r;
+    switch (permissions_microphone(permissions, app)) {
+    case PERMISSION_ALLOWED:
+        return 1;
+    case PERMISSION_DENIED:
+        return refused(l->message, err);
+    case PERMISSION_UNDECIDED:
+        break;
+    }
+    return permissions_ask(permissions, app, decided, l, err);
+}
+
 int listening_start(struct listening **slot, struct bus *bus, const char *model,
                     sd_bus_message *message, struct error *err)
 {
     struct conversation_options options;
-    _cleanup_(closep) int fd = -1;
     struct listening *l;
     int r = read_start(message, &options, err);
 
     if (r < 0)
         return r;
-    options.model = model;
     l = get(slot, bus, err);
     if (!l)
         return -ENOMEM;
-    if (l->task)
+    if (l->task || l->message)
         return error_set(err, ERROR_BUSY, "This session listens already.");
-    if (!l->pcm)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "There is nothing to listen to: call OpenAudio first.");
-    l->stream = stream_free(l->stream); /* what was not read of the last time */
-    l->stream = stream_new(bus->event, &stream_sink, l, &fd, err);
-    if (!l->stream)
-        return error_errno(err->code);
-    l->task = conversation_new(bus->engine, &options, &pcm_port, TAKE_PTR(l->pcm),
-                               &conversation_sink, l, err);
-    if (!l->task) {
-        l->stream = stream_free(l->stream);
-        return error_errno(err->code);
-    }
-    bus_touch(bus);
-    return sd_bus_reply_method_return(message, "h", fd);
+    if (model && !(l->model = strdup(model)))
+        return errors_message(err, -ENOMEM);
+    l->message = sd_bus_message_ref(message);
+    l->options = options;
+    l->options.model = l->model;
+    r = l->pcm ? 1 : may_listen(l, err);
+    if (r == 0)
+        return 1;
+    if (r > 0)
+        r = begin(l, err);
+    forget_call(l);
+    return r;
 }
 
 int listening_command(struct listening **slot, enum listening_command command, struct error *err)

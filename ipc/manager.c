@@ -15,13 +15,16 @@
 #include "ipc/bus.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
+#include "ipc/permissions.h"
 #include "ipc/vardict.h"
 #include "session/session.h"
+#include "session/task.h"
 
 #define MODEL_ID_MAX 4096 /* bytes: it may be a path */
 #define TITLE_MAX    1024
 #define SYSTEM_MAX   ((size_t)1 << 20)
 #define TOOLS_MAX    ((size_t)1 << 20)
+#define DEVICES_MAX  64
 
 /* sessions */
 
@@ -340,6 +343,102 @@ static int method_speak(sd_bus_message *message, void *userdata, sd_bus_error *r
     return errors_return(ret_error, voice_speak(userdata, message, &err), &err);
 }
 
+static int append_device(sd_bus_message *reply, const struct device *device)
+{
+    int r = sd_bus_message_open_container(reply, 'a', "{sv}");
+
+    if (r >= 0)
+        r = sd_bus_message_append(reply, "{sv}{sv}{sv}{sv}{sv}{sv}{sv}", "name", "s", device->name,
+                                  "api", "s", device->api, "inputs", "u",
+                                  device->n_channels[DEVICE_CAPTURE], "outputs", "u",
+                                  device->n_channels[DEVICE_PLAYBACK], "default_input", "b",
+                                  (int)device->is_default[DEVICE_CAPTURE], "default_output", "b",
+                                  (int)device->is_default[DEVICE_PLAYBACK], "rate", "u",
+                                  device->rate_hz);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static int method_list_devices(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct bus *bus = userdata;
+    struct device *devices = calloc(DEVICES_MAX, sizeof(*devices));
+    sd_bus_message *reply = NULL;
+    struct error err = ERROR_INIT;
+    size_t n = 0;
+    int r = devices ? engine_devices(bus->engine, devices, DEVICES_MAX, &n, &err) : -ENOMEM;
+
+    if (r >= 0)
+        r = sd_bus_message_new_method_return(message, &reply);
+    if (r >= 0)
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+    for (size_t i = 0; i < n && r >= 0; i++)
+        r = append_device(reply, &devices[i]);
+    if (r >= 0)
+        r = sd_bus_message_close_container(reply);
+    if (r >= 0)
+        r = sd_bus_send(bus->connection, reply, NULL);
+    sd_bus_message_unref(reply);
+    free(devices);
+    return errors_return(ret_error, r, &err);
+}
+
+static int method_list_permissions(sd_bus_message *message, void *userdata,
+                                   sd_bus_error *ret_error)
+{
+    const struct bus *bus = userdata;
+    sd_bus_message *reply = NULL;
+    enum permission permission;
+    const char *app;
+    int r = sd_bus_message_new_method_return(message, &reply);
+
+    (void)ret_error;
+    if (r >= 0)
+        r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+    for (size_t i = 0; r >= 0 && (app = permissions_at(bus->permissions, i, &permission)); i++)
+        r = sd_bus_message_append(reply, "a{sv}", 3, "resource", "s", "microphone", "program", "s",
+                                  app, "allowed", "b", (int)(permission == PERMISSION_ALLOWED));
+    if (r >= 0)
+        r = sd_bus_message_close_container(reply);
+    if (r >= 0)
+        r = sd_bus_send(bus->connection, reply, NULL);
+    sd_bus_message_unref(reply);
+    return r;
+}
+
+static int method_set_permission(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    static const char *const decisions[] = {
+        [PERMISSION_UNDECIDED] = "ask", [PERMISSION_ALLOWED] = "allow", [PERMISSION_DENIED] = "deny"};
+    const struct bus *bus = userdata;
+    const char *resource, *app, *decision;
+    struct error err = ERROR_INIT;
+    size_t i = 0;
+    int r = sd_bus_message_read(message, "sss", &resource, &app, &decision);
+
+    if (r >= 0 && strcmp(resource, "microphone") != 0)
+        r = error_set(&err, ERROR_INVALID_ARGUMENT,
+                      "There is a permission for the microphone, none for '%.60s'.", resource);
+    while (r >= 0 && i < ARRAY_LEN(decisions) && strcmp(decisions[i], decision) != 0)
+        i++;
+    if (r >= 0 && i == ARRAY_LEN(decisions))
+        r = error_set(&err, ERROR_INVALID_ARGUMENT,
+                      "The decision must be allow, deny or ask, not '%.60s'.", decision);
+    if (r >= 0)
+        r = permissions_set(bus->permissions, message, app, (enum permission)i, &err);
+    if (r < 0)
+        return errors_return(ret_error, r, &err);
+    return sd_bus_reply_method_return(message, NULL);
+}
+
+static int method_silence(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+    struct bus *bus = userdata;
+
+    (void)ret_error;
+    tasks_silence(bus->engine);
+    return sd_bus_reply_method_return(message, NULL);
+}
+
 /* properties */
 
 static int get_version(sd_bus *connection, const char *path, const char *interface,
@@ -418,6 +517,15 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Speak", SD_BUS_ARGS("s", text, "a{sv}", options),
                             SD_BUS_RESULT("h", stream), method_speak, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListDevices", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", devices),
+                            method_list_devices, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListPermissions", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", permissions),
+                            method_list_permissions, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("SetPermission",
+                            SD_BUS_ARGS("s", resource, "s", program, "s", decision),
+                            SD_BUS_NO_RESULT, method_set_permission, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Silence", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_silence,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Rescan", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_rescan,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload,

@@ -3,9 +3,9 @@
 /*
  * Manager.Transcribe() and Manager.Speak(): speech without a conversation.
  *
- * Each call is an object that its client holds. Transcribe() has a stream of lines from the
- * beginning; Speak() is answered with the first sound, so that a reason why there is none is its
- * error.
+ * Each call is an object that its client holds. Transcribe() and what is said on the machine's own
+ * loudspeaker have a stream of lines from the beginning; sound for the client comes with the
+ * answer, so that a reason why there is none is the call's error.
  */
 
 #include <errno.h>
@@ -34,30 +34,50 @@ struct voice_call {
     struct task *task;     /* NULL: it has said its last */
 };
 
+static bool is_word(const char *word, const char *wanted)
+{
+    return word && strcmp(word, wanted) == 0;
+}
+
+static int check_word(const char *name, const char *word, const char *one, const char *other,
+                      struct error *err)
+{
+    if (word && !is_word(word, one) && !is_word(word, other))
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The option '%s' must be %s or %s, not '%s'.", name, one, other, word);
+    return 0;
+}
+
 static int read_options(sd_bus_message *message, struct task_options *ret, struct error *err)
 {
     struct arguments {
-        const char *model, *voice, *priority;
+        const char *model, *voice, *priority, *output, *when;
     } arguments = {0};
     static const struct vardict_key keys[] = {
         {"model", "s", offsetof(struct arguments, model), MODEL_ID_MAX, NULL},
         {"voice", "s", offsetof(struct arguments, voice), VOICE_MAX, NULL},
         {"priority", "s", offsetof(struct arguments, priority), 32, NULL},
+        {"output", "s", offsetof(struct arguments, output), 32, NULL},
+        {"when", "s", offsetof(struct arguments, when), 32, NULL},
         {0},
     };
     int r = vardict_read(message, "option", keys, &arguments, err);
 
+    if (r == 0)
+        r = check_word("priority", arguments.priority, "interactive", "background", err);
+    if (r == 0)
+        r = check_word("output", arguments.output, "stream", "device", err);
+    if (r == 0)
+        r = check_word("when", arguments.when, "queue", "now", err);
     if (r < 0)
         return r;
     *ret = (struct task_options){
         .model = arguments.model,
         .voice = arguments.voice,
-        .background = arguments.priority && strcmp(arguments.priority, "background") == 0,
+        .background = is_word(arguments.priority, "background"),
+        .aloud = is_word(arguments.output, "device"),
+        .now = is_word(arguments.when, "now"),
     };
-    if (arguments.priority && !ret->background && strcmp(arguments.priority, "interactive") != 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "The option 'priority' must be interactive or background, not '%s'.",
-                         arguments.priority);
     return 0;
 }
 
@@ -145,7 +165,7 @@ static void call_finish(struct voice_call *call)
         call_end(call);
 }
 
-static void transcribe_event(void *userdata, const struct task_event *event)
+static void line_event(void *userdata, const struct task_event *event)
 {
     struct voice_call *call = userdata;
 
@@ -154,7 +174,7 @@ static void transcribe_event(void *userdata, const struct task_event *event)
         call_finish(call);
 }
 
-static const struct task_sink transcribe_sink = {.event = transcribe_event};
+static const struct task_sink line_sink = {.event = line_event};
 
 int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err)
 {
@@ -174,7 +194,7 @@ int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err
     call->stream = stream_new(bus->event, &stream_sink, call, &fd, err);
     if (call->stream)
         call->task =
-            transcribe_new(bus->engine, recording, &options, &transcribe_sink, call, err);
+            transcribe_new(bus->engine, recording, &options, &line_sink, call, err);
     if (!call->task) {
         call_end(call);
         return error_errno(err->code);
@@ -239,11 +259,14 @@ int voice_speak(struct bus *bus, sd_bus_message *message, struct error *err)
         return error_errno(err->code);
     call->stream = stream_new(bus->event, &stream_sink, call, &call->fd, err);
     if (call->stream)
-        call->task = speak_new(bus->engine, text, &options, &speak_sink, call, err);
+        call->task = speak_new(bus->engine, text, &options,
+                               options.aloud ? &line_sink : &speak_sink, call, err);
     if (!call->task) {
         call_end(call);
         return error_errno(err->code);
     }
     call->message = sd_bus_message_ref(message);
+    if (options.aloud)
+        answer(call); /* lines may wait, sound may not */
     return 1;
 }

@@ -347,7 +347,7 @@ static void setup(void)
                                                 .n_context = 256,
                                                 .state_directory = state},
                         models, &bus_engine_sink, bus, NULL);
-    if (!bus || !models || !engine || bus_start(bus, models, engine, NULL) < 0)
+    if (!bus || !models || !engine || bus_start(bus, models, engine, NULL, NULL) < 0)
         abort();
     while (!serving)
         run_loop();
