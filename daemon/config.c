@@ -153,7 +153,7 @@ static const char *read_name(void *target, const char *value, uint64_t min, uint
     size_t length = strlen(value);
 
     if (length < min || length > max)
-        return "the id of a model";
+        return "a name";
     return replace_string(target, value, length);
 }
 
@@ -271,6 +271,9 @@ static const struct key {
     {"image",  "cache",        read_size,     offsetof(struct config, image_cache_bytes),  0, 1ull << 40},
     {"image",  "max_bytes",    read_size,     offsetof(struct config, image_bytes_max),    1 << 10, 1ull << 30},
     {"image",  "max_megapixels", read_count,  offsetof(struct config, image_megapixels),   1, 1000},
+    {"audio",  "microphone",   read_name,     offsetof(struct config, microphone),         1, 255},
+    {"audio",  "loudspeaker",  read_name,     offsetof(struct config, loudspeaker),        1, 255},
+    {"audio",  "latency_ms",   read_count,    offsetof(struct config, audio_latency_ms),   10, 500},
     {"models", "directories",  read_paths,    offsetof(struct config, directories),        0, 32},
     {"models", "default",      read_name,     offsetof(struct config, default_model),      1, 128},
     {"models", "mirror",       read_url,      offsetof(struct config, mirror),             8, 180},
@@ -292,6 +295,7 @@ struct config *config_new(void)
     config->image_cache_bytes = (uint64_t)64 << 20;
     config->image_bytes_max = (uint64_t)64 << 20;
     config->image_megapixels = 100;
+    config->audio_latency_ms = 50;
     config->idle_exit_sec = 10 * 60;
     config->log_level = LOG_INFO;
     return config;
@@ -304,6 +308,8 @@ struct config *config_free(struct config *config)
     strings_free(config->directories);
     free(config->default_model);
     free(config->mirror);
+    free(config->microphone);
+    free(config->loudspeaker);
     free(config);
     return NULL;
 }

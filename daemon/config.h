@@ -42,6 +42,10 @@ struct config {
     uint64_t image_bytes_max;   /* of a file */
     uint32_t image_megapixels;  /* of a picture */
 
+    /* [audio] */
+    char *microphone, *loudspeaker; /* names of devices (lfmctl devices); NULL: the default */
+    uint32_t audio_latency_ms;
+
     /* [models] */
     char **directories;  /* NULL-terminated, absolute; NULL: none named */
     char *default_model; /* NULL: the first installed chat model */

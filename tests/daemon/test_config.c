@@ -109,7 +109,7 @@ static void test_each_wrong_line_is_reported_with_its_number(void **state)
         {"[models]\nmirror = https://a@b/x",
          "f:2: The value of 'mirror' must be an http:// or https:// address without user, query "
          "and blanks, not 'https://a@b/x'."},
-        {"[models]\ndefault =", "f:2: The value of 'default' must be the id of a model, not ''."},
+        {"[models]\ndefault =", "f:2: The value of 'default' must be a name, not ''."},
         {"[engine]\nthreads = 1\nkv = f16\nthreads = 2",
          "f:4: The key 'threads' is given twice, first in line 2."},
         {"[engine]\nthreads = 1\n  2", "f:3: The line is neither a [section], nor key = value, "
