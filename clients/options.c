@@ -41,6 +41,9 @@ enum {
     OPTION_NO_THUMBNAIL,
     OPTION_VOICE,
     OPTION_TIMES,
+    OPTION_NOW,
+    OPTION_MODE,
+    OPTION_HANGOVER,
     OPTION_COLOR,
     OPTION_VERSION,
 };
@@ -51,7 +54,7 @@ static const struct rule {
     int has_argument, code;
     const char *verbs;
 } rules[] = {
-    {"model", required_argument, 'm', "acidtv"},
+    {"model", required_argument, 'm', "acidtvl"},
     {"image", required_argument, 'i', "a"},
     {"detail", required_argument, OPTION_DETAIL, "acid"},
     {"max-encode-ms", required_argument, OPTION_MAX_ENCODE_MS, "acid"},
@@ -62,7 +65,7 @@ static const struct rule {
     {"no-tiling", no_argument, OPTION_NO_TILING, "aci"},
     {"no-thumbnail", no_argument, OPTION_NO_THUMBNAIL, "aci"},
     {"session", required_argument, 'S', "ac"},
-    {"system", required_argument, 's', "ac"},
+    {"system", required_argument, 's', "acl"},
     {"tools", required_argument, OPTION_TOOLS, "ac"},
     {"no-tools", no_argument, OPTION_NO_TOOLS, "ac"},
     {"tool-command", required_argument, OPTION_TOOL_COMMAND, "ac"},
@@ -76,7 +79,10 @@ static const struct rule {
     {"voice", required_argument, OPTION_VOICE, "v"},
     {"output", required_argument, 'o', "v"},
     {"times", no_argument, OPTION_TIMES, "t"},
-    {"json", no_argument, OPTION_JSON, "acsmpPSidt"},
+    {"now", no_argument, OPTION_NOW, "v"},
+    {"mode", required_argument, OPTION_MODE, "l"},
+    {"hangover", required_argument, OPTION_HANGOVER, "l"},
+    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDr"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},
@@ -99,7 +105,8 @@ static const struct {
 } verbs[] = {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
-    {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"help", '\0'},
+    {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"devices", 'D'},
+    {"permissions", 'r'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -111,7 +118,13 @@ void options_help(void)
           "  describe FILE...         what pictures show, and the words in them\n"
           "  image plan FILE...       how pictures would be looked at, and how long that takes\n"
           "  transcribe FILE...       what is said in recordings; --times: and when\n"
-          "  say -o FILE [TEXT...]    a text as sound, into a WAV file; --voice NAME\n"
+          "  say [TEXT...]            a text aloud, or with -o into a WAV file; --voice NAME,\n"
+          "                           --now: in place of what is being said\n"
+          "  listen                   speak and be answered; --mode open, half-duplex or push;\n"
+          "                           --hangover MS: silence that ends your turn\n"
+          "  devices                  microphones and loudspeakers\n"
+          "  permissions [list]       which programs may use the microphone\n"
+          "  permissions allow|deny|ask PROGRAM\n"
           "  sessions [list]          kept conversations\n"
           "  sessions show|remove ID\n"
           "  models [list]            what is installed and what can be fetched\n"
@@ -312,6 +325,20 @@ static int take(struct options *o, const struct rule *rule)
         break;
     case OPTION_TIMES:
         o->times = true;
+        break;
+    case OPTION_NOW:
+        o->now = true;
+        break;
+    case OPTION_MODE:
+        if (strcmp(optarg, "open") != 0 && strcmp(optarg, "half-duplex") != 0 &&
+            strcmp(optarg, "push") != 0)
+            return bad_value(rule->name, "open, half-duplex or push");
+        o->mode = optarg;
+        break;
+    case OPTION_HANGOVER:
+        if (!read_whole(optarg, 600000, &n) || n == 0)
+            return bad_value(rule->name, "milliseconds, 1 to 600000");
+        o->hangover_ms = (uint32_t)n;
         break;
     case OPTION_COLOR:
         if (strcmp(optarg, "auto") == 0)

@@ -27,8 +27,9 @@ struct options {
     const char *detail; /* of pictures, as what follows; 0: not given */
     uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms;
     bool no_tiling, no_thumbnail;
-    const char *voice, *output; /* of speech */
-    bool times;
+    const char *voice, *output, *mode; /* of speech */
+    uint32_t hangover_ms;              /* 0: not given */
+    bool times, now;
     bool keep, background, no_tools, no_clock, dry_run_tools;
     bool json, stats, quiet, thinking, all;
     uint32_t max_tokens, context; /* 0: not given */

@@ -222,14 +222,20 @@ void terminal_forget_interrupts(void)
     interrupts = 0;
 }
 
-int terminal_wait(int fd, int timeout_msec)
+int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec)
 {
-    struct pollfd p = {.fd = fd, .events = POLLIN};
     struct timespec timeout = {timeout_msec / 1000, timeout_msec % 1000 * 1000000L};
     sigset_t none;
     int r;
 
     sigemptyset(&none);
-    r = ppoll(&p, 1, timeout_msec < 0 ? NULL : &timeout, &none);
-    return r < 0 ? -errno : r > 0;
+    r = ppoll(fds, n, timeout_msec < 0 ? NULL : &timeout, &none);
+    return r < 0 ? -errno : r;
+}
+
+int terminal_wait(int fd, int timeout_msec)
+{
+    const int r = terminal_poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, timeout_msec);
+
+    return r < 0 ? r : r > 0;
 }

@@ -10,6 +10,7 @@
  * Threads: main thread.
  */
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,3 +70,5 @@ int terminal_changed(void);
 
 /* poll() for reading that an interrupt ends. 1: readable; 0: time is over; -EINTR. */
 int terminal_wait(int fd, int timeout_msec);
+/* The same for several: how many are ready. */
+int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec);

@@ -142,7 +142,7 @@ static bool on_line(void *userdata, const char *line)
     return !is_error && strcmp(type, "done") != 0;
 }
 
-static int append_options(sd_bus_message *call, const struct options *options)
+static int append_options(sd_bus_message *call, const struct options *options, bool aloud)
 {
     int r = sd_bus_message_open_container(call, 'a', "{sv}");
 
@@ -152,6 +152,10 @@ static int append_options(sd_bus_message *call, const struct options *options)
         r = bus_option(call, "voice", "s", options->voice);
     if (r >= 0 && options->background)
         r = bus_option(call, "priority", "s", "background");
+    if (r >= 0 && aloud)
+        r = bus_option(call, "output", "s", "device");
+    if (r >= 0 && aloud && options->now)
+        r = bus_option(call, "when", "s", "now");
     return r < 0 ? r : sd_bus_message_close_container(call);
 }
 
@@ -166,7 +170,7 @@ static int call(sd_bus *bus, const struct options *options, const char *method, 
     if (r >= 0)
         r = sd_bus_message_append_basic(message, type, value);
     if (r >= 0)
-        r = append_options(message, options);
+        r = append_options(message, options, type == 's' && !options->output);
     if (r >= 0)
         r = sd_bus_call(bus, message, BUS_CALL_USEC, &error, ret_reply);
     if (r >= 0)
@@ -332,6 +336,29 @@ static char *text_to_say(const struct options *options)
     return TAKE_PTR(text);
 }
 
+static bool on_said(void *userdata, const char *line)
+{
+    struct transcript *t = userdata;
+    _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
+    const char *type = bus_text(event, "event");
+
+    if (strcmp(type, "error") == 0)
+        on_error(t, event);
+    return strcmp(type, "error") != 0 && strcmp(type, "done") != 0;
+}
+
+/* Wait until it was said; Ctrl-C ends it. */
+static int say_aloud(int fd, const struct options *options)
+{
+    static const struct lines_sink sink = {.line = on_said};
+    struct transcript t = {.options = options, .status = STATUS_OK};
+    const int status = lines_read(fd, &sink, &t);
+
+    if (status == STATUS_DAEMON)
+        terminal_error("The daemon ended before it had said all.");
+    return status == STATUS_OK ? t.status : status;
+}
+
 int say_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
@@ -342,13 +369,11 @@ int say_run(sd_bus *bus, const struct options *options)
 
     if (!text)
         return STATUS_ERROR;
-    if (!options->output) {
-        terminal_error("Where to? \"lfmctl say -o FILE.wav TEXT...\"; \"-\" is standard output.");
-        return STATUS_USAGE;
-    }
     status = call(bus, options, "Speak", 's', text, &reply, &fd);
     if (status != STATUS_OK)
         return status;
+    if (!options->output)
+        return say_aloud(fd, options);
     to = is_stdout ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
                    : open(options->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (to < 0) {

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/* lfmctl listen, devices and permissions: speech to speech in the terminal, through what, and who may. */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "clients/bus.h"
+#include "clients/verbs.h"
+
+#define LINE_MAX_BYTES 65536
+#define METER_WIDTH    20
+#define METER_DB       50 /* from silence to full */
+
+struct ear {
+    sd_bus *bus;
+    const struct options *options;
+    const char *path; /* of the session */
+    int fd;           /* its events */
+    char line[LINE_MAX_BYTES];
+    size_t length;
+    bool has_terminal; /* for keys */
+    struct termios before;
+    bool in_text, has_meter, speaking, push;
+    int status;
+    bool ended;
+};
+
+/* --- what is seen --------------------------------------------------------------------------- */
+
+static void clear_meter(struct ear *ear)
+{
+    if (ear->has_meter)
+        fputs("\r\033[K", stderr);
+    ear->has_meter = false;
+}
+
+static void end_text(struct ear *ear)
+{
+    if (ear->in_text)
+        putchar('\n');
+    ear->in_text = false;
+    fflush(stdout);
+}
+
+static void show_meter(struct ear *ear, struct json_object *event)
+{
+    struct json_object *value;
+    int db = -METER_DB, n;
+
+    if (!isatty(STDERR_FILENO) || ear->options->quiet || ear->in_text)
+        return;
+    if (json_object_object_get_ex(event, "db", &value))
+        db = json_object_get_int(value);
+    n = MIN(MAX((db + METER_DB) * METER_WIDTH / METER_DB, 0), METER_WIDTH);
+    fprintf(stderr, "\r%s%-*.*s%s %s", terminal_style(2, STYLE_DIM), METER_WIDTH, n,
+            "||||||||||||||||||||", terminal_style(2, STYLE_PLAIN),
+            ear->speaking ? "listening" : "         ");
+    ear->has_meter = true;
+}
+
+static void show_text(struct ear *ear, struct json_object *event)
+{
+    const char *text = bus_text(event, "text");
+
+    clear_meter(ear);
+    ear->in_text = true;
+    terminal_text(stdout, text, strlen(text));
+    fflush(stdout);
+}
+
+static void show_listening(struct json_object *event)
+{
+    if (bus_flag(event, "on"))
+        terminal_note("The microphone is open.");
+    else
+        terminal_note("The microphone is closed. %s", bus_text(event, "message"));
+}
+
+static void on_error(struct ear *ear, struct json_object *event)
+{
+    char name[128];
+    sd_bus_error error = SD_BUS_ERROR_NULL;
+
+    snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", bus_text(event, "name"));
+    error.name = name;
+    ear->status = bus_status_of(&error);
+    if (!ear->options->json)
+        terminal_error("%s", bus_text(event, "message"));
+}
+
+static void on_event(struct ear *ear, const char *line)
+{
+    _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
+    const char *type = bus_text(event, "event");
+
+    if (ear->options->json) {
+        puts(line);
+        fflush(stdout);
+    } else if (strcmp(type, "level") == 0) {
+        show_meter(ear, event);
+        return;
+    } else if (strcmp(type, "text") == 0) {
+        show_text(ear, event);
+    } else {
+        clear_meter(ear);
+        end_text(ear);
+        if (strcmp(type, "listening") == 0)
+            show_listening(event);
+        else if (strcmp(type, "interrupted") == 0)
+            terminal_note("(interrupted after %.1f s)", (double)bus_number(event, "heard_ms") / 1e3);
+        else if (strcmp(type, "waited") == 0)
+            terminal_note("Nobody has said anything.");
+    }
+    if (strcmp(type, "speech_start") == 0)
+        ear->speaking = true;
+    else if (strcmp(type, "speech_end") == 0)
+        ear->speaking = false;
+    if (strcmp(type, "error") == 0)
+        on_error(ear, event);
+    ear->ended = ear->ended || strcmp(type, "error") == 0 || strcmp(type, "done") == 0 ||
+                 strcmp(type, "waited") == 0;
+}
+
+/* --- what is done --------------------------------------------------------------------------- */
+
+static int command(struct ear *ear, const char *method)
+{
+    return bus_call(ear->bus, ear->path, BUS_SESSION, method, NULL, "");
+}
+
+/* Space: the turn begins or ends (push to talk), or ends now. Escape: silence. q: the end. */
+static void on_key(struct ear *ear)
+{
+    char key;
+
+    if (read(STDIN_FILENO, &key, 1) != 1) {
+        ear->has_terminal = false;
+        return;
+    }
+    switch (key) {
+    case ' ':
+    case '\r':
+    case '\n':
+        command(ear, ear->push && !ear->speaking ? "Press" : "EndOfTurn");
+        break;
+    case '\033':
+    case 's':
+        command(ear, "Interrupt");
+        break;
+    case 'q':
+    case 4:
+        command(ear, "StopListening");
+        break;
+    }
+}
+
+static void take_keys(struct ear *ear)
+{
+    struct termios now;
+
+    ear->has_terminal = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &ear->before) == 0;
+    if (!ear->has_terminal)
+        return;
+    now = ear->before;
+    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    tcsetattr(STDIN_FILENO, TCSANOW, &now);
+    terminal_note("%s, s to silence it, q to end.",
+                  ear->push ? "Space to speak and to end your turn" : "Space to end your turn");
+}
+
+/* False: the daemon has closed the stream. */
+static bool take_lines(struct ear *ear)
+{
+    const ssize_t n = read(ear->fd, ear->line + ear->length, sizeof(ear->line) - 1 - ear->length);
+    char *newline;
+
+    if (n <= 0)
+        return false;
+    ear->length += (size_t)n;
+    ear->line[ear->length] = '\0';
+    while ((newline = strchr(ear->line, '\n'))) {
+        *newline = '\0';
+        on_event(ear, ear->line);
+        ear->length -= (size_t)(newline + 1 - ear->line);
+        memmove(ear->line, newline + 1, ear->length + 1);
+    }
+    if (ear->length == sizeof(ear->line) - 1)
+        ear->length = 0; /* no line of the daemon's is that long */
+    return true;
+}
+
+static int run(struct ear *ear)
+{
+    const int keys = ear->has_terminal ? STDIN_FILENO : -1;
+
+    while (!ear->ended) {
+        struct pollfd fds[] = {{.fd = ear->fd, .events = POLLIN},
+                               {.fd = ear->has_terminal ? keys : -1, .events = POLLIN}};
+
+        if (terminal_poll(fds, ARRAY_LEN(fds), -1) < 0) {
+            if (terminal_interrupts() > 0)
+                return STATUS_INTERRUPTED;
+            continue;
+        }
+        if (fds[1].revents)
+            on_key(ear);
+        if (fds[0].revents && !take_lines(ear)) {
+            terminal_error("The daemon has gone.");
+            return STATUS_DAEMON;
+        }
+    }
+    return ear->status;
+}
+
+static int start(sd_bus *bus, const struct options *options, const char *path,
+                 sd_bus_message **ret_reply, int *ret_fd)
+{
+    _cleanup_(bus_messagep) sd_bus_message *call = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r = sd_bus_message_new_method_call(bus, &call, BUS_NAME, path, BUS_SESSION,
+                                           "StartListening");
+
+    if (r >= 0)
+        r = sd_bus_message_open_container(call, 'a', "{sv}");
+    if (r >= 0)
+        r = bus_option(call, "levels", "b", &(int){!options->json});
+    if (r >= 0 && options->mode)
+        r = bus_option(call, "mode", "s", options->mode);
+    if (r >= 0 && options->system)
+        r = bus_option(call, "system", "s", options->system);
+    if (r >= 0 && options->hangover_ms)
+        r = bus_option(call, "hangover_ms", "u", &options->hangover_ms);
+    if (r >= 0)
+        r = sd_bus_message_close_container(call);
+    if (r >= 0)
+        r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, ret_reply);
+    if (r >= 0)
+        r = sd_bus_message_read(*ret_reply, "h", ret_fd);
+    return r < 0 ? bus_failure(&error, r) : STATUS_OK;
+}
+
+static int create(sd_bus *bus, const struct options *options, sd_bus_message **ret_reply,
+                  const char **ret_path)
+{
+    int status = options->model ? bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply,
+                                           "a{sv}", 1, "model", "s", options->model)
+                                : bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply,
+                                           "a{sv}", 0);
+
+    if (status == STATUS_OK && sd_bus_message_read(*ret_reply, "o", ret_path) < 0)
+        status = bus_failure(NULL, -EBADMSG);
+    return status;
+}
+
+int listen_run(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_messagep) sd_bus_message *session = NULL, *stream = NULL;
+    struct ear *ear;
+    int status;
+
+    ear = calloc(1, sizeof(*ear));
+    if (!ear) {
+        terminal_error("There is not enough memory.");
+        return STATUS_ERROR;
+    }
+    ear->bus = bus;
+    ear->options = options;
+    ear->push = options->mode && strcmp(options->mode, "push") == 0;
+    status = create(bus, options, &session, &ear->path);
+    if (status == STATUS_OK)
+        status = start(bus, options, ear->path, &stream, &ear->fd);
+    if (status == STATUS_OK) {
+        take_keys(ear);
+        status = run(ear);
+        clear_meter(ear);
+        end_text(ear);
+        if (ear->has_terminal)
+            tcsetattr(STDIN_FILENO, TCSANOW, &ear->before);
+    }
+    free(ear);
+    return status;
+}
+
+/* --- devices -------------------------------------------------------------------------------- */
+
+int devices_run(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_jsonp) struct json_object *devices = NULL;
+    int status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "ListDevices", &reply, "");
+
+    if (status != STATUS_OK)
+        return status;
+    devices = bus_value(reply);
+    if (options->json) {
+        puts(json_object_to_json_string_ext(devices, JSON_C_TO_STRING_PLAIN |
+                                                         JSON_C_TO_STRING_NOSLASHESCAPE));
+        return STATUS_OK;
+    }
+    if (json_object_array_length(devices) == 0)
+        terminal_note("This machine has no sound devices.");
+    for (size_t i = 0; i < json_object_array_length(devices); i++) {
+        struct json_object *device = json_object_array_get_idx(devices, i);
+        const char *name = bus_text(device, "name");
+
+        if (i == 0)
+            printf("%sIN  OUT  RATE    NAME%s\n", terminal_style(1, STYLE_BOLD),
+                   terminal_style(1, STYLE_PLAIN));
+        printf("%2" PRIu64 "%s %2" PRIu64 "%s  %6" PRIu64 "  ", bus_number(device, "inputs"),
+               bus_flag(device, "default_input") ? "*" : " ", bus_number(device, "outputs"),
+               bus_flag(device, "default_output") ? "*" : " ", bus_number(device, "rate"));
+        terminal_text(stdout, name, strlen(name));
+        putchar('\n');
+    }
+    return STATUS_OK;
+}
+
+/* --- permissions ---------------------------------------------------------------------------- */
+
+static int list_permissions(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    _cleanup_(bus_jsonp) struct json_object *list = NULL;
+    int status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "ListPermissions", &reply, "");
+
+    if (status != STATUS_OK)
+        return status;
+    list = bus_value(reply);
+    if (options->json) {
+        puts(json_object_to_json_string_ext(list, JSON_C_TO_STRING_PLAIN |
+                                                      JSON_C_TO_STRING_NOSLASHESCAPE));
+        return STATUS_OK;
+    }
+    if (json_object_array_length(list) == 0)
+        terminal_note("No program has been decided about.");
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        struct json_object *one = json_object_array_get_idx(list, i);
+        const char *app = bus_text(one, "program");
+
+        printf("%-10s  %-5s  ", bus_text(one, "resource"),
+               bus_flag(one, "allowed") ? "allow" : "deny");
+        terminal_text(stdout, app, strlen(app));
+        putchar('\n');
+    }
+    return STATUS_OK;
+}
+
+int permissions_run(sd_bus *bus, const struct options *options)
+{
+    const char *const *words = (const char *const *)options->arguments;
+
+    if (options->n_arguments == 0 ||
+        (options->n_arguments == 1 && strcmp(words[0], "list") == 0))
+        return list_permissions(bus, options);
+    if (options->n_arguments != 2 ||
+        (strcmp(words[0], "allow") != 0 && strcmp(words[0], "deny") != 0 &&
+         strcmp(words[0], "ask") != 0)) {
+        terminal_error("\"lfmctl permissions\" knows list, and allow, deny or ask PROGRAM.");
+        return STATUS_USAGE;
+    }
+    return bus_call(bus, BUS_ROOT, BUS_MANAGER, "SetPermission", NULL, "sss", "microphone", words[1],
+                    words[0]);
+}
