@@ -286,7 +286,7 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
 
 /* --- the wide form --------------------------------------------------------------------------- */
 
-/* The least scale with which no sum of a block overflows. */
+/* The least scale with which no sum of a block overflows; NaN where there is none. */
 static float wide_scale(const float *row, size_t in)
 {
     float scale = 0;
@@ -302,6 +302,8 @@ static float wide_scale(const float *row, size_t in)
         }
         for (int i = 0; i < 8; i++)
             sum += lane[i];
+        if (!isfinite(sum))
+            return NAN;
         scale = fmaxf(scale, fmaxf(sum / WIDE_LIMIT, max / INT16_MAX));
     }
     return scale;
@@ -320,7 +322,8 @@ void packing_wide_group(enum dtype type, size_t in, const void *rows, size_t row
         dtype_to_f32(type, (const uint8_t *)rows + r * row_bytes, row, in);
         scales[r] = wide_scale(row, in);
         inverse = scales[r] > FLT_MIN ? 1 / scales[r] : 0;
-        for (size_t k = 0; k < in; k++) {
+        /* Weights that are no numbers: the scale says it, the integers stay 0. */
+        for (size_t k = 0; k < in && !isnan(scales[r]); k++) {
             /* 1.5 * 2^23 leaves the nearest integer in the low bits: a tenth of lrintf(). */
             const float shifted = row[k] * inverse + 12582912.0f;
             uint32_t bits;

@@ -133,7 +133,7 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
  *
  * Activations are at most WIDE_MAX in blocks of WIDE_BLOCK values. The scale of a row is the least
  * that keeps each sum of a block within 32 bits, whatever the activations are: about 12 bits a
- * weight.
+ * weight. A row with an infinity or a NaN has the scale NaN and zeros.
  */
 #define WIDE_BLOCK 256
 #define WIDE_MAX   8191

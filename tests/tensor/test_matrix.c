@@ -145,6 +145,30 @@ static void test_rounded_products_are_close_to_precise_ones(void **state)
     pool_free(pool);
 }
 
+/* Damaged weights: their rows are no numbers, and no sum of integers overflows. */
+static void test_rows_of_a_wide_matrix_that_are_no_numbers(void **state)
+{
+    static const float wrong[] = {INFINITY, NAN};
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(1, &err);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        const uint16_t half = f32_to_f16(wrong[i]);
+        struct fixture wide;
+
+        setup_matrix(&wide, DTYPE_F16, 64, 20, MATRIX_WIDE, pool);
+        memcpy(wide.blocks + (3 * 64 + 5) * sizeof(half), &half, sizeof(half));
+        wide.arena.used = 0;
+        matrix_load(&wide.matrix, &wide.tensor, 0, MATRIX_WIDE, &wide.arena, pool);
+        multiply(&wide, 0, N_MAX, pool);
+        for (size_t k = 0; k < N_MAX * wide.out; k++)
+            assert_true(isnan(wide.y[k]) == (k % wide.out == 3));
+        teardown_matrix(&wide);
+    }
+    pool_free(pool);
+}
+
 static void test_batch_and_threads_do_not_change_a_bit(void **state)
 {
     struct error err = ERROR_INIT;
@@ -215,6 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_precise_products_are_sums_of_exact_weights),
         cmocka_unit_test(test_rounded_products_are_close_to_precise_ones),
+        cmocka_unit_test(test_rows_of_a_wide_matrix_that_are_no_numbers),
         cmocka_unit_test(test_batch_and_threads_do_not_change_a_bit),
         cmocka_unit_test(test_several_matrices_in_one_go_equal_single_ones),
     };
