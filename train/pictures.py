@@ -228,7 +228,8 @@ class Scene:
 
     objects: [(colour or None, kind, place)]; texts: words in reading order, None for one that is
     too small; labels: {token: (class, colour, place)} with None where a part does not apply;
-    painted: (x0, y0, x1, y1, class) of every letter and object, in parts of the picture.
+    painted: (x0, y0, x1, y1, class) of every letter and object, in parts of the picture; outlines:
+    (x, y, radius) of every shape in pixels.
     """
 
     def __init__(self, size):
@@ -238,6 +239,7 @@ class Scene:
         self.cols, self.rows = self.view[0] // vision.TOKEN, self.view[1] // vision.TOKEN
         self.cell = self.width / self.cols, self.height / self.rows
         self.objects, self.texts, self.labels, self.painted = [], [], {}, []
+        self.outlines = []
         self.image = None
 
     def paint(self, x0, y0, x1, y1, name):
@@ -346,13 +348,10 @@ def corner_of(scene, place, top, bottom):
             top + (bottom - top) * (0.25 if "top" in place else 0.75))
 
 
-def shape_scene(rng, split, size, with_word, full=False):
+def sketch(rng, split, size, full=False, top=0.0, bottom=None):
+    """A scene of shapes between two heights that says what it shows, without a picture."""
     scene = Scene(size)
-    word_row = None
-    top, bottom = 0.0, float(scene.height)
-    if with_word and scene.rows >= 4:
-        word_row = rng.choice([0, scene.rows - 1])
-        top, bottom = (scene.cell[1], bottom) if word_row == 0 else (0.0, bottom - scene.cell[1])
+    bottom = float(scene.height) if bottom is None else bottom
     while True:
         n = 4 if full else rng.choice([1, 2, 2, 3, 3, 4])
         places = rng.sample(CORNERS, n)
@@ -361,18 +360,31 @@ def shape_scene(rng, split, size, with_word, full=False):
         listed = tuple(sorted((rng.choice(list(COLOURS)), rng.choice(SHAPES), p) for p in places))
         if (words.bucket(listed, 8) == 0) == (split is not None):
             break
-    tones = {p: near(rng, COLOURS[c], 14) for c, _, p in listed}
-    rgb, pen = canvas(rng, scene, list(tones.values()))
     reach = min(scene.width, bottom - top)
     for colour, kind, place in listed:
         x, y = corner_of(scene, place, top, bottom)
         shift = 0.05 * reach
         x, y, token = scene.inside(x + rng.uniform(-shift, shift), y + rng.uniform(-shift, shift))
         r = reach * rng.uniform(0.11, 0.19) * (1.6 if place == MIDDLE else 1)
-        draw_shape(rng, pen, tones[place], kind, x, y, r)
         scene.objects.append((colour, kind, place))
         scene.labels[token] = (kind, colour, place)
         scene.paint(x - r, y - r, x + r, y + r, kind)
+        scene.outlines.append((x, y, r))
+    scene.kind = "shapes"
+    return scene
+
+
+def shape_scene(rng, split, size, with_word, full=False):
+    frame, word_row = Scene(size), None
+    top, bottom = 0.0, float(frame.height)
+    if with_word and frame.rows >= 4:
+        word_row = rng.choice([0, frame.rows - 1])
+        top, bottom = (frame.cell[1], bottom) if word_row == 0 else (0.0, bottom - frame.cell[1])
+    scene = sketch(rng, split, size, full, top, bottom)
+    tones = [near(rng, COLOURS[c], 14) for c, _, _ in scene.objects]
+    rgb, pen = canvas(rng, scene, tones)
+    for (_, kind, _), tone, (x, y, r) in zip(scene.objects, tones, scene.outlines):
+        draw_shape(rng, pen, tone, kind, x, y, r)
     if word_row is not None:
         for _ in range(20):
             word = None if rng.random() < 0.1 else printed(rng, split)

@@ -149,8 +149,8 @@ def shape_question(rng, scene, kind):
 
 
 OF_KIND = {
-    "shapes": {"at": 2.5, "where": 3, "colour": 2.5, "kind": 2, "count": 1.2, "count colour": 1.2,
-               "count kind": 1, "is there": 2.5, "short": 0.6, "long": 2, "text": 0.4,
+    "shapes": {"at": 2, "where": 3.5, "colour": 2.5, "kind": 2.5, "count": 2.5, "count colour": 2,
+               "count kind": 2, "is there": 3, "short": 1.5, "long": 2, "text": 0.4,
                "beyond": 0.3},
     "words": {"text": 4, "short": 1, "long": 1, "beyond": 0.4, "absent": 0.4},
     "icons": {"whole": 2, "short": 1, "long": 1, "text": 0.5, "beyond": 0.5},
@@ -240,6 +240,7 @@ def blind(rng):
 
 
 POOL = 32  # pictures of one size, cut into batches of conversations of similar length
+ALONE = 0.6  # of the pictures have one question: later ones can be answered from earlier answers
 
 
 def blind_batches(rng, vocabulary):
@@ -247,14 +248,27 @@ def blind_batches(rng, vocabulary):
                                 for _ in range(POOL)])
 
 
+def talk(rng, vocabulary, scene):
+    """(ids, learnt, scene) of a conversation about a scene, most often of one question."""
+    if rng.random() < ALONE:
+        _, text, answer = question(rng, scene)
+        messages = [data.user(shown(scene, text)), data.assistant(answer)]
+        where = data.Setting(None, None)
+    else:
+        messages, where = conversation(rng, scene, rng.choice([1, 2, 3, 5, 7]))
+    return (*tokens.encode(vocabulary, data.render(messages, where)), scene)
+
+
+def sketch_batches(rng, vocabulary):
+    """[(ids, marks, scenes)] of shapes that are not drawn, of any size."""
+    scenes = [pictures.sketch(rng, None, pictures.sizes(rng)) for _ in range(4 * POOL)]
+    return train_core.cut(rng, [talk(rng, vocabulary, s) for s in scenes])
+
+
 def batches(rng, vocabulary):
     """[(ids, marks, scenes)]; the scenes of a batch have one size."""
     kind = rng.choices(list(pictures.KINDS), list(pictures.KINDS.values()))[0]
     size = pictures.sizes(rng, kind in ("words", "widgets"))
-    rows = []
-    for _ in range(POOL):
-        mixed = kind if rng.random() < 0.5 else None
-        scene = pictures.scene(rng, None, mixed, size)
-        rows.append((*tokens.encode(vocabulary, data.render(
-            *conversation(rng, scene, rng.choice([1, 2, 3, 5, 7])))), scene))
-    return train_core.cut(rng, rows)
+    return train_core.cut(rng, [
+        talk(rng, vocabulary, pictures.scene(rng, None, kind if rng.random() < 0.5 else None, size))
+        for _ in range(POOL)])

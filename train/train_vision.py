@@ -4,7 +4,8 @@
     encode   the encoder alone: what every token shows (dense heads, thrown away later), while the
              projector is fitted to soft tokens, i.e. to sums of the core's own word embeddings
     soft     the core alone: it answers about pictures whose tokens are those sums, without pixels,
-             beside the dialogues that it can already hold; runs at the same time as `encode`
+             beside the dialogues that it can already hold, and is told by lookup.py where to look;
+             runs at the same time as `encode`
     joint    both at a low rate, answers through the pixels, with the dense targets kept
     read     the core alone, through the pixels of the encoder as it is
 
@@ -33,6 +34,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import export_gguf
+import lookup
 import pictures
 import questions
 import tokenizer as tokens
@@ -50,7 +52,9 @@ FIT = {"encode": 1.0, "joint": 4.0}  # weight of the distance to the soft tokens
 MORE = 8  # pictures for the dense targets alone in a step of `joint`
 NOISE = 0.2  # of soft tokens, in their standard deviation
 DENSE = 0.3  # weight of the dense targets in the joint stage
-BLIND = 0.06  # of the dialogues ask for a picture that is not there
+LOOK = 0.5  # weight of the loss that says where to look
+LISTS = 0.12  # of the steps of `soft` are lists to look up in
+BLIND = 0.12  # of the dialogues ask for a picture that is not there
 CLASS = {name: i for i, name in enumerate(pictures.CLASSES)}
 COLOUR = {name: i for i, name in enumerate(pictures.COLOURS)}
 LETTER = {name: i + 1 for i, name in enumerate(pictures.SYMBOLS)}
@@ -87,12 +91,15 @@ class Softener:
                                     for c in pictures.CLASSES])
         self.colours = torch.stack([total(f" {c}") for c in pictures.COLOURS])
         self.places = {p: total(f" {p}") for p in pictures.CORNERS + [pictures.MIDDLE]}
-        self.constant, self.scale = constant, self.classes[:, 1:].std()
+        self.table, self.constant, self.scale = table, constant, self.classes[:, 1:].std()
 
     def tokens(self, scene):
         """[tokens, hidden] of one scene."""
-        out = self.classes[0].repeat(scene.rows * scene.cols, 1)
-        for token, (name, colour, place) in scene.labels.items():
+        return self.of(scene.labels, scene.rows * scene.cols)
+
+    def of(self, labels, count):
+        out = self.classes[0].repeat(count, 1)
+        for token, (name, colour, place) in labels.items():
             out[token] = self.classes[CLASS[name]]
             if colour:
                 out[token] += self.colours[COLOUR[colour]]
@@ -186,6 +193,7 @@ class Run:
         self.parts = {}
         if args.stage != "encode":
             self.parts["model"] = core
+            self.lookup = lookup.Lookup(core, self.vocabulary)
         if args.stage != "soft":
             cfg = vision.Config(out=core.cfg.hidden)
             self.parts["encoder"] = vision.Encoder(cfg)
@@ -223,7 +231,9 @@ class Run:
                 optimiser.load_state_dict(kept)
             self.state.update(saved["state"])
             print(f"continuing at step {self.state['step']}", flush=True)
-        self.interrupted, self.pool, self.text = False, [], []
+        elif args.stage == "soft" and not args.text:
+            self.lookup.install(self.soft, self.vocabulary, args.seed)
+        self.interrupted, self.pool, self.lists, self.text = False, [], [], []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.interrupt)
 
@@ -274,10 +284,11 @@ class Run:
     def answers(self, x, ids, marks):
         model = self.parts["model"]
         wanted = marks[:, 1:]
-        logits = model.logits(model.states(x[:, :-1])[wanted])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
+            logits = model.logits(model.states(x[:, :-1])[wanted])
         self.state["tokens"] += ids.numel()
         self.state["targets"] += int(wanted.sum())
-        return F.cross_entropy(logits, ids[:, 1:][wanted])
+        return F.cross_entropy(logits.float(), ids[:, 1:][wanted])
 
     def dialogue(self, rng):
         """One step of the text core's own mixtures."""
@@ -294,25 +305,36 @@ class Run:
     def picture(self, rng):
         if rng.random() < self.args.text_share:
             return self.dialogue(rng)
-        if not self.pool:
-            self.pool = questions.batches(rng, self.vocabulary)
-        ids, marks, scenes = self.pool.pop()
-        self.state["pictures"] += len(scenes)
-        x = self.parts["model"].embed(ids)
-        dense = 0.0
-        if self.args.stage == "soft":
-            seen = torch.cat([self.soft.tokens(s) for s in scenes])
-            seen = seen + torch.randn_like(seen) * NOISE * self.soft.scale * rng.random()
-        elif self.args.stage == "read":
-            rows, cols = 2 * scenes[0].rows, 2 * scenes[0].cols
-            seen = self.parts["encoder"](pixels(scenes), rows, cols).flatten(0, 1)
+        model, soft, dense = self.parts["model"], self.args.stage == "soft", 0.0
+        if soft and rng.random() < LISTS:
+            if not self.lists:
+                self.lists = train_core.cut(rng, self.lookup.rows(rng, self.soft, 150))
+            name, (ids, marks, pairs) = "lists", self.lists.pop()
+            seen, things = torch.cat([p[0] for p in pairs]), [p[1] for p in pairs]
         else:
-            seen, dense = self.see(scenes)
-            seen = seen.flatten(0, 1)
-            dense = dense + self.encode(rng, MORE)[1]
-        x = x.masked_scatter((ids == questions.IMAGE)[..., None], seen)
+            if not self.pool:
+                self.pool = (questions.sketch_batches if soft else questions.batches)(
+                    rng, self.vocabulary)
+            name, (ids, marks, scenes) = self.args.stage, self.pool.pop()
+            self.state["pictures"] += len(scenes)
+            things = [{t: (c, k, p) for t, (k, c, p) in s.labels.items()} for s in scenes]
+            if soft:
+                seen = torch.cat([self.soft.tokens(s) for s in scenes])
+            elif self.args.stage == "read":
+                rows, cols = 2 * scenes[0].rows, 2 * scenes[0].cols
+                seen = self.parts["encoder"](pixels(scenes), rows, cols).flatten(0, 1)
+            else:
+                seen, dense = self.see(scenes)
+                seen = seen.flatten(0, 1)
+                dense = dense + self.encode(rng, MORE)[1]
+        if soft:
+            seen = seen + torch.randn_like(seen) * NOISE * self.soft.scale * rng.random()
+        x = model.embed(ids).masked_scatter((ids == questions.IMAGE)[..., None], seen)
         loss = self.answers(x, ids, marks)
-        self.note(self.args.stage, loss)
+        self.note(name, loss)
+        for part, value in self.lookup.losses(ids, marks, things).items():
+            self.note(part, value)
+            loss = loss + LOOK * value
         return "dense" if self.args.stage == "joint" else "all", loss + DENSE * dense
 
     def note(self, name, loss):
@@ -386,6 +408,7 @@ def main():
     p.add_argument("--rate", type=float, default=1e-3)
     p.add_argument("--fall", type=float, default=0.5, help="share of the run at the full rate")
     p.add_argument("--text-share", type=float, default=0.4, help="steps of dialogues alone")
+    p.add_argument("--bf16", action="store_true", help="bf16 products in the core")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--check", type=int, default=500, help="steps between looks at held-out scenes")

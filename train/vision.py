@@ -104,12 +104,18 @@ class Encoder(nn.Module):
                 watch[i] = x
         return self.post(x)
 
-    def project(self, states, rows, cols):
-        """[views, tokens, out]: every token joins a square of four patches."""
+    def squares(self, states, rows, cols):
+        """[views, tokens, 4 hidden]: every token joins a square of four patches."""
         views, _, d = states.shape
         x = states.view(views, rows // 2, 2, cols // 2, 2, d).transpose(2, 3)
-        x = self.norm(x.reshape(views, rows * cols // 4, 4 * d))
-        return self.mm2(F.gelu(self.mm1(x)))
+        return x.reshape(views, rows * cols // 4, 4 * d)
+
+    def projected(self, squares):
+        return self.mm2(F.gelu(self.mm1(self.norm(squares))))
+
+    def project(self, states, rows, cols):
+        """[views, tokens, out]."""
+        return self.projected(self.squares(states, rows, cols))
 
     def forward(self, x, rows, cols):
         return self.project(self.features(x, rows, cols), rows, cols)
