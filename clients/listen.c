@@ -74,6 +74,34 @@ static void show_text(struct ear *ear, struct json_object *event)
     fflush(stdout);
 }
 
+/* What the user has said, as it was understood. */
+static void show_said(struct json_object *event)
+{
+    const char *text = bus_text(event, "text");
+
+    printf("%s> ", terminal_style(1, STYLE_DIM));
+    terminal_text(stdout, text, strlen(text));
+    printf("%s\n", terminal_style(1, STYLE_PLAIN));
+    fflush(stdout);
+}
+
+static void show_call(struct json_object *event)
+{
+    struct json_object *arguments;
+    const char *name = bus_text(event, "name");
+
+    fputs(terminal_style(1, STYLE_TOOL), stdout);
+    terminal_text(stdout, name, strlen(name));
+    putchar('(');
+    if (json_object_object_get_ex(event, "arguments", &arguments)) {
+        const char *text = json_object_to_json_string_ext(arguments, JSON_C_TO_STRING_PLAIN);
+
+        terminal_text(stdout, text, strlen(text));
+    }
+    printf(")%s\n", terminal_style(1, STYLE_PLAIN));
+    fflush(stdout);
+}
+
 static void show_listening(struct json_object *event)
 {
     if (bus_flag(event, "on"))
@@ -114,6 +142,10 @@ static void on_event(struct ear *ear, const char *line)
             show_listening(event);
         else if (strcmp(type, "interrupted") == 0)
             terminal_note("(interrupted after %.1f s)", (double)bus_number(event, "heard_ms") / 1e3);
+        else if (strcmp(type, "transcript") == 0)
+            show_said(event);
+        else if (strcmp(type, "tool_call") == 0)
+            show_call(event);
         else if (strcmp(type, "waited") == 0)
             terminal_note("Nobody has said anything.");
     }
@@ -230,6 +262,8 @@ static int start(sd_bus *bus, const struct options *options, const char *path,
         r = sd_bus_message_open_container(call, 'a', "{sv}");
     if (r >= 0)
         r = bus_option(call, "levels", "b", &(int){!options->json});
+    if (r >= 0)
+        r = bus_option(call, "transcripts", "b", &(int){1});
     if (r >= 0 && options->mode)
         r = bus_option(call, "mode", "s", options->mode);
     if (r >= 0 && options->system)

@@ -127,7 +127,7 @@ static const struct task_sink conversation_sink = {.event = conversation_event};
 struct start_arguments {
     const char *mode, *system;
     uint32_t hangover_ms, confirm_ms, max_turn_ms, max_wait_ms;
-    bool levels;
+    bool levels, transcripts;
 };
 
 static int check_msec(const char *name, uint32_t msec, uint32_t max, struct error *err)
@@ -149,6 +149,7 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
         {"max_turn_ms", "u", offsetof(struct start_arguments, max_turn_ms), 0, NULL},
         {"max_wait_ms", "u", offsetof(struct start_arguments, max_wait_ms), 0, NULL},
         {"levels", "b", offsetof(struct start_arguments, levels), 0, NULL},
+        {"transcripts", "b", offsetof(struct start_arguments, transcripts), 0, NULL},
         {0},
     };
     struct start_arguments a = {
@@ -176,6 +177,7 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
     ret->turns.wait_max_msec = a.max_wait_ms;
     ret->turns.push_to_talk = strcmp(a.mode, "push") == 0;
     ret->levels = a.levels;
+    ret->transcripts = a.transcripts;
     ret->half_duplex = strcmp(a.mode, "half-duplex") == 0;
     if (!ret->turns.push_to_talk && !ret->half_duplex && strcmp(a.mode, "open") != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "session/internal.h"
 #include "session/json.h"
+#include "session/recognition.h"
 #include "session/speech.h"
 #include "text/row_id.h"
 
@@ -19,6 +21,7 @@
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define TURNS_KEPT_MAX 256
 #define LEVEL_MIN      1e-5 /* -100 dB */
+#define SLICE_ROWS     32   /* of what is not urgent */
 
 static const char system_default[] = "Respond with interleaved text and audio.";
 
@@ -64,8 +67,10 @@ struct conversation {
     struct clip ended;
     struct place reply; /* where it begins */
     struct speech *speech;
-    struct detokenizer detokenizer;
-    struct buffer text;   /* not told yet */
+    struct reply *words;  /* takes the text of the reply apart */
+    struct buffer text;   /* not told yet, */
+    struct json_object *calls; /* and lines of calls: array, or NULL */
+    unsigned n_calls;
     float *pending;       /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
     size_t n_pending, n_said;
     uint32_t number;      /* of the mouth */
@@ -73,6 +78,15 @@ struct conversation {
     bool is_full;         /* the mouth did not take all */
     bool made, announced, cut;
     int64_t listen_usec, think_usec, speak_usec; /* of this turn */
+    unsigned overruns, underruns;                /* told so far */
+
+    /* what the user has said, in words */
+    bool transcripts;
+    struct sequence *other; /* for it; NULL: they are not wanted */
+    struct recognition *recognition;
+    bool recognising;
+    unsigned said_turn;
+    float *said; /* [rows of the longest clip][H] */
 };
 
 static struct conversation *conversation_of(struct task *task)
@@ -267,6 +281,79 @@ static int feed(struct conversation *c, const float **ret_hidden, struct error *
     return 0;
 }
 
+/* --- words (engine thread) ------------------------------------------------------------------- */
+
+static void tell_text(struct conversation *c)
+{
+    struct json_object *line;
+
+    if (c->text.length > 0) {
+        line = line_at("text", clock_usec(), c->reply_turn);
+        task_send_line(&c->task, line,
+                       json_set(line, "text",
+                                json_object_new_string_len(c->text.text, (int)c->text.length)));
+        c->text.length = 0;
+    }
+    for (size_t i = 0; c->calls && i < json_object_array_length(c->calls); i++) {
+        struct json_object *call = json_object_array_get_idx(c->calls, i), *arguments, *name;
+        char id[40];
+        bool ok;
+
+        snprintf(id, sizeof(id), "call_%u_%u", c->reply_turn, c->n_calls++);
+        line = line_at("tool_call", clock_usec(), c->reply_turn);
+        json_object_object_get_ex(call, "name", &name);
+        json_object_object_get_ex(call, "arguments", &arguments);
+        ok = json_set(line, "id", json_object_new_string(id));
+        ok = json_set(line, "name", json_object_get(name)) && ok;
+        ok = json_set(line, "arguments", json_object_get(arguments)) && ok;
+        task_send_line(&c->task, line, ok);
+    }
+    json_object_put(c->calls);
+    c->calls = NULL;
+}
+
+static void on_text(void *userdata, const char *text, size_t length)
+{
+    struct conversation *c = userdata;
+
+    if (buffer_add(&c->text, text, length) < 0)
+        c->task.out_of_memory = true;
+}
+
+static void on_thinking(void *userdata, const char *text, size_t length)
+{
+    (void)userdata, (void)text, (void)length; /* it is not said either */
+}
+
+static void on_call(void *userdata, const char *name, struct json_object *arguments)
+{
+    struct conversation *c = userdata;
+    struct json_object *call = json_object_new_object();
+    bool ok = json_set(call, "name", json_object_new_string(name));
+
+    ok = json_set(call, "arguments", json_object_get(arguments)) && ok;
+    if (!c->calls)
+        c->calls = json_object_new_array();
+    ok = ok && json_append(c->calls, json_object_get(call));
+    json_object_put(call);
+    if (!ok)
+        c->task.out_of_memory = true;
+}
+
+static const struct reply_sink words_sink = {
+    .text = on_text, .thinking = on_thinking, .tool_call = on_call};
+
+static int take_token(struct conversation *c, uint32_t id, struct error *err)
+{
+    struct error broken = ERROR_INIT;
+
+    if (add_id(c, id, err) < 0)
+        return -ENOMEM;
+    if (reply_push(c->words, id, &broken) < 0)
+        log_debug("A tool call could not be read: %s", broken.text);
+    return c->task.out_of_memory ? no_memory(err) : 0;
+}
+
 /* --- a turn (engine thread) ------------------------------------------------------------------ */
 
 /* The user's turn: <|im_start|>user, its rows, <|im_end|>, and the beginning of the reply. */
@@ -335,8 +422,14 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &options, hidden, err);
     if (!c->speech)
         return error_errno(err->code);
-    c->detokenizer = (struct detokenizer){0};
+    reply_free(c->words);
+    c->words = reply_new(model->lm->tokenizer, &words_sink, c);
+    if (!c->words)
+        return no_memory(err);
     c->text.length = 0;
+    json_object_put(c->calls);
+    c->calls = NULL;
+    c->n_calls = 0;
     c->n_pending = c->n_said = 0;
     c->n_audio = 0;
     c->confirmed = c->made = c->announced = c->cut = false;
@@ -353,6 +446,39 @@ static void forget_reply(struct conversation *c)
     c->phase = PHASE_LISTEN;
 }
 
+/* The user's words are wanted too: keep the rows of the clip. One that was not done is given up. */
+static void begin_transcript(struct conversation *c)
+{
+    const struct place clip = c->places[c->n_places - 1];
+    const size_t width = width_of(c), n = c->reply.n_rows - clip.n_rows;
+    const uint64_t key[2] = {c->key, c->clip};
+    struct error err = ERROR_INIT;
+
+    if (!c->recognition)
+        return;
+    memcpy(c->said, c->script.rows + clip.n_rows * width, n * width * sizeof(*c->said));
+    c->said_turn = c->reply_turn;
+    c->recognising = recognition_begin(c->recognition, c->said, n, key, SLICE_ROWS, &err) == 0;
+}
+
+/* Some work on the words; there is nothing better to do. */
+static int transcribe(struct conversation *c, struct error *err)
+{
+    const int r = recognition_step(c->recognition, &c->task.work.cancel, err);
+    struct json_object *line;
+
+    if (r == 0 || r == -ECANCELED)
+        return r;
+    c->recognising = false;
+    if (r < 0)
+        return r;
+    line = line_at("transcript", clock_usec(), c->said_turn);
+    task_send_line(&c->task, line,
+                   json_set(line, "text",
+                            json_object_new_string(recognition_text(c->recognition))));
+    return 0;
+}
+
 /* The turn has ended: what was thought so far may be said. */
 static void confirm(struct conversation *c, const struct clip *clip)
 {
@@ -362,39 +488,9 @@ static void confirm(struct conversation *c, const struct clip *clip)
     c->number = c->port.begin(c->port_userdata);
     atomic_store(&c->interrupt, false);
     c->is_full = false;
+    begin_transcript(c);
     atomic_store(&c->speaking, true);
     listener_set_busy(c->listener, true, c->half_duplex);
-}
-
-static void tell_text(struct conversation *c)
-{
-    struct json_object *line;
-
-    if (c->text.length == 0)
-        return;
-    line = line_at("text", clock_usec(), c->reply_turn);
-    task_send_line(&c->task, line,
-                   json_set(line, "text",
-                            json_object_new_string_len(c->text.text, (int)c->text.length)));
-    c->text.length = 0;
-}
-
-static int take_token(struct conversation *c, uint32_t id, struct error *err)
-{
-    const struct tokenizer *tokenizer = c->task.work.model->lm->tokenizer;
-    size_t length;
-    const char *piece = tokenizer_piece(tokenizer, id, &length);
-    _cleanup_(freep) char *text = NULL;
-
-    if (add_id(c, id, err) < 0)
-        return -ENOMEM;
-    if (tokenizer_is_control(tokenizer, id))
-        return 0;
-    text = malloc(DETOKENIZER_ROOM(length));
-    return text && buffer_add(&c->text, text,
-                              detokenizer_push(&c->detokenizer, piece, length, text)) == 0
-               ? 0
-               : no_memory(err);
 }
 
 /* One token or frame of the reply. */
@@ -412,6 +508,9 @@ static int think(struct conversation *c, struct error *err)
         return r;
     start = clock_usec();
     if (r == 0) {
+        struct error broken = ERROR_INIT;
+
+        reply_finish(c->words, &broken);
         c->made = true;
         c->cut = !speech_is_complete(c->speech);
         if (c->n_audio > 0)
@@ -497,6 +596,25 @@ static void tell_done(struct conversation *c, const char *reason)
     task_send_line(&c->task, line, ok);
 }
 
+static void tell_xruns(struct conversation *c)
+{
+    unsigned overruns = 0, underruns = 0;
+    struct json_object *line;
+    bool ok;
+
+    if (!c->port.xruns)
+        return;
+    c->port.xruns(c->port_userdata, &overruns, &underruns);
+    if (overruns == c->overruns && underruns == c->underruns)
+        return;
+    line = line_at("xrun", clock_usec(), 0);
+    ok = json_set(line, "overruns", json_object_new_int64(overruns - c->overruns));
+    ok = json_set(line, "underruns", json_object_new_int64(underruns - c->underruns)) && ok;
+    task_send_line(&c->task, line, ok);
+    c->overruns = overruns;
+    c->underruns = underruns;
+}
+
 /* The reply is over: said to its end, or interrupted. */
 static int end_reply(struct conversation *c, bool interrupted, struct error *err)
 {
@@ -515,6 +633,7 @@ static int end_reply(struct conversation *c, bool interrupted, struct error *err
     }
     if (r == 0)
         r = speech_prompt_end(c->task.work.model->lm->tokenizer, &c->script.ids, err);
+    tell_xruns(c);
     tell_done(c, interrupted ? "interrupted" : c->cut ? "length" : "stop");
     c->task.usage.listen_usec += c->listen_usec;
     c->task.usage.think_usec += c->think_usec;
@@ -536,7 +655,8 @@ static bool has_clip(const struct conversation *c)
     return clip.state != CLIP_NONE && clip.number != c->clip;
 }
 
-static bool must_wait(const struct conversation *c)
+/* Whether there is nothing to do for the conversation itself. */
+static bool is_quiet(const struct conversation *c)
 {
     const struct clip clip = listener_clip(c->listener);
     const bool interrupted = atomic_load(&c->interrupt);
@@ -555,6 +675,11 @@ static bool must_wait(const struct conversation *c)
         return !interrupted && !c->port.is_idle(c->port_userdata);
     }
     return false;
+}
+
+static bool must_wait(const struct conversation *c)
+{
+    return is_quiet(c) && !c->recognising;
 }
 
 static int reply(struct conversation *c, struct error *err)
@@ -598,6 +723,21 @@ static int put_system(struct conversation *c, struct error *err)
     return r < 0 ? r : speech_prompt_end(tokenizer, &c->script.ids, err);
 }
 
+/* A second sequence for the user's words. It counts as part of the first. */
+static int take_recognition(struct conversation *c, size_t n_rows, struct error *err)
+{
+    struct lm *lm = c->task.work.model->lm;
+    const size_t n_context = MIN((size_t)RECOGNITION_CONTEXT, lm->model->hparams.n_context);
+
+    c->said = malloc(n_rows * width_of(c) * sizeof(*c->said));
+    if (!c->said)
+        return no_memory(err);
+    c->other = sequence_new(lm, n_context, c->task.engine->now.kv, err);
+    if (c->other)
+        c->recognition = recognition_new(lm, c->other, err);
+    return c->recognition ? 0 : error_errno(err->code);
+}
+
 static int take_buffers(struct conversation *c, struct error *err)
 {
     const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
@@ -609,7 +749,9 @@ static int take_buffers(struct conversation *c, struct error *err)
     c->samples = malloc(n_max * sizeof(*c->samples));
     c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
     c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
-    return c->samples && c->features && c->pending ? 0 : no_memory(err);
+    if (!c->samples || !c->features || !c->pending)
+        return no_memory(err);
+    return c->transcripts ? take_recognition(c, audio_encoder_rows(mel_n_frames(n_max)), err) : 0;
 }
 
 /* Model, ear, voice, sequence; then the microphone. */
@@ -658,6 +800,8 @@ static int step(struct conversation *c, struct error *err)
 {
     struct clip clip;
 
+    if (c->recognising && is_quiet(c))
+        return transcribe(c, err);
     switch (c->phase) {
     case PHASE_LOAD:
         return load(c, err);
@@ -702,6 +846,12 @@ static void conversation_release(struct work *work)
     if (work->model && work->model->speaker == &c->task)
         work->model->speaker = NULL;
     c->speech = speech_free(c->speech);
+    c->words = reply_free(c->words);
+    json_object_put(c->calls);
+    c->calls = NULL;
+    c->recognition = recognition_free(c->recognition);
+    c->other = sequence_free(c->other);
+    free(c->said);
     c->mel = mel_free(c->mel);
     free(c->samples);
     free(c->features);
@@ -801,6 +951,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
     c->port = *port;
     c->port_userdata = port_userdata;
     c->half_duplex = options->half_duplex;
+    c->transcripts = options->transcripts;
     c->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)c << 16;
     c->task.free = conversation_free;
     c->listener = listener_new(&options->turns,

@@ -17,10 +17,13 @@
  *   {"event":"listening","usec":..,"on":true}             the microphone is open, or not any more: "message"
  *   {"event":"level","usec":..,"db":-31}                  the highest sample of the last 100 ms, if asked for
  *   {"event":"speech_start","usec":..,"turn":1}           {"event":"speech_end","usec":..,"turn":1,"audio_ms":2100}
+ *   {"event":"transcript","usec":..,"turn":1,"text":"..."}  what the user said, when there is time for it
  *   {"event":"text","usec":..,"turn":1,"text":"..."}      what the model says, as it says it
+ *   {"event":"tool_call","usec":..,"turn":1,"id":"call_1_0","name":"set_timer","arguments":{...}}
  *   {"event":"audio_start","usec":..,"turn":1,"after_ms":310}    since the turn was seen to have ended
  *   {"event":"audio_end","usec":..,"turn":1,"audio_ms":5200}
  *   {"event":"interrupted","usec":..,"turn":1,"heard_ms":1840}
+ *   {"event":"xrun","usec":..,"overruns":1,"underruns":0}  of the devices, since the last one
  *   {"event":"turn_done","usec":..,"turn":1,"reason":"stop","usage":{...}}
  *   {"event":"waited","usec":..}                          nobody has spoken for the time that was set
  *
@@ -47,6 +50,8 @@ struct voice_port {
     void (*duck)(void *userdata, bool ducked);
     uint64_t (*heard)(void *userdata, uint32_t number); /* samples of it */
     bool (*is_idle)(void *userdata);
+    /* Blocks that were lost because we were late, since the beginning; may be NULL. */
+    void (*xruns)(void *userdata, unsigned *overruns, unsigned *underruns);
     /* Bus thread: no frame comes any more when it returns. Accepts a port that was not opened. */
     void (*free)(void *userdata);
 };
@@ -57,6 +62,7 @@ struct conversation_options {
     struct turns_settings turns;
     bool half_duplex; /* deaf while it speaks */
     bool levels;      /* ten LEVEL lines a second */
+    bool transcripts; /* TRANSCRIPT lines */
 };
 
 /* The port is taken, also on failure. */

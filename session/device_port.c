@@ -101,6 +101,16 @@ static bool device_is_idle(void *userdata)
     return sound_is_idle(d->engine->sound);
 }
 
+static void device_xruns(void *userdata, unsigned *overruns, unsigned *underruns)
+{
+    const struct device_ends *d = userdata;
+    struct sound_counts counts;
+
+    sound_counts(d->engine->sound, &counts);
+    *overruns = counts.n_overruns;
+    *underruns = counts.n_underruns + counts.n_xruns;
+}
+
 static void device_free(void *userdata)
 {
     struct device_ends *d = userdata;
@@ -120,6 +130,7 @@ const struct voice_port device_port = {
     .duck = device_duck,
     .heard = device_heard,
     .is_idle = device_is_idle,
+    .xruns = device_xruns,
     .free = device_free,
 };
 

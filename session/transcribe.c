@@ -14,12 +14,9 @@
 #include "base/cleanup.h"
 #include "session/internal.h"
 #include "session/json.h"
+#include "session/recognition.h"
 #include "session/recording.h"
-#include "session/speech.h"
-#include "text/row_id.h"
 
-#define TOKENS_MAX   512  /* of the text of one segment */
-#define CONTEXT      1024 /* tokens: a segment's rows, the prompt around them, its text */
 #define PARTIAL_USEC 100000 /* at most one event with the text so far in this time */
 
 struct transcription {
@@ -29,11 +26,9 @@ struct transcription {
     struct mel *mel;
     float *features; /* [n_mels][frames of a segment] */
     float *rows;     /* [rows of a segment][H] */
-    struct token_list ids;
-    struct generation *generation; /* of the present segment; NULL: between two */
-    struct detokenizer detokenizer;
-    struct buffer text;         /* of the present segment */
-    struct buffer whole;
+    struct recognition *recognition;
+    bool in_segment;
+    struct buffer whole; /* text so far */
     int64_t told_usec;
 };
 
@@ -59,31 +54,6 @@ static int no_memory(struct error *err)
     return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a recording.");
 }
 
-/* The part of the prompt before the sound, and the part after it. */
-static int put_prompt(struct transcription *t, size_t n_rows, struct error *err)
-{
-    static const char system[] = "Perform ASR.";
-    const struct tokenizer *tokenizer = t->task.work.model->lm->tokenizer;
-    const struct recording_segment segment = recording_segment(t->recording);
-    const uint64_t key[2] = {t->key, (uint64_t)segment.start_ms};
-    struct token_list *ids = &t->ids;
-    int r;
-
-    ids->n = 0;
-    r = speech_prompt_begin(tokenizer, "system", ids, err);
-    if (r == 0)
-        r = speech_prompt_add(tokenizer, system, strlen(system), false, ids, err);
-    if (r == 0)
-        r = speech_prompt_end(tokenizer, ids, err);
-    if (r == 0)
-        r = speech_prompt_begin(tokenizer, "user", ids, err);
-    for (size_t i = 0; i < n_rows && r == 0; i++)
-        r = token_list_push(ids, row_id(key, i)) < 0 ? no_memory(err) : 0;
-    if (r == 0)
-        r = speech_prompt_end(tokenizer, ids, err);
-    return r < 0 ? r : speech_prompt_begin(tokenizer, "assistant", ids, err);
-}
-
 /* Features and rows of the present segment. */
 static int encode(struct transcription *t, size_t *ret_n_rows, struct error *err)
 {
@@ -106,60 +76,25 @@ static int encode(struct transcription *t, size_t *ret_n_rows, struct error *err
 
 static int begin_segment(struct transcription *t, struct error *err)
 {
-    struct task *task = &t->task;
-    struct lm *lm = task->work.model->lm;
-    const size_t width = lm->model->hparams.n_embd;
-    const struct generation_options options = {.sampling = SAMPLING_GREEDY, .n_max = TOKENS_MAX};
-    _cleanup_(freep) const float **given = NULL;
-    const float *const *next;
-    float *logits = NULL;
-    size_t n, n_rows = 0;
-    int64_t start;
+    const uint64_t key[2] = {t->key, (uint64_t)recording_segment(t->recording).start_ms};
+    size_t n_rows = 0;
     int r = encode(t, &n_rows, err);
 
     if (r == 0)
-        r = put_prompt(t, n_rows, err);
-    if (r < 0)
-        return r;
-    given = calloc(n_rows, sizeof(*given));
-    if (!given)
-        return no_memory(err);
-    for (size_t i = 0; i < n_rows; i++)
-        given[i] = t->rows + i * width;
-    next = given;
-    start = clock_usec();
-    n = sequence_rewind(task->sequence, t->ids.ids, t->ids.n);
-    for (size_t i = 0; i < n; i++)
-        next += is_row_id(t->ids.ids[i]);
-    for (size_t part; n < t->ids.n; n += part) {
-        part = MIN(t->ids.n - n, sequence_n_rows_max(task->sequence));
-        r = sequence_feed_rows(task->sequence, t->ids.ids + n, part, next, &task->work.cancel,
-                               &logits);
-        if (r == -ECANCELED)
-            return r;
-        if (r < 0)
-            return error_set(err, ERROR_INTERNAL, "A segment of %zu tokens did not fit.",
-                             t->ids.n);
-        for (size_t i = n; i < n + part; i++)
-            next += is_row_id(t->ids.ids[i]);
-    }
-    t->generation = generation_new(task->sequence, logits, &options, err);
-    t->detokenizer = (struct detokenizer){0};
-    t->text.length = 0;
-    task->usage.think_usec += clock_usec() - start;
-    return t->generation ? 0 : error_errno(err->code);
+        r = recognition_begin(t->recognition, t->rows, n_rows, key, SIZE_MAX, err);
+    t->in_segment = r == 0;
+    return r;
 }
 
 /* {"event": ..., "start_ms": ..., "end_ms": ..., "text": ...} of the present segment */
 static void send_text(struct transcription *t, const char *event)
 {
     const struct recording_segment segment = recording_segment(t->recording);
-    const char *text = t->text.text ? t->text.text : "";
     struct json_object *line = task_line(event);
     bool ok = json_set(line, "start_ms", json_object_new_int64(segment.start_ms));
 
     ok = json_set(line, "end_ms", json_object_new_int64(segment.end_ms)) && ok;
-    ok = json_set(line, "text", json_object_new_string(text)) && ok;
+    ok = json_set(line, "text", json_object_new_string(recognition_text(t->recognition))) && ok;
     task_send_line(&t->task, line, ok);
 }
 
@@ -174,31 +109,19 @@ static void send_progress(struct transcription *t, int64_t done_ms)
     task_send_line(&t->task, line, ok);
 }
 
-/* Text without white space around it. */
-static void trim(struct buffer *text)
-{
-    const size_t skip = text->text ? strspn(text->text, " \n\t") : 0;
-
-    if (skip > 0)
-        memmove(text->text, text->text + skip, text->length - skip + 1);
-    text->length -= skip;
-    while (text->length > 0 && strchr(" \n\t", text->text[text->length - 1]))
-        text->text[--text->length] = '\0';
-}
-
 static int end_segment(struct transcription *t, struct error *err)
 {
     const struct recording_segment segment = recording_segment(t->recording);
+    const char *text = recognition_text(t->recognition);
     int r = 0;
 
-    t->generation = generation_free(t->generation);
-    trim(&t->text);
-    if (t->text.length > 0) {
+    t->in_segment = false;
+    if (*text) {
         send_text(t, "segment");
         if (t->whole.length > 0)
             r = buffer_add(&t->whole, " ", 1);
         if (r == 0)
-            r = buffer_add(&t->whole, t->text.text, t->text.length);
+            r = buffer_add(&t->whole, text, strlen(text));
     }
     t->task.usage.audio_ms = segment.end_ms;
     send_progress(t, segment.end_ms);
@@ -206,39 +129,23 @@ static int end_segment(struct transcription *t, struct error *err)
     return r < 0 ? no_memory(err) : 0;
 }
 
-static int take_token(struct transcription *t, uint32_t id)
-{
-    size_t length;
-    const char *piece = tokenizer_piece(t->task.work.model->lm->tokenizer, id, &length);
-    _cleanup_(freep) char *text = malloc(DETOKENIZER_ROOM(length));
-
-    return text ? buffer_add(&t->text, text,
-                             detokenizer_push(&t->detokenizer, piece, length, text))
-                : -ENOMEM;
-}
-
-/* Some tokens. */
+/* Some of its words. */
 static int continue_segment(struct transcription *t, struct error *err)
 {
     struct task *task = &t->task;
-    const struct tokenizer *tokenizer = task->work.model->lm->tokenizer;
     const int64_t start = clock_usec();
-    uint32_t ids[GENERATION_STEP_MAX];
-    int n = generation_next(t->generation, ids, &task->work.cancel);
+    const int r = recognition_step(t->recognition, &task->work.cancel, err);
+    const int64_t now = clock_usec();
 
-    if (n < 0)
-        return n;
-    if (!task->usage.first_usec)
-        task->usage.first_usec = clock_usec() - task->usage.started_usec;
-    for (int i = 0; i < n; i++) {
-        if (!tokenizer_is_control(tokenizer, ids[i]) && take_token(t, ids[i]) < 0)
-            return no_memory(err);
-    }
-    task->usage.think_usec += clock_usec() - start;
-    if (generation_stopped(t->generation) != GENERATION_GOING)
+    task->usage.think_usec += now - start;
+    if (r < 0)
+        return r;
+    if (!task->usage.first_usec && *recognition_text(t->recognition))
+        task->usage.first_usec = now - task->usage.started_usec;
+    if (r > 0)
         return end_segment(t, err);
-    if (clock_usec() - t->told_usec >= PARTIAL_USEC && t->text.length > 0) {
-        t->told_usec = clock_usec();
+    if (now - t->told_usec >= PARTIAL_USEC && *recognition_text(t->recognition)) {
+        t->told_usec = now;
         send_text(t, "partial");
     }
     return 0;
@@ -247,7 +154,7 @@ static int continue_segment(struct transcription *t, struct error *err)
 /* 1: the recording is over. */
 static int step(struct transcription *t, struct error *err)
 {
-    if (t->generation)
+    if (t->in_segment)
         return continue_segment(t, err);
     switch (recording_state(t->recording)) {
     case RECORDING_BUSY:
@@ -289,7 +196,7 @@ static int begin(struct transcription *t, struct error *err)
     if (r == 0)
         r = engine_use_ear(task->engine, &task->work, task->ear_path, err);
     if (r == 0)
-        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
+        r = engine_use_task_sequence(task->engine, task, RECOGNITION_CONTEXT, err);
     if (r == -EAGAIN) {
         task->work.model = NULL;
         task->work.waiting_for_memory = true;
@@ -297,6 +204,8 @@ static int begin(struct transcription *t, struct error *err)
     }
     if (r == 0)
         r = take_buffers(t, err);
+    if (r == 0 && !(t->recognition = recognition_new(task->work.model->lm, task->sequence, err)))
+        r = error_errno(err->code);
     if (r < 0)
         return r;
     line = task_line("start");
@@ -333,13 +242,11 @@ static void transcribe_release(struct work *work)
 {
     struct transcription *t = (struct transcription *)work;
 
-    t->generation = generation_free(t->generation);
+    t->recognition = recognition_free(t->recognition);
     t->mel = mel_free(t->mel);
     free(t->features);
     free(t->rows);
-    buffer_done(&t->text);
     buffer_done(&t->whole);
-    token_list_done(&t->ids);
     engine_drop_task_sequence(&t->task);
 }
 
@@ -347,7 +254,7 @@ static bool transcribe_is_waiting(const struct work *work)
 {
     const struct transcription *t = (const struct transcription *)work;
 
-    return t->task.announced && !t->generation &&
+    return t->task.announced && !t->in_segment &&
            recording_state(t->recording) == RECORDING_BUSY;
 }
 
