@@ -348,7 +348,7 @@ class Voice(unittest.TestCase):
 
     def test_calls_out_of_order_are_refused(self):
         session = self.client.session()
-        self.refused("InvalidArgument", "OpenAudio", session.StartListening, vardict())
+        self.refused("NotAllowed", "lfmctl permissions allow", session.StartListening, vardict())
         for call in (session.StopListening, session.Press, session.EndOfTurn, session.Interrupt):
             self.refused("InvalidArgument", "does not listen", call)
         self.refused("InvalidArgument", "'rate'", session.OpenAudio, vardict(rate=dbus.UInt32(7)))
