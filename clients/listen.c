@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
+#include "clients/recorded.h"
 #include "clients/verbs.h"
 
 #define LINE_MAX_BYTES 65536
@@ -27,6 +28,8 @@ struct ear {
     bool has_terminal; /* for keys */
     struct termios before;
     bool in_text, has_meter, speaking, push;
+    bool one_turn; /* of a recording: until it is answered and written down */
+    bool answered, understood;
     int status;
     bool ended;
 };
@@ -157,6 +160,9 @@ static void on_event(struct ear *ear, const char *line)
         on_error(ear, event);
     ear->ended = ear->ended || strcmp(type, "error") == 0 || strcmp(type, "done") == 0 ||
                  strcmp(type, "waited") == 0;
+    ear->answered = ear->answered || strcmp(type, "turn_done") == 0;
+    ear->understood = ear->understood || strcmp(type, "transcript") == 0;
+    ear->ended = ear->ended || (ear->one_turn && ear->answered && ear->understood);
 }
 
 /* --- what is done --------------------------------------------------------------------------- */
@@ -295,9 +301,14 @@ static int create(sd_bus *bus, const struct options *options, sd_bus_message **r
 int listen_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *session = NULL, *stream = NULL;
+    struct recorded *recorded = NULL;
     struct ear *ear;
-    int status;
+    int status, saved;
 
+    if (options->output && !options->input) {
+        terminal_error("--output is for the answer to a recording: --input FILE.");
+        return STATUS_USAGE;
+    }
     ear = calloc(1, sizeof(*ear));
     if (!ear) {
         terminal_error("There is not enough memory.");
@@ -307,18 +318,27 @@ int listen_run(sd_bus *bus, const struct options *options)
     ear->options = options;
     ear->push = options->mode && strcmp(options->mode, "push") == 0;
     status = create(bus, options, &session, &ear->path);
+    if (status == STATUS_OK && options->input)
+        status = recorded_open(bus, ear->path, options->input, options->output, &recorded);
     if (status == STATUS_OK)
         status = start(bus, options, ear->path, &stream, &ear->fd);
     if (status == STATUS_OK) {
-        take_keys(ear);
-        status = run(ear);
+        if (options->input)
+            status = recorded_start(recorded);
+        else
+            take_keys(ear);
+        ear->one_turn = options->input != NULL;
+        if (status == STATUS_OK)
+            status = run(ear);
         clear_meter(ear);
         end_text(ear);
         if (ear->has_terminal)
             tcsetattr(STDIN_FILENO, TCSANOW, &ear->before);
+        command(ear, "Close");
     }
+    saved = recorded_close(recorded);
     free(ear);
-    return status;
+    return status == STATUS_OK ? saved : status;
 }
 
 /* --- devices -------------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ enum {
     OPTION_NOW,
     OPTION_MODE,
     OPTION_HANGOVER,
+    OPTION_INPUT,
     OPTION_COLOR,
     OPTION_VERSION,
 };
@@ -77,7 +78,8 @@ static const struct rule {
     {"keep", no_argument, OPTION_KEEP, "ac"},
     {"background", no_argument, OPTION_BACKGROUND, "atv"},
     {"voice", required_argument, OPTION_VOICE, "v"},
-    {"output", required_argument, 'o', "v"},
+    {"output", required_argument, 'o', "vl"},
+    {"input", required_argument, OPTION_INPUT, "l"},
     {"times", no_argument, OPTION_TIMES, "t"},
     {"now", no_argument, OPTION_NOW, "v"},
     {"mode", required_argument, OPTION_MODE, "l"},
@@ -121,7 +123,8 @@ void options_help(void)
           "  say [TEXT...]            a text aloud, or with -o into a WAV file; --voice NAME,\n"
           "                           --now: in place of what is being said\n"
           "  listen                   speak and be answered; --mode open, half-duplex or push;\n"
-          "                           --hangover MS: silence that ends your turn\n"
+          "                           --hangover MS: silence that ends your turn;\n"
+          "                           --input FILE -o FILE: one turn, from WAV to WAV\n"
           "  devices                  microphones and loudspeakers\n"
           "  permissions [list]       which programs may use the microphone\n"
           "  permissions allow|deny|ask PROGRAM\n"
@@ -328,6 +331,9 @@ static int take(struct options *o, const struct rule *rule)
         break;
     case OPTION_NOW:
         o->now = true;
+        break;
+    case OPTION_INPUT:
+        o->input = optarg;
         break;
     case OPTION_MODE:
         if (strcmp(optarg, "open") != 0 && strcmp(optarg, "half-duplex") != 0 &&

@@ -27,7 +27,7 @@ struct options {
     const char *detail; /* of pictures, as what follows; 0: not given */
     uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms;
     bool no_tiling, no_thumbnail;
-    const char *voice, *output, *mode; /* of speech */
+    const char *voice, *input, *output, *mode; /* of speech */
     uint32_t hangover_ms;              /* 0: not given */
     bool times, now;
     bool keep, background, no_tools, no_clock, dry_run_tools;

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* lfmctl transcribe and say: recordings to text, text to sound. */
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,8 +13,8 @@
 #include "clients/bus.h"
 #include "clients/lines.h"
 #include "clients/verbs.h"
+#include "clients/wav.h"
 
-#define RATE_HZ  24000 /* of what the daemon speaks */
 #define TEXT_MAX ((size_t)1 << 20)
 
 /* --- transcribe ----------------------------------------------------------------------------- */
@@ -225,92 +223,6 @@ int transcribe_run(sd_bus *bus, const struct options *options)
 
 /* --- say ------------------------------------------------------------------------------------ */
 
-static void put32(uint8_t *at, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void put16(uint8_t *at, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-/* The head of a WAV file; a length that is not known yet is as large as can be. */
-static bool write_head(int fd, uint32_t n_bytes)
-{
-    uint8_t head[44] = "RIFF....WAVEfmt ................data....";
-
-    put32(head + 4, n_bytes > UINT32_MAX - 36 ? UINT32_MAX : n_bytes + 36);
-    put32(head + 16, 16);
-    put16(head + 20, 1);
-    put16(head + 22, 1);
-    put32(head + 24, RATE_HZ);
-    put32(head + 28, RATE_HZ * 2);
-    put16(head + 32, 2);
-    put16(head + 34, 16);
-    put32(head + 40, n_bytes);
-    return write(fd, head, sizeof(head)) == (ssize_t)sizeof(head);
-}
-
-static bool write_all(int fd, const uint8_t *bytes, size_t n)
-{
-    while (n > 0) {
-        const ssize_t done = write(fd, bytes, n);
-
-        if (done < 0 && errno != EINTR)
-            return false;
-        bytes += done > 0 ? done : 0;
-        n -= done > 0 ? (size_t)done : 0;
-    }
-    return true;
-}
-
-/* Samples from the daemon into a file, in the order of bytes of a WAV file. */
-static int save(int from, int to, const char *path)
-{
-    uint8_t chunk[8192];
-    uint64_t total = 0;
-    size_t held = 0; /* half a sample */
-    bool ok = write_head(to, UINT32_MAX);
-
-    while (ok) {
-        ssize_t n;
-
-        if (terminal_wait(from, -1) < 0) {
-            if (terminal_interrupts() > 0)
-                return STATUS_INTERRUPTED;
-            continue;
-        }
-        n = read(from, chunk + held, sizeof(chunk) - held);
-        if (n < 0 && errno != EINTR) {
-            terminal_error("The daemon cannot be heard: %s.", strerror(errno));
-            return STATUS_DAEMON;
-        }
-        if (n == 0)
-            break;
-        held += n > 0 ? (size_t)n : 0;
-        for (size_t i = 0; i + 1 < held; i += 2) {
-            uint16_t sample;
-
-            memcpy(&sample, chunk + i, sizeof(sample));
-            put16(chunk + i, sample);
-        }
-        n = (ssize_t)(held & ~(size_t)1);
-        ok = write_all(to, chunk, (size_t)n);
-        total += (uint64_t)n;
-        held -= (size_t)n;
-        if (held)
-            chunk[0] = chunk[n];
-    }
-    if (ok && lseek(to, 0, SEEK_SET) == 0) /* not into a pipe */
-        ok = write_head(to, (uint32_t)MIN(total, UINT32_MAX));
-    if (!ok)
-        terminal_error("'%s' cannot be written: %s.", path, strerror(errno));
-    return ok ? STATUS_OK : STATUS_ERROR;
-}
-
 /* The words of the command line, or standard input. malloc; NULL after a sentence. */
 static char *text_to_say(const struct options *options)
 {
@@ -363,8 +275,6 @@ int say_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
     _cleanup_(freep) char *text = text_to_say(options);
-    const bool is_stdout = options->output && strcmp(options->output, "-") == 0;
-    _cleanup_(closep) int to = -1;
     int fd, status;
 
     if (!text)
@@ -374,11 +284,5 @@ int say_run(sd_bus *bus, const struct options *options)
         return status;
     if (!options->output)
         return say_aloud(fd, options);
-    to = is_stdout ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
-                   : open(options->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (to < 0) {
-        terminal_error("'%s' cannot be written: %s.", options->output, strerror(errno));
-        return STATUS_ERROR;
-    }
-    return save(fd, to, options->output);
+    return wav_save(fd, options->output);
 }
