@@ -12,7 +12,7 @@
 
 #include "base/ring.h"
 
-#define ITEMS 200000
+#define ITEMS 20000
 #define WORDS 7 /* an item that is not written at once */
 
 struct item {
