@@ -52,7 +52,8 @@ struct listener *listener_new(const struct turns_settings *settings,
     pthread_mutex_init(&l->lock, NULL);
     turns_begin(&l->turns, settings);
     l->n_max = PREROLL + (size_t)settings->turn_max_msec * (LISTENER_RATE_HZ / 1000) + MARGIN;
-    l->heard = malloc(l->n_max * sizeof(*l->heard));
+    l->n_heard = PREROLL; /* silence was before the first frame: no clip is too short to be heard */
+    l->heard = calloc(l->n_max, sizeof(*l->heard));
     l->offered = malloc(l->n_max * sizeof(*l->offered));
     l->vad = vad_new(err);
     if (!l->vad || !l->heard || !l->offered) {

@@ -93,7 +93,8 @@ unsigned turns_frame(struct turns *turns, bool speech, bool busy)
         }
         turns->n_wait++;
         return turns->settings.wait_max_msec > 0 &&
-                       turns->n_wait * TURNS_FRAME_MSEC == turns->settings.wait_max_msec
+                       reached(turns->n_wait, turns->settings.wait_max_msec) &&
+                       !reached(turns->n_wait - 1, turns->settings.wait_max_msec)
                    ? TURNS_WAIT_OVER
                    : 0;
     case TURNS_SUSPECTED:
