@@ -2,11 +2,13 @@
 #include "ipc/listening.h"
 
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "ipc/bus.h"
 #include "ipc/errors.h"
 #include "ipc/permissions.h"
@@ -20,11 +22,17 @@
 #define MSEC_MAX     600000 /* of any setting of turns */
 #define TURN_MAX_MAX 120000 /* of a turn: it is one clip */
 
+#define LISTENING_LINE "{\"event\":\"listening\""
+#define XRUN_LINE      "{\"event\":\"xrun\""
+
 struct listening {
     struct bus *bus;
     void *pcm;             /* of OpenAudio(), for the next StartListening(); or NULL */
     struct task *task;     /* NULL: nobody listens */
     struct stream *stream; /* NULL: closed */
+    struct listening_state state;
+    void (*changed)(void *userdata);
+    void *userdata;
 
     /* StartListening() that is not answered yet */
     sd_bus_message *message; /* or NULL */
@@ -103,15 +111,57 @@ static void stream_closed(void *userdata)
 
     l->stream = stream_free(l->stream);
     l->task = task_abandon(l->task);
+    if (l->state.listening) {
+        l->state.listening = false;
+        l->changed(l->userdata);
+    }
     bus_touch(l->bus);
 }
 
 static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = stream_closed};
 
+static uint32_t number(struct json_object *line, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(line, key, &value) ? (uint32_t)json_object_get_int64(value) : 0;
+}
+
+/* What a line means for the properties of the session. */
+static void take_state(struct listening *l, const struct task_event *event)
+{
+    const struct listening_state before = l->state;
+    struct json_object *line, *on;
+
+    if (event->type == TASK_DONE || event->type == TASK_ERROR) {
+        l->state.listening = false;
+    } else if (strncmp(event->line, LISTENING_LINE, strlen(LISTENING_LINE)) == 0 ||
+               strncmp(event->line, XRUN_LINE, strlen(XRUN_LINE)) == 0) {
+        line = json_tokener_parse(event->line);
+        if (json_object_object_get_ex(line, "on", &on))
+            l->state.listening = json_object_get_boolean(on);
+        l->state.overruns += number(line, "overruns");
+        l->state.underruns += number(line, "underruns");
+        json_object_put(line);
+    }
+    if (l->state.overruns != before.overruns || l->state.underruns != before.underruns)
+        log_write(LOG_NOTICE, NULL,
+                  "Sound was lost: %u overruns, %u underruns since the session listens.",
+                  l->state.overruns, l->state.underruns);
+    if (memcmp(&before, &l->state, sizeof(before)) != 0)
+        l->changed(l->userdata);
+}
+
+struct listening_state listening_state(const struct listening *listening)
+{
+    return listening ? listening->state : (struct listening_state){0};
+}
+
 static void conversation_event(void *userdata, const struct task_event *event)
 {
     struct listening *l = userdata;
 
+    take_state(l, event);
     if (l->stream && event->line)
         stream_line(l->stream, event->line, event->length);
     if (event->type != TASK_DONE && event->type != TASK_ERROR)
@@ -258,7 +308,8 @@ static int may_listen(struct listening *l, struct error *err)
 }
 
 int listening_start(struct listening **slot, struct bus *bus, const char *model,
-                    sd_bus_message *message, struct error *err)
+                    void (*changed)(void *userdata), void *userdata, sd_bus_message *message,
+                    struct error *err)
 {
     struct conversation_options options;
     struct listening *l;
@@ -274,6 +325,8 @@ int listening_start(struct listening **slot, struct bus *bus, const char *model,
     if (model && !(l->model = strdup(model)))
         return errors_message(err, -ENOMEM);
     l->message = sd_bus_message_ref(message);
+    l->changed = changed;
+    l->userdata = userdata;
     l->options = options;
     l->options.model = l->model;
     r = l->pcm ? 1 : may_listen(l, err);

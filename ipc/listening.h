@@ -8,6 +8,8 @@
  * Threads: bus thread.
  */
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-bus.h>
 
 #include "base/error.h"
@@ -21,7 +23,16 @@ int listening_open_audio(struct listening **slot, struct bus *bus, sd_bus_messag
 
 /* StartListening(a{sv}) -> h. model: of the session, or NULL: any that hears and speaks. Replies. */
 int listening_start(struct listening **slot, struct bus *bus, const char *model,
-                    sd_bus_message *message, struct error *err);
+                    void (*changed)(void *userdata), void *userdata, sd_bus_message *message,
+                    struct error *err);
+
+struct listening_state {
+    bool listening; /* the microphone is really open */
+    uint32_t overruns, underruns;
+};
+
+/* changed() was called when it became so. */
+struct listening_state listening_state(const struct listening *listening);
 
 enum listening_command { LISTENING_STOP, LISTENING_PRESS, LISTENING_END_TURN, LISTENING_INTERRUPT };
 

@@ -702,6 +702,14 @@ static int method_history(sd_bus_message *message, void *userdata, sd_bus_error 
 
 /* voice */
 
+static void listening_changed(void *userdata)
+{
+    struct session_object *object = userdata;
+
+    objects_tell_changed(object->bus, object->owner->name, object->path, BUS_SESSION,
+                         interface_vtable(), object);
+}
+
 static int method_open_audio(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     struct session_object *object = userdata;
@@ -720,7 +728,8 @@ static int method_start_listening(sd_bus_message *message, void *userdata, sd_bu
 
     return errors_return(ret_error,
                          listening_start(&object->listening, object->bus,
-                                         speaks ? model->id : NULL, message, &err),
+                                         speaks ? model->id : NULL, listening_changed, object,
+                                         message, &err),
                          &err);
 }
 
@@ -842,6 +851,28 @@ static int get_context_limit(sd_bus *connection, const char *path, const char *i
     return append_count(reply, session_context_limit(object->session));
 }
 
+static int get_listening(sd_bus *connection, const char *path, const char *interface,
+                         const char *property, sd_bus_message *reply, void *userdata,
+                         sd_bus_error *ret_error)
+{
+    const struct session_object *object = userdata;
+
+    (void)connection, (void)path, (void)interface, (void)property, (void)ret_error;
+    return sd_bus_message_append(reply, "b", (int)listening_state(object->listening).listening);
+}
+
+static int get_xruns(sd_bus *connection, const char *path, const char *interface,
+                     const char *property, sd_bus_message *reply, void *userdata,
+                     sd_bus_error *ret_error)
+{
+    const struct session_object *object = userdata;
+    const struct listening_state state = listening_state(object->listening);
+
+    (void)connection, (void)path, (void)interface, (void)ret_error;
+    return sd_bus_message_append_basic(
+        reply, 'u', strcmp(property, "Overruns") == 0 ? &state.overruns : &state.underruns);
+}
+
 static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_METHOD_WITH_ARGS("Ask", SD_BUS_ARGS("aa{sv}", content, "a{sv}", options),
@@ -873,6 +904,9 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Kept", "b", get_kept, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     SD_BUS_PROPERTY("ContextUsed", "u", get_context_used, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("ContextLimit", "u", get_context_limit, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_PROPERTY("Listening", "b", get_listening, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_PROPERTY("Overruns", "u", get_xruns, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_PROPERTY("Underruns", "u", get_xruns, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_SIGNAL_WITH_ARGS("TurnStarted", SD_BUS_ARGS("u", turn), 0),
     SD_BUS_SIGNAL_WITH_ARGS("TurnFinished", SD_BUS_ARGS("u", turn, "s", reason, "a{sv}", stats), 0),
     SD_BUS_VTABLE_END,
