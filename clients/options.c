@@ -108,7 +108,7 @@ static const struct {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
     {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"devices", 'D'},
-    {"permissions", 'r'}, {"help", '\0'},
+    {"permissions", 'r'}, {"silence", '\0'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -122,6 +122,7 @@ void options_help(void)
           "  transcribe FILE...       what is said in recordings; --times: and when\n"
           "  say [TEXT...]            a text aloud, or with -o into a WAV file; --voice NAME,\n"
           "                           --now: in place of what is being said\n"
+          "  silence                  nothing more of what is being said aloud\n"
           "  listen                   speak and be answered; --mode open, half-duplex or push;\n"
           "                           --hangover MS: silence that ends your turn;\n"
           "                           --input FILE -o FILE: one turn, from WAV to WAV\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* lfmctl transcribe and say: recordings to text, text to sound. */
+/* lfmctl transcribe, say and silence: recordings to text, text to sound. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -285,4 +285,13 @@ int say_run(sd_bus *bus, const struct options *options)
     if (!options->output)
         return say_aloud(fd, options);
     return wav_save(fd, options->output);
+}
+
+int silence_run(sd_bus *bus, const struct options *options)
+{
+    if (options->n_arguments) {
+        terminal_error("\"lfmctl silence\" takes no argument.");
+        return STATUS_USAGE;
+    }
+    return bus_call(bus, BUS_ROOT, BUS_MANAGER, "Silence", NULL, "");
 }

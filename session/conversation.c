@@ -760,21 +760,9 @@ static int load(struct conversation *c, struct error *err)
     struct task *task = &c->task;
     const float *hidden;
     struct json_object *line;
-    int r = engine_use_model(task->engine, &task->work, err);
+    int r = task_load(task, true, true, CONTEXT, err);
 
-    if (r == 0)
-        r = engine_use_ear(task->engine, &task->work, task->ear_path, err);
-    if (r == 0)
-        r = engine_use_voice(task->engine, &task->work, task->vocoder_path,
-                             task->detokenizer_path, err);
-    if (r == 0)
-        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
-    if (r == -EAGAIN) {
-        task->work.model = NULL;
-        task->work.waiting_for_memory = true;
-        return 0;
-    }
-    if (r < 0)
+    if (r <= 0)
         return r;
     if (task->work.model->speaker)
         return error_set(err, ERROR_BUSY, "The model %s speaks already.", task->work.model_id);

@@ -453,6 +453,10 @@ int task_init(struct task *task, struct engine *engine, const struct work_kind *
 void task_push(struct task *task);
 void task_discard(struct task *task);
 
+/* Engine thread. Model, ear, voice and sequence, as they are needed. 1: all are there; 0: it waits
+ * for memory; else a sentence. */
+int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct error *err);
+
 /* Engine thread. A line (taken), or sound, for the client. */
 struct json_object *task_line(const char *event);
 void task_send_line(struct task *task, struct json_object *line, bool complete);

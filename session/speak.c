@@ -286,22 +286,9 @@ static int begin(struct speaking *speaking, struct error *err)
 {
     struct task *task = &speaking->task;
     struct json_object *line;
-    int r;
+    const int r = task_load(task, false, true, CONTEXT, err);
 
-    if (!task->usage.started_usec)
-        task->usage.started_usec = clock_usec();
-    r = engine_use_model(task->engine, &task->work, err);
-    if (r == 0)
-        r = engine_use_voice(task->engine, &task->work, task->vocoder_path,
-                             task->detokenizer_path, err);
-    if (r == 0)
-        r = engine_use_task_sequence(task->engine, task, CONTEXT, err);
-    if (r == -EAGAIN) {
-        task->work.model = NULL;
-        task->work.waiting_for_memory = true;
-        return 0;
-    }
-    if (r < 0)
+    if (r <= 0)
         return r;
     if (task->work.model->speaker)
         return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "session/task.h"
 
-#include <assert.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +126,28 @@ void task_deliver(struct event *event)
 }
 
 /* --- engine thread --------------------------------------------------------------------------- */
+
+int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct error *err)
+{
+    struct engine *engine = task->engine;
+    int r;
+
+    if (!task->usage.started_usec)
+        task->usage.started_usec = clock_usec();
+    r = engine_use_model(engine, &task->work, err);
+    if (r == 0 && ear)
+        r = engine_use_ear(engine, &task->work, task->ear_path, err);
+    if (r == 0 && voice)
+        r = engine_use_voice(engine, &task->work, task->vocoder_path, task->detokenizer_path, err);
+    if (r == 0)
+        r = engine_use_task_sequence(engine, task, n_context, err);
+    if (r == -EAGAIN) {
+        task->work.model = NULL;
+        task->work.waiting_for_memory = true;
+        return 0;
+    }
+    return r < 0 ? r : 1;
+}
 
 struct json_object *task_line(const char *event)
 {

@@ -188,22 +188,11 @@ static int begin(struct transcription *t, struct error *err)
 {
     struct task *task = &t->task;
     struct json_object *line;
-    int r;
+    int r = task_load(task, true, false, RECOGNITION_CONTEXT, err);
 
-    if (!task->usage.started_usec)
-        task->usage.started_usec = clock_usec();
-    r = engine_use_model(task->engine, &task->work, err);
-    if (r == 0)
-        r = engine_use_ear(task->engine, &task->work, task->ear_path, err);
-    if (r == 0)
-        r = engine_use_task_sequence(task->engine, task, RECOGNITION_CONTEXT, err);
-    if (r == -EAGAIN) {
-        task->work.model = NULL;
-        task->work.waiting_for_memory = true;
-        return 0;
-    }
-    if (r == 0)
-        r = take_buffers(t, err);
+    if (r <= 0)
+        return r;
+    r = take_buffers(t, err);
     if (r == 0 && !(t->recognition = recognition_new(task->work.model->lm, task->sequence, err)))
         r = error_errno(err->code);
     if (r < 0)
