@@ -61,10 +61,9 @@ struct conversation {
     struct script script;
     struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
     size_t n_places;
-    unsigned clip; /* number of the clip that was taken */
+    struct clip clip; /* that was taken */
     unsigned reply_turn;
     bool confirmed; /* the turn that is answered has ended */
-    struct clip ended;
     struct place reply; /* where it begins */
     struct speech *speech;
     struct reply *words;  /* takes the text of the reply apart */
@@ -129,14 +128,13 @@ static void tell_msec(struct conversation *c, const char *event, unsigned turn, 
 static void heard(void *userdata, unsigned events, int64_t usec)
 {
     struct conversation *c = userdata;
-    const bool speaking = atomic_load(&c->speaking);
 
-    if ((events & TURNS_SUSPECT) && speaking)
+    if ((events & TURNS_SUSPECT) && atomic_load(&c->speaking))
         c->port.duck(c->port_userdata, true);
     if (events & TURNS_BEGIN) {
         const unsigned turn = atomic_fetch_add(&c->turn, 1) + 1;
 
-        if (speaking) {
+        if (atomic_load(&c->speaking)) {
             c->port.cancel(c->port_userdata);
             atomic_store(&c->interrupt, true);
         }
@@ -400,7 +398,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     int64_t start;
     int r;
 
-    c->clip = clip->number;
+    c->clip = *clip;
     if (!listener_take(c->listener, clip->number, c->samples))
         return 0;
     c->listen_usec = c->think_usec = c->speak_usec = 0;
@@ -434,6 +432,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     c->n_audio = 0;
     c->confirmed = c->made = c->announced = c->cut = false;
     c->phase = PHASE_REPLY;
+    model->speaker = &c->task;
     return 0;
 }
 
@@ -441,6 +440,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
 static void forget_reply(struct conversation *c)
 {
     c->speech = speech_free(c->speech);
+    c->task.work.model->speaker = NULL;
     if (c->n_places > 0)
         cut_to(&c->script, c->places[--c->n_places]);
     c->phase = PHASE_LISTEN;
@@ -451,7 +451,7 @@ static void begin_transcript(struct conversation *c)
 {
     const struct place clip = c->places[c->n_places - 1];
     const size_t width = width_of(c), n = c->reply.n_rows - clip.n_rows;
-    const uint64_t key[2] = {c->key, c->clip};
+    const uint64_t key[2] = {c->key, c->clip.number};
     struct error err = ERROR_INIT;
 
     if (!c->recognition)
@@ -462,16 +462,19 @@ static void begin_transcript(struct conversation *c)
 }
 
 /* Some work on the words; there is nothing better to do. */
-static int transcribe(struct conversation *c, struct error *err)
+static int transcribe(struct conversation *c)
 {
-    const int r = recognition_step(c->recognition, &c->task.work.cancel, err);
+    struct error err = ERROR_INIT;
+    const int r = recognition_step(c->recognition, &c->task.work.cancel, &err);
     struct json_object *line;
 
     if (r == 0 || r == -ECANCELED)
         return r;
     c->recognising = false;
-    if (r < 0)
-        return r;
+    if (r < 0) {
+        log_debug("A turn has no transcript: %s", err.text);
+        return 0;
+    }
     line = line_at("transcript", clock_usec(), c->said_turn);
     task_send_line(&c->task, line,
                    json_set(line, "text",
@@ -479,18 +482,19 @@ static int transcribe(struct conversation *c, struct error *err)
     return 0;
 }
 
-/* The turn has ended: what was thought so far may be said. */
-static void confirm(struct conversation *c, const struct clip *clip)
+/* The turn has ended: what was thought so far may be said, unless the user has begun another. */
+static void confirm(struct conversation *c)
 {
     c->confirmed = true;
-    c->ended = *clip;
-    c->reply_turn = atomic_load(&c->turn);
+    c->reply_turn = c->clip.turn;
     c->number = c->port.begin(c->port_userdata);
     atomic_store(&c->interrupt, false);
     c->is_full = false;
     begin_transcript(c);
     atomic_store(&c->speaking, true);
     listener_set_busy(c->listener, true, c->half_duplex);
+    if ((int)(atomic_load(&c->turn) - c->reply_turn) > 0)
+        atomic_store(&c->interrupt, true);
 }
 
 /* One token or frame of the reply. */
@@ -539,7 +543,7 @@ static bool say(struct conversation *c)
     if (!c->announced) {
         c->announced = true;
         tell_msec(c, "audio_start", c->reply_turn, "after_ms",
-                  (clock_usec() - c->ended.confirmed_usec) / 1000);
+                  (clock_usec() - c->clip.confirmed_usec) / 1000);
     }
     n = c->port.write(c->port_userdata, c->number, c->pending, c->n_pending);
     c->n_pending -= n;
@@ -640,6 +644,7 @@ static int end_reply(struct conversation *c, bool interrupted, struct error *err
     c->task.usage.speak_usec += c->speak_usec;
     c->task.usage.audio_ms += (int64_t)(c->n_audio * 1000 / SPEAK_RATE_HZ);
     c->speech = speech_free(c->speech);
+    c->task.work.model->speaker = NULL;
     atomic_store(&c->speaking, false);
     atomic_store(&c->interrupt, false);
     listener_set_busy(c->listener, false, false);
@@ -652,7 +657,7 @@ static bool has_clip(const struct conversation *c)
 {
     const struct clip clip = listener_clip(c->listener);
 
-    return clip.state != CLIP_NONE && clip.number != c->clip;
+    return clip.state != CLIP_NONE && clip.number != c->clip.number;
 }
 
 /* Whether there is nothing to do for the conversation itself. */
@@ -665,10 +670,10 @@ static bool is_quiet(const struct conversation *c)
     case PHASE_LOAD:
         return false;
     case PHASE_LISTEN:
-        return !has_clip(c);
+        return !has_clip(c) || c->task.work.model->speaker;
     case PHASE_REPLY:
         if (!c->confirmed)
-            return clip.state == CLIP_OFFERED && clip.number == c->clip &&
+            return clip.state == CLIP_OFFERED && clip.number == c->clip.number &&
                    (c->made || c->n_pending >= AHEAD_SAMPLES);
         return !interrupted && c->is_full && !c->port.has_room(c->port_userdata);
     case PHASE_DRAIN:
@@ -686,13 +691,16 @@ static int reply(struct conversation *c, struct error *err)
 {
     if (!c->confirmed) {
         const struct clip clip = listener_clip(c->listener);
+        const bool is_next = clip.turn != c->clip.turn; /* this one has ended unseen */
 
-        if (clip.number != c->clip || clip.state == CLIP_NONE) {
+        if (!is_next && (clip.number != c->clip.number || clip.state == CLIP_NONE)) {
             forget_reply(c);
             return 0;
         }
-        if (clip.state == CLIP_CONFIRMED)
-            confirm(c, &clip);
+        if (!is_next)
+            c->clip = clip;
+        if (is_next || clip.state == CLIP_CONFIRMED)
+            confirm(c);
     }
     if (c->confirmed) {
         if (atomic_load(&c->interrupt))
@@ -764,9 +772,6 @@ static int load(struct conversation *c, struct error *err)
 
     if (r <= 0)
         return r;
-    if (task->work.model->speaker)
-        return error_set(err, ERROR_BUSY, "The model %s speaks already.", task->work.model_id);
-    task->work.model->speaker = task;
     r = take_buffers(c, err);
     if (r == 0)
         r = put_system(c, err);
@@ -789,13 +794,13 @@ static int step(struct conversation *c, struct error *err)
     struct clip clip;
 
     if (c->recognising && is_quiet(c))
-        return transcribe(c, err);
+        return transcribe(c);
     switch (c->phase) {
     case PHASE_LOAD:
         return load(c, err);
     case PHASE_LISTEN:
         clip = listener_clip(c->listener);
-        return clip.state != CLIP_NONE && clip.number != c->clip ? begin_reply(c, &clip, err) : 0;
+        return is_quiet(c) ? 0 : begin_reply(c, &clip, err);
     case PHASE_REPLY:
         return reply(c, err);
     case PHASE_DRAIN:
@@ -831,6 +836,7 @@ static void conversation_release(struct work *work)
 {
     struct conversation *c = (struct conversation *)work;
 
+    c->port.close(c->port_userdata); /* what the ear tells may not come after the last event */
     if (work->model && work->model->speaker == &c->task)
         work->model->speaker = NULL;
     c->speech = speech_free(c->speech);

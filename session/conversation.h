@@ -52,8 +52,9 @@ struct voice_port {
     bool (*is_idle)(void *userdata);
     /* Blocks that were lost because we were late, since the beginning; may be NULL. */
     void (*xruns)(void *userdata, unsigned *overruns, unsigned *underruns);
-    /* Bus thread: no frame comes any more when it returns. Accepts a port that was not opened. */
-    void (*free)(void *userdata);
+    /* Engine thread: nothing of the ear comes any more when it returns. Accepts one that is closed. */
+    void (*close)(void *userdata);
+    void (*free)(void *userdata); /* bus thread; closes it first */
 };
 
 struct conversation_options {

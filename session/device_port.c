@@ -111,13 +111,21 @@ static void device_xruns(void *userdata, unsigned *overruns, unsigned *underruns
     *underruns = counts.n_underruns + counts.n_xruns;
 }
 
-static void device_free(void *userdata)
+static void device_close(void *userdata)
 {
     struct device_ends *d = userdata;
 
-    if (d->is_open)
-        sound_stop_listening(d->engine->sound);
-    free(d);
+    if (!d->is_open)
+        return;
+    sound_stop_listening(d->engine->sound);
+    sound_duck(d->engine->sound, false); /* for whoever speaks next */
+    d->is_open = false;
+}
+
+static void device_free(void *userdata)
+{
+    device_close(userdata);
+    free(userdata);
 }
 
 const struct voice_port device_port = {
@@ -131,6 +139,7 @@ const struct voice_port device_port = {
     .heard = device_heard,
     .is_idle = device_is_idle,
     .xruns = device_xruns,
+    .close = device_close,
     .free = device_free,
 };
 

@@ -29,6 +29,7 @@ struct listener {
     float *heard; /* [n_max] since PREROLL before the suspicion, or the last PREROLL */
     size_t n_heard, n_to_speech; /* all of it; up to the last speech */
     unsigned pressed, released;
+    unsigned n_turns;    /* begun */
     int64_t speech_usec; /* end of the last frame with speech */
     float peak;
     unsigned n_peak; /* frames that it is of */
@@ -85,6 +86,7 @@ static void offer(struct listener *l, enum clip_state state, int64_t usec)
     if (l->clip.state != CLIP_OFFERED) {
         memcpy(l->offered, l->heard, n * sizeof(*l->heard));
         l->clip.number++;
+        l->clip.turn = l->n_turns;
         l->clip.n = n;
         l->clip.end_usec = l->speech_usec;
     }
@@ -162,6 +164,8 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
         l->speech_usec = usec;
     }
     events = turns_frame(&l->turns, speech, busy) | commands(l);
+    if (events & TURNS_BEGIN)
+        l->n_turns++;
     if (events & TURNS_RESUME)
         withdraw(l);
     if (events & TURNS_END)

@@ -51,6 +51,7 @@ enum clip_state { CLIP_NONE, CLIP_OFFERED, CLIP_CONFIRMED };
 struct clip {
     enum clip_state state;
     unsigned number;  /* another for each clip that was offered */
+    unsigned turn;    /* that it is of, from 1 */
     size_t n;         /* samples, 16 kHz */
     int64_t end_usec; /* when its last speech ended, CLOCK_MONOTONIC */
     int64_t confirmed_usec;

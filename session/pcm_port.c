@@ -292,17 +292,23 @@ static bool pcm_is_idle(void *userdata)
     return ring_n_items(&p->ring) == 0 && unread(p) == 0;
 }
 
+static void pcm_close(void *userdata)
+{
+    struct pcm *p = userdata;
+
+    if (!p->is_open)
+        return;
+    atomic_store(&p->stop, true);
+    wake(p);
+    pthread_join(p->thread, NULL);
+    p->is_open = false;
+}
+
 static void pcm_free(void *userdata)
 {
     struct pcm *p = userdata;
 
-    if (!p)
-        return;
-    if (p->is_open) {
-        atomic_store(&p->stop, true);
-        wake(p);
-        pthread_join(p->thread, NULL);
-    }
+    pcm_close(p);
     if (p->converter)
         src_delete(p->converter);
     ring_done(&p->ring);
@@ -325,6 +331,7 @@ const struct voice_port pcm_port = {
     .duck = pcm_duck,
     .heard = pcm_heard,
     .is_idle = pcm_is_idle,
+    .close = pcm_close,
     .free = pcm_free,
 };
 

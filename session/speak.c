@@ -395,6 +395,8 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
         task_discard(&speaking->task);
         return NULL;
     }
+    if (options->aloud && options->now)
+        tasks_silence(engine);
     task_push(&speaking->task);
     return &speaking->task;
 }

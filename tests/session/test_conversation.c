@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Conversations on a real engine with a tiny set of models, whose words and sounds mean nothing; ear and
+ * mouth are the test's own, so that it decides what is heard at which moment: between the end of a turn
+ * and the beginning of its answer, in mid-sentence, at the end of the conversation and of the engine.
+ */
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "session/conversation.h"
+#include "tests/audio/device/voice.h"
+#include "tests/session/running.h"
+
+#define SECOND    ((size_t)LISTENER_RATE_HZ)
+#define LINES_MAX 4096
+
+/* --- ear and mouth --------------------------------------------------------------------------- */
+
+struct ends {
+    atomic_uint number;
+    atomic_size_t n_written; /* of that number */
+    atomic_bool idle;        /* everything was heard */
+    atomic_bool ducked;
+    unsigned n_freed;
+
+    pthread_mutex_t lock; /* held while a frame is given */
+    struct task *conversation;
+    bool is_open;
+    int64_t usec;
+
+    bool go_on; /* speak again when the answer begins */
+};
+
+static struct ends ends;
+
+/* n samples of a voice, or of a quiet room; dropped when the ear is closed. */
+static void hear(size_t n, bool voice)
+{
+    float *samples = calloc(n, sizeof(*samples));
+
+    for (size_t i = 0; i < n; i++)
+        samples[i] = (float)(2e-4 * voice_gaussian());
+    if (voice)
+        voice_draw(samples, n, 120, 0.3);
+    for (size_t i = 0; i + LISTENER_FRAME <= n; i += LISTENER_FRAME) {
+        pthread_mutex_lock(&ends.lock);
+        ends.usec += 10000;
+        if (ends.is_open)
+            listener_frame(conversation_listener(ends.conversation), samples + i, ends.usec);
+        pthread_mutex_unlock(&ends.lock);
+    }
+    free(samples);
+}
+
+static int ends_open(void *userdata, struct task *conversation, struct error *err)
+{
+    (void)userdata, (void)err;
+    pthread_mutex_lock(&ends.lock);
+    ends.conversation = conversation;
+    ends.is_open = true;
+    pthread_mutex_unlock(&ends.lock);
+    conversation_tell_listening(conversation, true, NULL);
+    return 0;
+}
+
+static uint32_t ends_begin(void *userdata)
+{
+    (void)userdata;
+    if (ends.go_on) {
+        ends.go_on = false;
+        hear(SECOND, true);
+    }
+    atomic_store(&ends.n_written, 0);
+    return atomic_fetch_add(&ends.number, 1) + 1;
+}
+
+static size_t ends_write(void *userdata, uint32_t number, const float *samples, size_t n)
+{
+    (void)userdata, (void)samples;
+    if (number == atomic_load(&ends.number))
+        atomic_fetch_add(&ends.n_written, n);
+    return n;
+}
+
+static bool ends_has_room(void *userdata)
+{
+    (void)userdata;
+    return true;
+}
+
+static bool ends_end(void *userdata, uint32_t number)
+{
+    (void)userdata, (void)number;
+    return true;
+}
+
+static void ends_cancel(void *userdata)
+{
+    (void)userdata;
+    atomic_fetch_add(&ends.number, 1);
+}
+
+static void ends_duck(void *userdata, bool ducked)
+{
+    (void)userdata;
+    atomic_store(&ends.ducked, ducked);
+}
+
+static uint64_t ends_heard(void *userdata, uint32_t number)
+{
+    (void)userdata, (void)number;
+    return atomic_load(&ends.n_written) / 2;
+}
+
+static bool ends_is_idle(void *userdata)
+{
+    (void)userdata;
+    return atomic_load(&ends.idle);
+}
+
+static void ends_close(void *userdata)
+{
+    (void)userdata;
+    pthread_mutex_lock(&ends.lock);
+    ends.is_open = false;
+    pthread_mutex_unlock(&ends.lock);
+}
+
+static void ends_free(void *userdata)
+{
+    ends_close(userdata);
+    ends.n_freed++;
+}
+
+static const struct voice_port port = {
+    .open = ends_open,
+    .begin = ends_begin,
+    .write = ends_write,
+    .has_room = ends_has_room,
+    .end = ends_end,
+    .cancel = ends_cancel,
+    .duck = ends_duck,
+    .heard = ends_heard,
+    .is_idle = ends_is_idle,
+    .close = ends_close,
+    .free = ends_free,
+};
+
+/* --- what is told ---------------------------------------------------------------------------- */
+
+struct told {
+    struct json_object *lines; /* array */
+    unsigned n_ended, n_late;  /* last events; events after the last */
+};
+
+static struct told told, spoken;
+
+static void on_event(void *userdata, const struct task_event *event)
+{
+    struct told *t = userdata;
+
+    t->n_late += t->n_ended > 0;
+    t->n_ended += event->type == TASK_DONE || event->type == TASK_ERROR;
+    if (event->line && json_object_array_length(t->lines) < LINES_MAX)
+        json_append(t->lines, json_tokener_parse(event->line));
+}
+
+static const struct task_sink sink = {.event = on_event};
+
+static const char *word_of(struct json_object *line, const char *key)
+{
+    struct json_object *value;
+
+    return json_object_object_get_ex(line, key, &value) ? json_object_get_string(value) : "";
+}
+
+/* The line of this event in this turn; turn 0: of any. NULL: there is none. */
+static struct json_object *find(const char *event, int turn)
+{
+    for (size_t i = 0; i < json_object_array_length(told.lines); i++) {
+        struct json_object *line = json_object_array_get_idx(told.lines, i);
+
+        if (strcmp(word_of(line, "event"), event) == 0 &&
+            (turn == 0 || number_of(line, "turn") == turn))
+            return line;
+    }
+    return NULL;
+}
+
+static void forget(struct told *t)
+{
+    json_object_put(t->lines);
+    *t = (struct told){.lines = json_object_new_array()};
+}
+
+static struct task *start(const struct conversation_options *options)
+{
+    struct error err = ERROR_INIT;
+    struct task *task;
+
+    forget(&told);
+    ends = (struct ends){.lock = PTHREAD_MUTEX_INITIALIZER, .idle = true, .usec = 1};
+    voice_seed = 1;
+    task = conversation_new(engine, options, &port, &ends, &sink, &told, &err);
+    if (!task)
+        fail_msg("%s", err.text);
+    return task;
+}
+
+static const struct conversation_options *usual(void)
+{
+    static struct conversation_options options;
+
+    options = (struct conversation_options){.turns = turns_default};
+    return &options;
+}
+
+static void stop(struct task *task)
+{
+    task_cancel(task);
+    WAIT_FOR(told.n_ended > 0);
+    assert_string_equal(
+        word_of(json_object_array_get_idx(told.lines, json_object_array_length(told.lines) - 1),
+                "reason"),
+        "cancelled");
+    assert_int_equal(ends.n_freed, 1);
+}
+
+static int setup(void **state)
+{
+    static const struct {
+        const char *path, *name;
+    } files[] = {
+        {LFMD_SOURCE_ROOT "/tests/data/vision/tiny_text_f32.gguf", "talk"},
+        {LFMD_SOURCE_ROOT "/tests/data/audio/mmproj-tiny_f32.gguf", "mmproj-talk"},
+        {LFMD_SOURCE_ROOT "/tests/data/audio/vocoder.f16.gguf", "vocoder-talk"},
+        {LFMD_SOURCE_ROOT "/tests/data/audio/tokenizer.f16.gguf", "tokenizer-talk"},
+    };
+    const struct engine_config config = {.n_threads = 2, .keep_alive_sec = 300, .n_context = 1024,
+                                         .kv = KV_F16};
+
+    (void)state;
+    make_directories();
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        link_model(files[i].path, files[i].name);
+    run_engine(&config, NULL);
+    return 0;
+}
+
+/* --- tests ----------------------------------------------------------------------------------- */
+
+static void test_a_turn_is_answered(void **state)
+{
+    struct task *task = start(usual());
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    hear(SECOND, false);
+    hear(2 * SECOND, true);
+    hear(SECOND, false);
+    WAIT_FOR(find("turn_done", 1));
+    assert_non_null(find("speech_start", 1));
+    assert_in_range(number_of(find("speech_end", 1), "audio_ms"), 2000, 3000);
+    assert_null(find("interrupted", 0));
+    assert_null(find("speech_start", 2));
+    stop(task);
+}
+
+/* It is not talked over, and what was said before is not lost. */
+static void test_who_goes_on_as_the_answer_begins_is_heard_out(void **state)
+{
+    struct task *task = start(usual());
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    hear(SECOND, false);
+    ends.go_on = true;
+    hear(SECOND, true);
+    hear(SECOND, false);
+    WAIT_FOR(find("turn_done", 1));
+    assert_string_equal(word_of(find("turn_done", 1), "reason"), "interrupted");
+    assert_int_equal(number_of(find("interrupted", 1), "heard_ms"), 0);
+    assert_non_null(find("speech_start", 2));
+    hear(SECOND, false);
+    WAIT_FOR(find("turn_done", 2));
+    assert_string_equal(word_of(find("speech_end", 2), "event"), "speech_end");
+    stop(task);
+}
+
+static void test_speech_and_the_command_silence_an_answer(void **state)
+{
+    struct task *task = start(usual());
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    atomic_store(&ends.idle, false); /* it is being said for ever */
+    hear(SECOND, false);
+    hear(SECOND, true);
+    hear(SECOND, false);
+    WAIT_FOR(find("text", 1) || find("audio_start", 1));
+    hear(2 * SECOND, true);
+    WAIT_FOR(find("turn_done", 1));
+    assert_string_equal(word_of(find("turn_done", 1), "reason"), "interrupted");
+    assert_false(atomic_load(&ends.ducked));
+    hear(SECOND, false);
+    WAIT_FOR(find("text", 2) || find("audio_start", 2));
+    conversation_interrupt(task);
+    WAIT_FOR(find("turn_done", 2));
+    assert_string_equal(word_of(find("turn_done", 2), "reason"), "interrupted");
+    conversation_interrupt(task); /* nothing is being said */
+    stop(task);
+}
+
+static void test_the_shortest_turn_is_a_turn(void **state)
+{
+    struct conversation_options options = *usual();
+    struct task *task;
+
+    (void)state;
+    options.turns.push_to_talk = true;
+    task = start(&options);
+    WAIT_FOR(find("listening", 0));
+    conversation_press(task);
+    conversation_end_turn(task);
+    hear(LISTENER_FRAME, false);
+    WAIT_FOR(find("turn_done", 1));
+    stop(task);
+}
+
+static void test_a_text_is_spoken_while_somebody_listens(void **state)
+{
+    struct task *task = start(usual());
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    forget(&spoken);
+    assert_non_null(speak_new(engine, "One sentence. And another.", &(struct task_options){0}, &sink,
+                              &spoken, &err));
+    WAIT_FOR(spoken.n_ended > 0);
+    assert_string_equal(word_of(json_object_array_get_idx(
+                                    spoken.lines, json_object_array_length(spoken.lines) - 1),
+                                "event"),
+                        "done");
+    hear(SECOND, false);
+    hear(SECOND, true);
+    hear(SECOND, false);
+    WAIT_FOR(find("turn_done", 1));
+    stop(task);
+}
+
+static void test_the_model_of_a_conversation_stays(void **state)
+{
+    const struct engine_config config = {.n_threads = 2, .keep_alive_sec = 0, .n_context = 64};
+    struct task *task = start(usual());
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    assert_int_equal(engine_unload(engine, "talk", NULL), error_errno(ERROR_BUSY));
+    engine_reconfigure(engine, &config);
+    hear(SECOND, false);
+    hear(SECOND, true);
+    hear(SECOND, false);
+    WAIT_FOR(find("turn_done", 1));
+    assert_false(engine_idle(engine));
+    stop(task);
+    assert_int_equal(engine_unload(engine, "talk", &err), 0);
+    WAIT_FOR(engine_idle(engine));
+}
+
+/* --- an ear that does not stop --------------------------------------------------------------- */
+
+static atomic_bool quiet;
+
+static void *go_on(void *userdata)
+{
+    (void)userdata;
+    while (!atomic_load(&quiet)) {
+        hear(SECOND / 2, true);
+        hear(SECOND * 4 / 5, false);
+    }
+    return NULL;
+}
+
+/* Press keys while the ear is fed as fast as it goes, then end it somehow. */
+static void live(void (*end)(struct task *task), unsigned n_events)
+{
+    struct task *task = start(usual());
+    pthread_t ear;
+
+    WAIT_FOR(find("listening", 0));
+    atomic_store(&quiet, false);
+    assert_int_equal(pthread_create(&ear, NULL, go_on, NULL), 0);
+    for (unsigned i = 0; json_object_array_length(told.lines) < n_events; i++) {
+        assert_true(pump());
+        if (i % 3 == 0)
+            conversation_interrupt(task);
+        if (i % 5 == 0)
+            conversation_press(task);
+        if (i % 7 == 0)
+            conversation_end_turn(task);
+    }
+    end(task);
+    atomic_store(&quiet, true);
+    pthread_join(ear, NULL);
+    assert_int_equal(told.n_late, 0);
+    assert_int_equal(ends.n_freed, 1);
+}
+
+static void end_by_cancelling(struct task *task)
+{
+    task_cancel(task);
+    WAIT_FOR(told.n_ended > 0);
+    for (int i = 0; i < 100; i++) /* what the ear may have told since */
+        engine_dispatch(engine);
+}
+
+static void end_by_abandoning(struct task *task)
+{
+    task_abandon(task);
+    WAIT_FOR(ends.n_freed > 0);
+    for (int i = 0; i < 100; i++)
+        engine_dispatch(engine);
+    assert_int_equal(told.n_ended, 0);
+}
+
+static void end_with_the_engine(struct task *task)
+{
+    const struct engine_config config = {.n_threads = 2, .keep_alive_sec = 300, .n_context = 1024,
+                                         .kv = KV_F16};
+
+    (void)task;
+    stop_engine();
+    assert_int_equal(told.n_ended, 0);
+    run_engine(&config, NULL);
+}
+
+static void test_nothing_is_told_after_the_end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        live(end_by_cancelling, 2 + 3 * i);
+}
+
+static void test_nothing_is_told_to_who_has_left(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 6; i++)
+        live(end_by_abandoning, 2 + 5 * i);
+}
+
+static void test_the_engine_may_end_in_mid_sentence(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        live(end_with_the_engine, 2 + 7 * i);
+}
+
+static void test_a_port_is_freed_when_there_is_no_conversation(void **state)
+{
+    struct conversation_options options = *usual();
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    ends = (struct ends){.lock = PTHREAD_MUTEX_INITIALIZER};
+    options.model = "nobody";
+    assert_null(conversation_new(engine, &options, &port, &ends, &sink, &told, &err));
+    assert_int_equal(err.code, ERROR_MODEL_NOT_FOUND);
+    assert_int_equal(ends.n_freed, 1);
+}
+
+static int end(void **state)
+{
+    json_object_put(told.lines);
+    json_object_put(spoken.lines);
+    return teardown(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_turn_is_answered),
+        cmocka_unit_test(test_who_goes_on_as_the_answer_begins_is_heard_out),
+        cmocka_unit_test(test_speech_and_the_command_silence_an_answer),
+        cmocka_unit_test(test_the_shortest_turn_is_a_turn),
+        cmocka_unit_test(test_a_text_is_spoken_while_somebody_listens),
+        cmocka_unit_test(test_the_model_of_a_conversation_stays),
+        cmocka_unit_test(test_nothing_is_told_after_the_end),
+        cmocka_unit_test(test_nothing_is_told_to_who_has_left),
+        cmocka_unit_test(test_the_engine_may_end_in_mid_sentence),
+        cmocka_unit_test(test_a_port_is_freed_when_there_is_no_conversation),
+    };
+
+    return cmocka_run_group_tests(tests, setup, end);
+}
