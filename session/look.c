@@ -412,7 +412,7 @@ static int decode(struct turn *turn, struct look_item *item, struct error *err)
     const struct photo *photo = item->photo;
 
     /* A failure in an earlier turn, which may have been cancelled, says nothing about this one. */
-    if (!item->requested) {
+    if (!item->requested || photo_state(photo) != PHOTO_FAILED) {
         item->requested = true;
         photos_decode(turn->work.session->engine->photos, item->photo);
         return LOOK_WAIT;
