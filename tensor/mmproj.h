@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What the files of encoders have in common (GGUF, architecture "clip": "mmproj" files), read with a
- * sentence for each way in which they can be wrong.
+ * What the files of encoders have in common (GGUF, architecture "clip": "mmproj" files), read with
+ * a sentence for each way in which they can be wrong.
  *
  * Threads: any.
  */

@@ -19,8 +19,8 @@ struct depthwise {
 };
 
 /*
- * Part of a loader_walk: NAME.weight of shape ne, which is [channels][taps] in the file, and NAME.bias
- * of shape bias_ne. then: NULL, or w and b [n_channels] of what follows, y * w + b.
+ * Part of a loader_walk: NAME.weight of shape ne, which is [channels][taps] in the file, and
+ * NAME.bias of shape bias_ne. then: NULL, or w and b [n_channels] of what follows, y * w + b.
  */
 bool depthwise_load(struct loader *loader, const char *name, const uint64_t ne[GGUF_DIMS_MAX],
                     const uint64_t bias_ne[GGUF_DIMS_MAX], size_t n_taps, size_t n_channels,

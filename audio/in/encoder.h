@@ -6,7 +6,7 @@
  * features of a clip into rows that stand in a sequence like token embeddings.
  *
  * Flow:    mel_features -> audio_encode -> text/lm
- * Shapes:  features [n_mels][n_frames]; hidden [rows][d], embeddings [rows][n_embd], a row for 80 ms
+ * Shapes:  features [n_mels][n_frames]; hidden [rows][d], embeddings [rows][n_embd], a row is 80 ms
  * Threads: engine thread, which lends the pool; audio_encoder_plan() any thread
  * Memory:  weights and workspace are taken when loading. A clip of more rows than
  *          AUDIO_ENCODER_ROWS enlarges the workspace once.

@@ -282,19 +282,21 @@ static void test_clips_have_limits_and_can_be_left(void **state)
     struct error err = ERROR_INIT;
     struct audio_encoder *encoder = load(&none, false, pool, &err);
     atomic_bool cancel = true;
+    int r;
 
     (void)state;
     assert_non_null(encoder);
-    assert_int_equal(audio_encode(encoder, features, AUDIO_FRAMES_MIN, NULL, NULL, hidden, &err), 0);
-    assert_int_equal(audio_encode(encoder, features, AUDIO_FRAMES_MIN, &cancel, NULL, hidden, &err),
-                     -ECANCELED);
+    r = audio_encode(encoder, features, AUDIO_FRAMES_MIN, NULL, NULL, hidden, &err);
+    assert_int_equal(r, 0);
+    r = audio_encode(encoder, features, AUDIO_FRAMES_MIN, &cancel, NULL, hidden, &err);
+    assert_int_equal(r, -ECANCELED);
     assert_int_equal(err.code, ERROR_NONE);
-    assert_int_equal(audio_encode(encoder, features, AUDIO_FRAMES_MIN - 1, NULL, NULL, hidden, &err),
-                     -EINVAL);
+    r = audio_encode(encoder, features, AUDIO_FRAMES_MIN - 1, NULL, NULL, hidden, &err);
+    assert_int_equal(r, -EINVAL);
     assert_non_null(strstr(err.text, "70 ms"));
     err = (struct error)ERROR_INIT;
-    assert_int_equal(audio_encode(encoder, features, AUDIO_FRAMES_MAX + 1, NULL, NULL, hidden, &err),
-                     -EINVAL);
+    r = audio_encode(encoder, features, AUDIO_FRAMES_MAX + 1, NULL, NULL, hidden, &err);
+    assert_int_equal(r, -EINVAL);
     assert_non_null(strstr(err.text, "600 s"));
     audio_encoder_free(encoder);
     pool_free(pool);

@@ -167,8 +167,12 @@ static void test_samples_that_are_no_numbers_are_refused(void **state)
  * there is. */
 static void test_damaged_files_do_no_harm(void **state)
 {
-    static const int formats[] = {SF_FORMAT_WAV | SF_FORMAT_PCM_16, SF_FORMAT_FLAC | SF_FORMAT_PCM_16,
-                                  SF_FORMAT_OGG | SF_FORMAT_VORBIS, SF_FORMAT_CAF | SF_FORMAT_PCM_16};
+    static const int formats[] = {
+        SF_FORMAT_WAV | SF_FORMAT_PCM_16,
+        SF_FORMAT_FLAC | SF_FORMAT_PCM_16,
+        SF_FORMAT_OGG | SF_FORMAT_VORBIS,
+        SF_FORMAT_CAF | SF_FORMAT_PCM_16,
+    };
     uint32_t random = 1;
 
     (void)state;
@@ -188,7 +192,8 @@ static void test_damaged_files_do_no_harm(void **state)
             if (i % 2 == 0)
                 kept = (random >> 8) % size;
             else
-                bytes[(random >> 8) % (i % 4 == 1 ? 100 : size)] ^= (uint8_t)(1 + (random >> 5) % 255);
+                bytes[(random >> 8) % (i % 4 == 1 ? 100 : size)] ^=
+                    (uint8_t)(1 + (random >> 5) % 255);
             assert_int_equal(write(fd, bytes, kept), kept);
             if (audio_file_read(fd, "a file", 10 * MEL_RATE_HZ, &samples, &n, &err) == 0)
                 assert_int_equal(audio_samples_check(samples, n, "a file", &err), 0);
