@@ -315,7 +315,7 @@ static void on_text(void *userdata, const char *text, size_t length)
     struct conversation *c = userdata;
 
     if (buffer_add(&c->text, text, length) < 0)
-        task_set_short(&c->task);
+        c->task.out_of_memory = true;
 }
 
 static void on_thinking(void *userdata, const char *text, size_t length)
@@ -335,7 +335,7 @@ static void on_call(void *userdata, const char *name, struct json_object *argume
     ok = ok && json_append(c->calls, json_object_get(call));
     json_object_put(call);
     if (!ok)
-        task_set_short(&c->task);
+        c->task.out_of_memory = true;
 }
 
 static const struct reply_sink words_sink = {
@@ -349,7 +349,7 @@ static int take_token(struct conversation *c, uint32_t id, struct error *err)
         return -ENOMEM;
     if (reply_push(c->words, id, &broken) < 0)
         log_debug("A tool call could not be read: %s", broken.text);
-    return task_is_short(&c->task) ? no_memory(err) : 0;
+    return c->task.out_of_memory ? no_memory(err) : 0;
 }
 
 /* --- a turn (engine thread) ------------------------------------------------------------------ */
@@ -917,17 +917,11 @@ void conversation_interrupt(struct task *task)
     engine_wake(task->engine);
 }
 
-static void conversation_stop(struct task *task)
-{
-    struct conversation *c = conversation_of(task);
-
-    c->port.free(c->port_userdata);
-}
-
 static void conversation_free(struct task *task)
 {
     struct conversation *c = conversation_of(task);
 
+    c->port.free(c->port_userdata);
     listener_free(c->listener);
     free(c->system);
     free(c);
@@ -954,7 +948,6 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
     c->transcripts = options->transcripts;
     c->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)c << 16;
     c->task.free = conversation_free;
-    c->task.stop = conversation_stop;
     c->listener = listener_new(&options->turns,
                                options->levels ? &listener_sink_levels : &listener_sink, c, err);
     if (options->system && !(c->system = strdup(options->system)))

@@ -223,8 +223,7 @@ TAILQ_HEAD(turn_list, turn);
 struct task {
     struct work work;
     struct engine *engine;
-    void (*stop)(struct task *task);    /* bus thread: end its own threads; may be NULL */
-    void (*free)(struct task *task);    /* bus thread: the rest of it */
+    void (*free)(struct task *task);    /* the rest of it, on the bus thread */
     void (*silence)(struct task *task); /* bus thread; NULL: it says nothing aloud */
 
     /* bus thread */
@@ -236,14 +235,11 @@ struct task {
     char *ear_path, *vocoder_path, *detokenizer_path; /* those that it needs */
     struct event *last_resort; /* carries an ERROR when there is no memory to make another */
 
-    pthread_mutex_t lock;
-    bool ended; /* with `lock`: the last event is made, none may follow */
-    bool out_of_memory; /* with `lock` */
-
     /* engine thread */
     struct sequence *sequence;
     size_t sequence_bytes;
     bool announced;
+    atomic_bool out_of_memory; /* any thread that has something to tell */
     struct error error; /* why it failed; then bus thread */
     struct {
         int64_t audio_ms, started_usec, listen_usec, think_usec, speak_usec, first_usec;
@@ -462,14 +458,11 @@ void task_discard(struct task *task);
  * for memory; else a sentence. */
 int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct error *err);
 
-/* Any thread. A line (taken), or sound, for the client; after the end they are dropped. */
+/* Engine thread. A line (taken), or sound, for the client. */
 struct json_object *task_line(const char *event);
 void task_send_line(struct task *task, struct json_object *line, bool complete);
 void task_send_sound(struct task *task, const float *samples, size_t n);
-/* Engine thread. Whether memory was short for one of them, or is by this. */
-bool task_is_short(struct task *task);
-void task_set_short(struct task *task);
-/* Engine thread. The end. Return true, for work_kind.run(). text: of the done line, or NULL. */
+/* The end. Return true, for work_kind.run(). text: of the done line, or NULL. */
 bool task_finish(struct task *task, const char *reason, const char *text);
 bool task_fail(struct task *task, const struct error *err);
 

@@ -27,7 +27,6 @@ int task_init(struct task *task, struct engine *engine, const struct work_kind *
     const struct task *other;
     size_t n = 0;
 
-    pthread_mutex_init(&task->lock, NULL);
     task->engine = engine;
     task->free = free;
     task->sink = sink;
@@ -61,15 +60,12 @@ void task_discard(struct task *task)
 {
     if (!task)
         return;
-    if (task->stop)
-        task->stop(task);
     event_free(task->last_resort);
     free(task->work.model_id);
     free(task->work.model_path);
     free(task->ear_path);
     free(task->vocoder_path);
     free(task->detokenizer_path);
-    pthread_mutex_destroy(&task->lock);
     task->free(task);
 }
 
@@ -180,40 +176,10 @@ static struct event *make_event(struct task *task, enum task_event_type type,
 
 static void send_event(struct task *task, struct event *event)
 {
-    pthread_mutex_lock(&task->lock);
-    if (!event)
+    if (event)
+        queue_push(&task->engine->events, &event->node);
+    else
         task->out_of_memory = true;
-    else if (!task->ended)
-        queue_push(&task->engine->events, &TAKE_PTR(event)->node);
-    pthread_mutex_unlock(&task->lock);
-    event_free(event);
-}
-
-bool task_is_short(struct task *task)
-{
-    bool out_of_memory;
-
-    pthread_mutex_lock(&task->lock);
-    out_of_memory = task->out_of_memory;
-    pthread_mutex_unlock(&task->lock);
-    return out_of_memory;
-}
-
-void task_set_short(struct task *task)
-{
-    pthread_mutex_lock(&task->lock);
-    task->out_of_memory = true;
-    pthread_mutex_unlock(&task->lock);
-}
-
-/* Other threads of the task may still talk; nobody hears them any more. */
-static bool end_with(struct task *task, struct event *event)
-{
-    pthread_mutex_lock(&task->lock);
-    task->ended = true;
-    pthread_mutex_unlock(&task->lock);
-    task->work.last = event;
-    return true;
 }
 
 void task_send_line(struct task *task, struct json_object *line, bool complete)
@@ -253,7 +219,8 @@ bool task_fail(struct task *task, const struct error *err)
         event->task_type = TASK_ERROR;
     }
     task->error = *err;
-    return end_with(task, event);
+    task->work.last = event;
+    return true;
 }
 
 bool task_finish(struct task *task, const char *reason, const char *text)
@@ -275,11 +242,12 @@ bool task_finish(struct task *task, const char *reason, const char *text)
         ok = json_set(line, "text", json_object_new_string(text)) && ok;
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         ok = json_set(usage, numbers[i].key, json_object_new_int64(numbers[i].value)) && ok;
-    ok = json_set(line, "usage", usage) && ok && !task_is_short(task);
+    ok = json_set(line, "usage", usage) && ok && !task->out_of_memory;
     event = make_event(task, TASK_DONE, line, ok);
     if (!event) {
         error_set(&err, ERROR_NO_MEMORY, "There is not enough memory to go on.");
         return task_fail(task, &err);
     }
-    return end_with(task, event);
+    task->work.last = event;
+    return true;
 }
