@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audio/device/echo.h"
 #include "audio/device/pcm_stream.h"
 #include "audio/device/playback.h"
 #include "audio/device/priority.h"
@@ -32,6 +33,7 @@ static const unsigned latencies_msec[] = {0, 100, 200};
 struct wanted {
     char names[_DEVICE_DIRECTION_N][DEVICE_NAME_MAX];
     unsigned latency_msec;
+    bool keep_echo;
 };
 
 struct heard {
@@ -74,6 +76,7 @@ struct sound {
 
     /* the sound thread's */
     struct capture *capture;
+    struct echo *echo;
     struct wanted now;
     unsigned n_now;
     bool initialised, stale; /* stale: a device was lost or not found since */
@@ -103,6 +106,8 @@ static int set_wanted(struct wanted *wanted, const struct sound_config *config, 
         if (names[d])
             strcpy(wanted->names[d], names[d]);
     }
+    wanted->keep_echo =
+        config->keep_echo || strcasestr(wanted->names[DEVICE_CAPTURE], "echo-cancel") != NULL;
     wanted->latency_msec = config->latency_msec ? config->latency_msec : SOUND_LATENCY_MSEC;
     if (wanted->latency_msec < PCM_LATENCY_MSEC_MIN || wanted->latency_msec > PCM_LATENCY_MSEC_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -200,6 +205,7 @@ static void open_side(struct sound *sound, enum device_direction direction, uint
         fail_side(sound, direction, now_usec, &err);
         return;
     }
+    echo_restart(sound->echo);
     side->open = true;
     side->raised = 0;
     side->error = (struct error)ERROR_INIT;
@@ -246,7 +252,8 @@ static void feed(struct sound *sound, uint64_t now_usec)
 
     if (!sound->sides[DEVICE_PLAYBACK].open || now_usec - sound->starved_usec < SECOND_USEC)
         return;
-    if (n - sound->starved_xruns > STARVED_XRUNS && sound->n_starved + 1 < ARRAY_LEN(latencies_msec)) {
+    if (n - sound->starved_xruns > STARVED_XRUNS &&
+        sound->n_starved + 1 < ARRAY_LEN(latencies_msec)) {
         sound->n_starved++;
         close_side(sound, DEVICE_PLAYBACK);
         open_side(sound, DEVICE_PLAYBACK, now_usec);
@@ -273,10 +280,25 @@ static void listen(struct sound *sound, uint64_t now_usec)
             sound->told_failure = true;
             sound->listener.state(sound->listener_userdata, false, &side->error);
         }
-        while (side->open && capture_read(sound->capture, frame))
+        while (side->open && capture_read(sound->capture, frame)) {
+            if (!sound->now.keep_echo)
+                echo_frame(sound->echo, frame);
             sound->listener.frame(sound->listener_userdata, frame, (int64_t)now_usec);
+        }
     }
     pthread_mutex_unlock(&sound->listener_lock);
+}
+
+/* The echo of this will be heard. */
+static void follow_echo(struct sound *sound)
+{
+    float samples[PLAYBACK_EMITTED_MAX];
+    unsigned number, rate_hz;
+    size_t n;
+
+    while ((n = playback_emitted(sound->playback, samples, &number, &rate_hz)) > 0)
+        if (sound->sides[DEVICE_CAPTURE].open && !sound->now.keep_echo)
+            echo_played(sound->echo, samples, n, rate_hz, number);
 }
 
 /* What was played `latency` ago was heard now. */
@@ -304,6 +326,7 @@ static void count(struct sound *sound)
         .n_losses = sound->n_losses,
         .has_priority = (in->open || out->open) && (!in->open || in->has_priority) &&
                         (!out->open || out->has_priority),
+        .can_interrupt = sound->now.keep_echo || echo_is_learnt(sound->echo),
         .error = in->error.code ? in->error : out->error,
     };
     const size_t room = playback_room(sound->playback);
@@ -322,7 +345,8 @@ static void count(struct sound *sound)
               counts.playback_open != sound->told.playback_open ||
               counts.n_overruns != sound->told.n_overruns ||
               counts.n_underruns != sound->told.n_underruns ||
-              counts.n_xruns != sound->told.n_xruns || counts.n_losses != sound->told.n_losses ||
+              counts.n_xruns != sound->told.n_xruns ||
+              counts.can_interrupt != sound->told.can_interrupt || counts.n_losses != sound->told.n_losses ||
               counts.error.code != sound->told.error.code;
     sound->told = counts;
     sound->told_idle = idle;
@@ -357,6 +381,7 @@ static void tick(struct sound *sound, bool has_listener)
     for (enum device_direction d = 0; d < _DEVICE_DIRECTION_N; d++)
         watch_side(sound, d, now_usec);
     feed(sound, now_usec);
+    follow_echo(sound);
     listen(sound, now_usec);
     follow(sound);
     count(sound);
@@ -448,6 +473,7 @@ static struct sound *sound_release(struct sound *sound)
 {
     capture_free(sound->capture);
     playback_free(sound->playback);
+    echo_free(sound->echo);
     pthread_cond_destroy(&sound->wake);
     pthread_cond_destroy(&sound->listed);
     pthread_mutex_destroy(&sound->lock);
@@ -478,7 +504,8 @@ struct sound *sound_new(const struct sound_config *config, struct error *err)
     sound->told_idle = true;
     if (set_wanted(&sound->wanted, config, err) < 0 ||
         !(sound->capture = capture_new(QUEUE_CAPTURE_MSEC, err)) ||
-        !(sound->playback = playback_new(QUEUE_PLAY_MSEC, err)))
+        !(sound->playback = playback_new(QUEUE_PLAY_MSEC, err)) ||
+        !(sound->echo = echo_new(err)))
         return sound_release(sound);
     r = pthread_create(&sound->thread, NULL, sound_main, sound);
     if (r != 0) {

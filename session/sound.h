@@ -15,6 +15,10 @@
  * twice as long each time, at most every five seconds. A reply goes on where it was when the
  * loudspeaker comes back.
  *
+ * What the loudspeaker says is taken out of what the microphone hears (audio/device/echo.h), unless
+ * the microphone's name has "echo-cancel" in it: that is a source of the sound server which does it
+ * better.
+ *
  * A server may starve a stream that does not run at its own rate: the loudspeaker is then opened
  * again with more latency (audio/device/playback.h says why).
  *
@@ -38,6 +42,7 @@
 struct sound_config {
     const char *capture, *playback; /* device names (audio/device/device.h); NULL: the default */
     unsigned latency_msec;          /* 10 to 500; 0: SOUND_LATENCY_MSEC */
+    bool keep_echo; /* headphones, or a microphone that takes the echo out itself */
     /*
      * Something of sound_counts() or of the loudspeaker's state changed: there is room again, all was
      * played, a device came or went. On the sound thread, at most every 10 ms. May be NULL.
@@ -91,6 +96,7 @@ struct sound_counts {
     unsigned n_xruns;     /* times that a device lost or lacked something */
     unsigned n_losses;    /* times that a device went away */
     bool has_priority;    /* the callbacks run in real time */
+    bool can_interrupt;   /* the echo is known, or there is none: speech is heard while something plays */
     struct error error;   /* why a device that is wanted is not open; ERROR_NONE: all are */
 };
 void sound_counts(struct sound *sound, struct sound_counts *ret); /* any thread */

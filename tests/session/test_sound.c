@@ -55,7 +55,7 @@ PaError Pa_OpenStream(PaStream **stream, const PaStreamParameters *input,
 }
 
 static struct sound *sound;
-static atomic_uint n_frames, n_loud, n_opened, n_failed, n_changed;
+static atomic_uint n_frames, n_loud, n_audible, n_opened, n_failed, n_changed;
 static char failure[sizeof(((struct error *)0)->text)]; /* after n_failed grew */
 
 static void on_frame(void *userdata, const float samples[SOUND_FRAME], int64_t usec)
@@ -68,6 +68,7 @@ static void on_frame(void *userdata, const float samples[SOUND_FRAME], int64_t u
         sum += (double)samples[i] * (double)samples[i];
     atomic_fetch_add(&n_frames, 1);
     atomic_fetch_add(&n_loud, sum / SOUND_FRAME > 0.01);
+    atomic_fetch_add(&n_audible, sum / SOUND_FRAME > 1e-4);
 }
 
 static void on_state(void *userdata, bool listening, const struct error *error)
@@ -85,19 +86,26 @@ static void on_changed(void *userdata)
 
 static const struct sound_listener listener = {on_frame, on_state};
 
-static void start(unsigned latency_msec)
+static void start_with(const char *capture, bool keep_echo)
 {
     const struct sound_config config = {
-        .latency_msec = latency_msec, .changed = on_changed, .userdata = &n_changed};
+        .capture = capture, .keep_echo = keep_echo, .changed = on_changed, .userdata = &n_changed};
     struct error err = ERROR_INIT;
 
     atomic_store(&n_frames, 0);
     atomic_store(&n_loud, 0);
+    atomic_store(&n_audible, 0);
     atomic_store(&n_opened, 0);
     atomic_store(&n_failed, 0);
     atomic_store(&n_changed, 0);
     sound = sound_new(&config, &err);
     assert_non_null(sound);
+}
+
+/* The tests hear themselves. */
+static void start(void)
+{
+    start_with(NULL, true);
 }
 
 /* Up to 20 s; what the test is about is that it happens. */
@@ -143,7 +151,7 @@ static void test_what_is_said_is_heard(void **state)
     unsigned n;
 
     (void)state;
-    start(0);
+    start();
     assert_true(sound_is_idle(sound));
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), error_errno(ERROR_BUSY));
@@ -188,7 +196,7 @@ static void test_a_server_that_dies_and_comes_back_is_survived(void **state)
     unsigned n;
 
     (void)state;
-    start(0);
+    start();
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     wait_for(atomic_load(&n_opened) == 1);
     say(3000);
@@ -220,7 +228,7 @@ static void test_a_server_that_comes_later_is_found(void **state)
 
     (void)state;
     server_kill();
-    start(0);
+    start();
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     wait_for(atomic_load(&n_failed) == 1);
     assert_int_equal(atomic_load(&n_opened), 0);
@@ -235,7 +243,7 @@ static void test_another_default_and_a_sink_that_goes_are_followed(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    start(0);
+    start();
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     wait_for(atomic_load(&n_opened) == 1);
     say(500);
@@ -284,7 +292,7 @@ static void test_names_and_latencies_are_checked(void **state)
 
     /* A name that nothing has: said, and mended while it listens. */
     err = (struct error)ERROR_INIT;
-    start(0);
+    start();
     config = (struct sound_config){.capture = "Trumpet"};
     assert_int_equal(sound_reconfigure(sound, &config, &err), 0);
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
@@ -301,7 +309,7 @@ static void test_a_starved_loudspeaker_is_given_more_latency(void **state)
     unsigned n;
 
     (void)state;
-    start(0);
+    start();
     atomic_store(&starve_low_latency, true);
     say(5000);
     wait_for(sound_is_idle(sound));
@@ -313,6 +321,43 @@ static void test_a_starved_loudspeaker_is_given_more_latency(void **state)
     wait_for(sound_is_idle(sound));
     assert_in_range(counts().n_xruns, n, n + 20);
     atomic_store(&starve_low_latency, false);
+    sound = sound_free(sound);
+}
+
+static void test_what_it_says_itself_is_not_heard(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint32_t generation;
+    uint32_t seed = 1;
+    unsigned n_before;
+    size_t at = 0;
+
+    (void)state;
+    start_with(NULL, false);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    assert_false(counts().can_interrupt);
+    generation = sound_begin(sound);
+    /* Noise in syllables, as loud as speech, until its echo is known; then as long again. */
+    for (unsigned turn = 0; turn < 2; turn++) {
+        n_before = atomic_load(&n_audible);
+        for (unsigned i = 0; i < 4000 && (turn == 1 ? i < 500 : !counts().can_interrupt); i++) {
+            float samples[240];
+            size_t n_taken = 0;
+
+            for (size_t k = 0; k < 240; k++, at++) {
+                seed = seed * 1664525u + 1013904223u;
+                samples[k] = (float)(((double)seed / 4294967296.0 - 0.5) *
+                                     fmax(0, sin(2 * M_PI * 3 * (double)at / SOUND_RATE_HZ)));
+            }
+            while ((n_taken += sound_write(sound, generation, samples + n_taken, 240 - n_taken)) < 240)
+                server_sleep(10);
+        }
+        assert_true(counts().can_interrupt);
+    }
+    sound_cancel(sound);
+    /* Of 500 frames at -20 dB, nearly all are below -40 dB. */
+    assert_in_range(atomic_load(&n_audible), n_before, n_before + 25);
     sound = sound_free(sound);
 }
 
@@ -337,6 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_said_is_heard),
+        cmocka_unit_test(test_what_it_says_itself_is_not_heard),
         cmocka_unit_test(test_names_and_latencies_are_checked),
         cmocka_unit_test(test_another_default_and_a_sink_that_goes_are_followed),
         cmocka_unit_test(test_a_starved_loudspeaker_is_given_more_latency),

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Echo canceller: what the loudspeaker said is taken out of what the microphone heard.
+ *
+ *     echo_played()  the blocks that the callback gave to the device (playback_emitted())
+ *     echo_frame()   the frames of the microphone, in order
+ *
+ * The canceller is libspeexdsp's, with a filter of 256 ms: at 16 kHz it has to cover the latencies of
+ * both devices, some 100 ms, and the room. What it leaves, 15 to 20 dB below the echo, is still
+ * speech to a detector, so a gain follows: small when what is left is small beside what was taken
+ * out. In four drawn rooms (reverberation 0.2 to 0.4 s, delays 40 to 150 ms) the two together take
+ * 28 to 40 dB out once it has learnt, which takes 7 to 12 s of speech, and 96 % of what somebody says
+ * meanwhile is still detected, at 3 to 9 dB above the echo.
+ *
+ * It learns from speech, which takes seconds. Until it has once taken out 10 dB, the microphone is
+ * silent while the loudspeaker is heard: nobody can interrupt, and nothing interrupts itself. With
+ * headphones there is no echo to learn, which is found in a second.
+ *
+ * Both streams number their blocks, and the blocks are the clock: which reference belongs to which
+ * frame is fixed when they start, and moved when the clocks of two devices drift apart.
+ *
+ * A sound server that cancels echo does better, since it has one clock and knows the delays; then
+ * this is not needed.
+ *
+ * Threads: one owner
+ * Source:  speexdsp 1.2.1, J.-M. Valin 2007, "On adjusting the learning rate in frequency domain echo
+ *          cancellation with double-talk"
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define ECHO_FRAME   160 /* samples at 16 kHz, 10 ms */
+#define ECHO_RATE_HZ 16000
+
+struct echo;
+
+struct echo *echo_new(struct error *err);
+struct echo *echo_free(struct echo *echo); /* accepts and returns NULL */
+
+/* A stream was opened (again): what was learnt stays, the clocks begin anew. */
+void echo_restart(struct echo *echo);
+
+/* n_samples of a block of 10 ms that was played; number: of its callback. */
+void echo_played(struct echo *echo, const float *samples, size_t n_samples, unsigned rate_hz,
+                 unsigned number);
+
+/* In place. */
+void echo_frame(struct echo *echo, float samples[ECHO_FRAME]);
+
+/* Whether the microphone may interrupt: the echo is known, or there is none. */
+bool echo_is_learnt(const struct echo *echo);

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* Proves in a drawn room (delay 60 ms, reverberation 250 ms) that the loudspeaker's voice is taken out
+ * by more than 20 dB once it is learnt and that nothing is heard before; that somebody who speaks
+ * meanwhile is heard; that headphones are found out and change nothing; and that references which come
+ * in bunches, are lost or run at another rate do no harm. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "audio/device/echo.h"
+#include "voice.h"
+
+#define SECONDS  30
+#define N        ((size_t)SECONDS * ECHO_RATE_HZ)
+#define N_FRAMES (N / ECHO_FRAME)
+#define NEAR     (24 * ECHO_RATE_HZ) /* somebody speaks from here on */
+
+#define DELAY (ECHO_RATE_HZ * 60 / 1000)
+#define TAIL  (ECHO_RATE_HZ * 250 / 1000)
+
+static float *far_end, *near_end, *echoes; /* [N] */
+
+static double db(double ratio)
+{
+    return 20 * log10(ratio);
+}
+
+static void scale(float *samples, size_t n_samples, double level)
+{
+    const double gain = level / voice_level(samples, n_samples);
+
+    for (size_t i = 0; i < n_samples; i++)
+        samples[i] = (float)((double)samples[i] * gain);
+}
+
+/* The loudspeaker says it, the room answers, somebody else speaks at the end, a little noise. */
+static int set_up(void **state)
+{
+    float *room = calloc(TAIL, sizeof(float));
+    double level = 0;
+
+    (void)state;
+    far_end = calloc(N, sizeof(float));
+    near_end = calloc(N, sizeof(float));
+    echoes = calloc(N, sizeof(float));
+    if (!room || !far_end || !near_end || !echoes)
+        return -1;
+    voice_seed = 1;
+    voice_draw(far_end, N, 180, 1);
+    for (size_t i = 0; i < N; i++) /* a voice has noise in it: consonants */
+        far_end[i] += (float)(0.1 * voice_gaussian() * fmax(0, sin(2 * M_PI * 3 * (double)i / ECHO_RATE_HZ)));
+    voice_draw(near_end + NEAR, N - NEAR, 115, 1);
+    for (size_t i = 0; i < TAIL; i++)
+        room[i] = (float)(voice_gaussian() * exp(-6.9 * (double)i / TAIL));
+    room[0] = 3;
+    for (size_t i = 0; i < TAIL; i++)
+        level += (double)room[i] * (double)room[i];
+    for (size_t i = 0; i < TAIL; i++)
+        room[i] = (float)((double)room[i] / sqrt(level));
+    scale(far_end, N, 0.05);
+    scale(near_end + NEAR, N - NEAR, 0.05);
+    /* Thinned out, so that drawing it does not take longer than the test. */
+    for (size_t k = 0; k < TAIL; k += k < 64 ? 1 : 7)
+        for (size_t i = DELAY + k; i < N; i++)
+            echoes[i] += far_end[i - DELAY - k] * room[k];
+    for (size_t i = 0; i < N; i++)
+        echoes[i] += (float)(1e-4 * voice_gaussian());
+    free(room);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    free(far_end);
+    free(near_end);
+    free(echoes);
+    return 0;
+}
+
+struct result {
+    size_t learnt_frame; /* N_FRAMES: never */
+    float *out;          /* [N] */
+};
+
+/* bunch: so many blocks of the reference come at once. */
+static struct result cancel(const float *microphone, unsigned bunch)
+{
+    struct error err = ERROR_INIT;
+    struct echo *echo = echo_new(&err);
+    struct result result = {N_FRAMES, malloc(N * sizeof(float))};
+
+    assert_non_null(echo);
+    assert_non_null(result.out);
+    memcpy(result.out, microphone, N * sizeof(float));
+    for (size_t t = 0; t < N_FRAMES; t++) {
+        if (t % bunch == 0)
+            for (size_t k = t; k < t + bunch && k < N_FRAMES; k++)
+                echo_played(echo, far_end + k * ECHO_FRAME, ECHO_FRAME, ECHO_RATE_HZ, (unsigned)k);
+        echo_frame(echo, result.out + t * ECHO_FRAME);
+        if (result.learnt_frame == N_FRAMES && echo_is_learnt(echo))
+            result.learnt_frame = t;
+    }
+    echo_free(echo);
+    return result;
+}
+
+static float *with_echo(void)
+{
+    float *microphone = malloc(N * sizeof(float));
+
+    assert_non_null(microphone);
+    for (size_t i = 0; i < N; i++)
+        microphone[i] = echoes[i] + near_end[i];
+    return microphone;
+}
+
+static void test_the_loudspeaker_is_taken_out_and_the_speaker_stays(void **state)
+{
+    static const unsigned bunches[] = {1, 2};
+    float *microphone = with_echo();
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const struct result result = cancel(microphone, bunches[i]);
+        const size_t learnt = (result.learnt_frame + 10) * ECHO_FRAME;
+        double taken, kept;
+
+        assert_in_range(result.learnt_frame, 50, 1800);
+        /* Nothing is heard before, but for the time until it echoes. */
+        assert_true(voice_level(result.out + 2000, (result.learnt_frame - 20) * ECHO_FRAME) < 1e-4);
+        taken = db(voice_level(microphone + learnt, NEAR - learnt) /
+                   voice_level(result.out + learnt, NEAR - learnt));
+        kept = db(voice_level(result.out + NEAR, N - NEAR) / voice_level(near_end + NEAR, N - NEAR));
+        if (taken < 20 || kept < -6 || kept > 3)
+            fail_msg("bunches of %u: %.1f dB taken out, of the speaker %.1f dB kept", bunches[i],
+                     taken, kept);
+        free(result.out);
+    }
+    free(microphone);
+}
+
+static void test_headphones_are_found_out(void **state)
+{
+    float *microphone = calloc(N, sizeof(float));
+    struct result result;
+
+    (void)state;
+    assert_non_null(microphone);
+    voice_seed = 2;
+    for (size_t i = 0; i < N; i++)
+        microphone[i] = near_end[i] + (float)(1e-4 * voice_gaussian());
+    result = cancel(microphone, 1);
+    assert_in_range(result.learnt_frame, 50, 500);
+    assert_true(db(voice_level(result.out + NEAR, N - NEAR) / voice_level(near_end + NEAR, N - NEAR)) > -3);
+    free(result.out);
+    free(microphone);
+}
+
+static void test_a_silent_loudspeaker_changes_no_bit(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct echo *echo = echo_new(&err);
+    float frame[ECHO_FRAME], kept[ECHO_FRAME];
+    static const float silence[480];
+
+    (void)state;
+    assert_non_null(echo);
+    voice_seed = 3;
+    for (unsigned t = 0; t < 500; t++) {
+        for (size_t i = 0; i < ECHO_FRAME; i++)
+            frame[i] = kept[i] = (float)voice_uniform();
+        if (t > 100)
+            echo_played(echo, silence, 480, 48000, t);
+        echo_frame(echo, frame);
+        assert_memory_equal(frame, kept, sizeof(frame));
+    }
+    echo_free(echo);
+}
+
+static void test_wild_references_do_no_harm(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct echo *echo = echo_new(&err);
+    float block[480], frame[ECHO_FRAME];
+    static const unsigned rates_hz[] = {8000, 16000, 44100, 48000, 0, 1};
+    uint32_t number = 0;
+
+    (void)state;
+    assert_non_null(echo);
+    voice_seed = 4;
+    for (unsigned t = 0; t < 5000; t++) {
+        const unsigned rate_hz = rates_hz[t / 50 % 6];
+
+        for (size_t i = 0; i < 480; i++)
+            block[i] = i % 97 == 0 ? NAN : (float)(3 * voice_uniform());
+        for (size_t i = 0; i < ECHO_FRAME; i++)
+            frame[i] = i % 89 == 0 ? INFINITY : (float)(3 * voice_uniform());
+        voice_uniform();
+        number += voice_seed >> 30 ? 1 : voice_seed; /* blocks missed, numbers that go back */
+        for (unsigned k = 0; k < (voice_seed >> 24) % 4; k++)
+            echo_played(echo, block, rate_hz >= 8000 ? rate_hz / 100 : 480, rate_hz, number++);
+        if (t % 700 == 0)
+            echo_restart(echo);
+        echo_frame(echo, frame);
+        for (size_t i = 0; i < ECHO_FRAME && t % 3 == 0; i++)
+            assert_true(isinf(frame[i]) || fabsf(frame[i]) <= 3);
+    }
+    echo_free(echo);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_loudspeaker_is_taken_out_and_the_speaker_stays),
+        cmocka_unit_test(test_headphones_are_found_out),
+        cmocka_unit_test(test_a_silent_loudspeaker_changes_no_bit),
+        cmocka_unit_test(test_wild_references_do_no_harm),
+    };
+
+    return cmocka_run_group_tests_name("echo", tests, set_up, tear_down);
+}
