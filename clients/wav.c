@@ -141,7 +141,7 @@ static bool write_all(int fd, const uint8_t *bytes, size_t n)
 /* A length that is not known yet is as large as can be. */
 static bool write_head(int fd, uint32_t n_bytes)
 {
-    uint8_t head[HEAD_BYTES] = "RIFF....WAVEfmt ................data...";
+    uint8_t head[HEAD_BYTES] = "RIFF....WAVEfmt ....................data...";
 
     put32(head + 4, n_bytes > UINT32_MAX - 36 ? UINT32_MAX : n_bytes + 36);
     put32(head + 16, 16);

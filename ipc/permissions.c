@@ -29,7 +29,8 @@ struct question {
     char app[PERMISSIONS_APP_MAX];
     void (*decided)(void *userdata, enum permission permission);
     void *userdata;
-    uint32_t id; /* of the notification; 0: not shown yet */
+    uint32_t id;  /* of the notification; 0: not shown yet */
+    char *server; /* that shows it: nobody else may answer */
     sd_bus_slot *call;
     sd_event_source *timer;
 };
@@ -59,7 +60,7 @@ static void read_file(struct permissions *p)
         json_object_object_foreach(microphone, app, allowed)
         {
             if (json_object_is_type(allowed, json_type_boolean) &&
-                strlen(app) < PERMISSIONS_APP_MAX &&
+                strlen(app) < PERMISSIONS_APP_MAX && utf8_valid(app, strlen(app)) &&
                 json_object_object_length(p->decided) < PERMISSIONS_MAX)
                 json_object_object_add(p->decided, app, json_object_get(allowed));
         }
@@ -218,15 +219,21 @@ const char *permissions_at(const struct permissions *p, size_t i, enum permissio
 
 /* --- asking ---------------------------------------------------------------------------------- */
 
+/* It goes from the screen too. */
 static void question_free(struct question *question)
 {
-    struct question **link = &question->permissions->questions;
+    struct permissions *p = question->permissions;
+    struct question **link = &p->questions;
 
     while (*link != question)
         link = &(*link)->next;
     *link = question->next;
+    if (question->id)
+        sd_bus_call_method_async(p->bus->connection, NULL, NOTIFICATIONS, NOTIFICATIONS_PATH,
+                                 NOTIFICATIONS, "CloseNotification", NULL, NULL, "u", question->id);
     sd_bus_slot_unref(question->call);
     sd_event_source_disable_unref(question->timer);
+    free(question->server);
     free(question);
 }
 
@@ -240,9 +247,6 @@ static void answer(struct question *question, enum permission permission)
     if (permission != PERMISSION_UNDECIDED &&
         decide(p, question->app, permission, &err) < 0)
         log_warning("%s", err.text);
-    if (question->id)
-        sd_bus_call_method_async(p->bus->connection, NULL, NOTIFICATIONS, NOTIFICATIONS_PATH,
-                                 NOTIFICATIONS, "CloseNotification", NULL, NULL, "u", question->id);
     question_free(question);
     decided(userdata, permission);
 }
@@ -252,8 +256,10 @@ static int on_shown(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
     struct question *question = userdata;
 
     (void)ret_error;
+    question->call = sd_bus_slot_unref(question->call);
     if (sd_bus_message_is_method_error(message, NULL) ||
-        sd_bus_message_read_basic(message, 'u', &question->id) < 0) {
+        sd_bus_message_read_basic(message, 'u', &question->id) < 0 ||
+        !(question->server = strdup(sd_bus_message_get_sender(message)))) {
         log_debug("There is no notification service to ask about the microphone.");
         answer(question, PERMISSION_UNDECIDED);
     }
@@ -267,13 +273,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-static struct question *find(const struct permissions *p, uint32_t id)
+/* The question that this signal is about. Any program can send one with a number that it guessed. */
+static struct question *find(const struct permissions *p, sd_bus_message *signal, uint32_t id)
 {
     struct question *question = p->questions;
 
-    while (question && (!question->id || question->id != id))
+    while (question && (!question->server || question->id != id))
         question = question->next;
-    return question;
+    return question && strcmp(question->server, sd_bus_message_get_sender(signal)) == 0 ? question
+                                                                                        : NULL;
 }
 
 static int on_action(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
@@ -283,7 +291,7 @@ static int on_action(sd_bus_message *message, void *userdata, sd_bus_error *ret_
     uint32_t id;
 
     (void)ret_error;
-    if (sd_bus_message_read(message, "us", &id, &action) < 0 || !(question = find(userdata, id)))
+    if (sd_bus_message_read(message, "us", &id, &action) < 0 || !(question = find(userdata, message, id)))
         return 0;
     if (strcmp(action, "allow") == 0)
         answer(question, PERMISSION_ALLOWED);
@@ -298,7 +306,8 @@ static int on_closed(sd_bus_message *message, void *userdata, sd_bus_error *ret_
     uint32_t id, reason;
 
     (void)ret_error;
-    if (sd_bus_message_read(message, "uu", &id, &reason) >= 0 && (question = find(userdata, id)))
+    if (sd_bus_message_read(message, "uu", &id, &reason) >= 0 &&
+        (question = find(userdata, message, id)))
         answer(question, PERMISSION_UNDECIDED);
     return 0;
 }
@@ -311,6 +320,9 @@ static int show(struct question *question)
     int r;
 
     snprintf(body, sizeof(body), "%s wants to listen through the microphone.", question->app);
+    utf8_plain(body);
+    for (char *c = body; (c = strpbrk(c, "<>&")); c++)
+        *c = '?'; /* it is markup for some */
     r = sd_bus_message_new_method_call(connection, &message, NOTIFICATIONS, NOTIFICATIONS_PATH,
                                        NOTIFICATIONS, "Notify");
     if (r >= 0)

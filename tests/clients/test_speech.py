@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: MIT
+"""lfmctl's speech verbs against the real daemon with a tiny set of models, whose words and sounds mean
+nothing; microphone and loudspeaker are sinks of a PulseAudio of the test's own, and whoever asks the
+user on the screen is a program of the test's own.
+
+usage: dbus-run-session -- /usr/bin/python3 test_speech.py LFMCTL DAEMON DECODER SOURCE_ROOT
+"""
+import array
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import wave
+
+LFMCTL, DAEMON, DECODER, ROOT = sys.argv[1:5]
+PULSE = all(shutil.which(name) for name in ("pulseaudio", "pactl", "paplay", "parec"))
+
+if __name__ == "__main__" and len(sys.argv) > 5 and sys.argv[5] == "notify":
+    # A notification service: answers every question as it is told, and writes down what it was asked.
+    import dbus
+    import dbus.mainloop.glib
+    import dbus.service
+    from gi.repository import GLib
+
+    NOTIFICATIONS = "org.freedesktop.Notifications"
+
+    class Service(dbus.service.Object):
+        answer = sys.argv[6]
+
+        @dbus.service.method(NOTIFICATIONS, in_signature="susssasa{sv}i", out_signature="u")
+        def Notify(self, app, replaces, icon, summary, body, actions, hints, timeout):
+            print(json.dumps({"asked": str(body), "actions": [str(a) for a in actions]}), flush=True)
+            if self.answer in ("allow", "deny"):
+                GLib.idle_add(lambda: self.ActionInvoked(7, self.answer))
+            if self.answer == "closed":
+                GLib.idle_add(lambda: self.NotificationClosed(7, 2))
+            return 7
+
+        @dbus.service.method(NOTIFICATIONS, in_signature="u")
+        def CloseNotification(self, number):
+            print(json.dumps({"closed": int(number)}), flush=True)
+
+        @dbus.service.signal(NOTIFICATIONS, signature="us")
+        def ActionInvoked(self, number, action):
+            pass
+
+        @dbus.service.signal(NOTIFICATIONS, signature="uu")
+        def NotificationClosed(self, number, reason):
+            pass
+
+    dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+    bus = dbus.SessionBus()
+    name = dbus.service.BusName(NOTIFICATIONS, bus)
+    service = Service(bus, "/" + NOTIFICATIONS.replace(".", "/"))
+    print(json.dumps({"ready": True}), flush=True)
+    GLib.MainLoop().run()
+    sys.exit(0)
+
+sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "ipc"))
+import dbus  # noqa: E402
+from test_bus import NAME, PATH, Client, Daemon, wait_until  # noqa: E402
+
+os.environ["LFMD_SOUND"] = DECODER
+RATE = 16000
+
+
+def voice(seconds, pitch=120, level=0.3, seed=1):
+    """A buzz through three resonances, in syllables (tests/audio/device/voice.h)."""
+    chance, phase, states = random.Random(seed), 0.0, [[0.0, 0.0] for _ in range(3)]
+    out = array.array("h")
+
+    def resonate(x, state, hz, width):
+        r = math.exp(-math.pi * width / RATE)
+        y = x * (1 - r) + 2 * r * math.cos(2 * math.pi * hz / RATE) * state[0] - r * r * state[1]
+        state[1], state[0] = state[0], y
+        return y
+
+    for i in range(int(seconds * RATE)):
+        t = i / RATE
+        syllable, vowel = t % 0.24, int(t / 0.24)
+        is_open = math.sin(math.pi * syllable / 0.18) if syllable < 0.18 else 0
+        phase += pitch * (1 + 0.17 * math.sin(2 * math.pi * t / 1.3)) / RATE
+        x = 12 * is_open if phase >= 1 else 0.05 * chance.gauss(0, 1) * is_open
+        phase -= phase >= 1
+        x = 4 * resonate(x, states[0], 400 + 150 * (vowel % 3), 80)
+        x = 4 * resonate(x, states[1], 1000 + 400 * (vowel % 4), 120)
+        x = resonate(x, states[2], 2600, 200)
+        out.append(max(-32767, min(32767, int(32767 * level * x))))
+    return out
+
+
+def silence(seconds):
+    return array.array("h", bytes(2 * int(seconds * RATE)))
+
+
+class Server:
+    """PulseAudio: what is played to "room" is heard by "mic"; "spk" is the loudspeaker."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp()
+        os.chmod(self.folder, 0o700)
+        os.environ.update(XDG_RUNTIME_DIR=self.folder, HOME=self.folder)
+        for name in ("PULSE_SERVER", "DISPLAY"):
+            os.environ.pop(name, None)
+        with open(self.folder + "/.asoundrc", "w") as file:
+            file.write('pcm.!default { type pulse hint { show on description "Pulse" } }\n'
+                       "ctl.!default { type pulse }\n")
+        self.log = open(self.folder + "/log", "w")
+        self.start()
+
+    def spawn(self, *words):
+        return subprocess.Popen(words, stdout=self.log, stderr=self.log)
+
+    def start(self):
+        self.processes = [self.spawn(
+            "pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1",
+            "--disable-shm=yes", "--log-target=stderr", "-L", "module-native-protocol-unix",
+            "-L", "module-null-sink sink_name=spk rate=48000 channels=2",
+            "-L", "module-null-sink sink_name=room rate=48000 channels=2",
+            "-L", "module-remap-source source_name=mic master=room.monitor")]
+        wait_until(lambda: subprocess.run(("pactl", "info"), stdout=self.log, stderr=self.log).returncode == 0)
+        self.control("set-default-sink", "spk")
+        self.control("set-default-source", "mic")
+        for source in ("mic", "spk.monitor"):  # a null sink that nobody records loses two seconds
+            self.processes.append(self.spawn("parec", "--latency-msec=20", "-d", source, "--raw", "/dev/null"))
+        time.sleep(2.5)
+
+    def control(self, *words):
+        return subprocess.run(("pactl",) + words, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def kill(self):
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+    def stop(self):
+        self.kill()
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+
+class Loudspeaker:
+    """What the loudspeaker plays from now on."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(("parec", "-d", "spk.monitor", "--rate=16000", "--channels=1",
+                                         "--format=s16le", "--raw", "--latency-msec=20"),
+                                        stdout=subprocess.PIPE)
+        self.peaks = []  # of 50 ms each
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
+
+    def read(self):
+        while True:
+            data = self.process.stdout.read(1600)
+            if len(data) < 1600:
+                return
+            self.peaks.append(max(map(abs, array.array("h", data))))
+
+    def stop(self):
+        self.process.kill()
+        self.thread.join()
+        self.process.wait()
+        self.process.stdout.close()
+        return self.peaks
+
+
+class Listen:
+    """lfmctl listen --json, line by line."""
+
+    def __init__(self, *options):
+        self.process = subprocess.Popen((LFMCTL, "listen", "--json") + options, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        self.events, self.ended = [], False
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.events.append(json.loads(line))
+        self.ended = True
+
+    def all(self, kind):
+        return [e for e in self.events if e["event"] == kind]
+
+    def have(self, kind, n=1, condition=lambda event: True):
+        def found():
+            return [e for e in self.all(kind) if condition(e)]
+        wait_until(lambda: len(found()) >= n or self.ended)
+        if len(found()) < n:
+            raise AssertionError("no %s in %s" % (kind, self.events))
+        return found()[n - 1]
+
+    def wait(self):
+        self.thread.join()
+        self.process.stdout.close()
+        words = self.process.stderr.read()
+        self.process.stderr.close()
+        return self.process.wait(), words
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        return self.wait()
+
+
+class Notifications:
+    """A notification service that answers so."""
+
+    def __init__(self, answer):
+        self.process = subprocess.Popen(
+            (sys.executable, os.path.abspath(__file__), LFMCTL, DAEMON, DECODER, ROOT, "notify", answer),
+            stdout=subprocess.PIPE, text=True)
+        self.next()
+
+    def next(self):
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class Speech(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.models = self.folder.name + "/models"
+        os.mkdir(self.models)
+        for name, path in {"talk": "vision/tiny_text_f32", "mmproj-talk": "audio/mmproj-tiny_f32",
+                           "vocoder-talk": "audio/vocoder.f16",
+                           "tokenizer-talk": "audio/tokenizer.f16"}.items():
+            os.symlink("%s/tests/data/%s.gguf" % (ROOT, path), "%s/%s.gguf" % (self.models, name))
+        self.daemon = Daemon(self.folder.name, models=self.models)
+
+    def tearDown(self):
+        if self.daemon.process.poll() is None:
+            self.assertEqual(self.daemon.stop(), 0)
+        self.folder.cleanup()
+
+    def run_verb(self, *words, status=0, **more):
+        done = subprocess.run((LFMCTL,) + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              **{"stdin": subprocess.DEVNULL, **more})
+        self.assertEqual(done.returncode, status, done)
+        return done.stdout.decode() + done.stderr.decode()
+
+    def write(self, name, samples):
+        path = "%s/%s.wav" % (self.folder.name, name)
+        with wave.open(path, "wb") as file:
+            file.setparams((1, 2, RATE, 0, "NONE", ""))
+            file.writeframes(samples.tobytes())
+        return path
+
+
+class Files(Speech):
+    def test_recordings_are_transcribed_one_after_the_other(self):
+        one = self.write("one", silence(1) + voice(2) + silence(1))
+        two = self.write("two", silence(1) + voice(1) + silence(1.5) + voice(1) + silence(1))
+        out = self.run_verb("transcribe", one, two)
+        self.assertLess(out.index(one), out.index(two))
+        events = [json.loads(line) for line in self.run_verb("transcribe", "--json", two).splitlines()]
+        self.assertEqual({e["file"] for e in events}, {two})
+        self.assertEqual((events[0]["event"], events[-1]["event"]), ("start", "done"))
+        self.assertEqual(len([e for e in events if e["event"] == "progress"]), 2)
+
+    def test_a_recording_may_come_through_a_pipe(self):
+        path = self.write("one", voice(1) + silence(1))
+        cat = subprocess.Popen(("cat", path), stdout=subprocess.PIPE)
+        out = self.run_verb("transcribe", "--json", "-", stdin=cat.stdout)
+        cat.stdout.close()
+        cat.wait()
+        self.assertEqual(json.loads(out.splitlines()[-1])["event"], "done")
+
+    def test_what_cannot_be_transcribed_is_said(self):
+        letter = self.folder.name + "/letter"
+        with open(letter, "w") as file:
+            file.write("Dear aunt, ...")
+        good = self.write("good", voice(1))
+        self.assertIn("not a sound file", self.run_verb("transcribe", letter, status=1))
+        self.assertIn("nothing.wav", self.run_verb("transcribe", "/nothing.wav", good, status=1))
+        self.assertIn("folder", self.run_verb("transcribe", "/", status=1))
+        self.assertIn("Which recording?", self.run_verb("transcribe", status=2))
+        self.run_verb("transcribe", "-m", "nobody", good, status=4)
+
+    def test_a_text_becomes_a_wav_file(self):
+        path = self.folder.name + "/said.wav"
+        self.run_verb("say", "-o", path, "One sentence with some words, and another one after it.")
+        with wave.open(path) as file:
+            self.assertEqual((file.getframerate(), file.getnchannels(), file.getsampwidth()),
+                             (24000, 1, 2))
+        self.run_verb("say", "-o", path, input=b"From a pipe.", stdin=None)
+        self.run_verb("say", "-o", "/nowhere/said.wav", "hello", status=1)
+        self.run_verb("say", "-o", path, " ", status=1)
+
+    def test_permissions_are_listed_and_changed(self):
+        self.assertIn("No program", self.run_verb("permissions"))
+        for program, answer in (("/usr/bin/talker", "allow"), ("org.example.Spy", "deny"),
+                                ("/odd/\033[31mred", "deny")):
+            self.run_verb("permissions", answer, program)
+        out = self.run_verb("permissions", "list")
+        self.assertRegex(out, r"microphone +allow +/usr/bin/talker\n")
+        self.assertRegex(out, r"microphone +deny +org.example.Spy\n")
+        self.assertEqual(out.count("\n"), 3)
+        self.run_verb("permissions", "ask", "org.example.Spy")
+        left = json.loads(self.run_verb("permissions", "--json"))
+        self.assertEqual({p["program"]: p["allowed"] for p in left},
+                         {"/usr/bin/talker": True, "/odd/\033[31mred": False})
+        for words in (("allow",), ("maybe", "a"), ("allow", "a", "b"), ("list", "a")):
+            self.run_verb("permissions", *words, status=2)
+
+    def test_who_was_not_allowed_does_not_listen(self):
+        out = self.run_verb("listen", status=5)
+        self.assertIn("may not use the microphone", out)
+        self.assertIn(os.path.realpath(LFMCTL), out)
+
+
+class Permission(Speech):
+    """The user is asked on the screen."""
+
+    def asked(self, answer):
+        self.service = Notifications(answer)
+        self.addCleanup(self.service.stop)
+        return Listen()
+
+    def decided(self):
+        return {p["program"]: p["allowed"]
+                for p in json.loads(self.run_verb("permissions", "--json"))}
+
+    def test_allow(self):
+        listen = self.asked("allow")
+        asked = self.service.next()
+        self.assertIn(os.path.realpath(LFMCTL), asked["asked"])
+        self.assertEqual(asked["actions"][::2], ["allow", "deny"])
+        self.assertEqual(self.service.next(), {"closed": 7})
+        listen.have("start")
+        listen.stop()
+        self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): True})
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): True})
+
+    def test_deny(self):
+        listen = self.asked("deny")
+        self.service.next()
+        self.assertEqual(listen.wait()[0], 5)
+        self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): False})
+        self.assertEqual(Listen().wait()[0], 5)  # without being asked again
+        self.assertEqual(self.service.next(), {"closed": 7})
+        self.run_verb("permissions", "allow", "other")
+        self.assertEqual(self.service.process.poll(), None)
+
+    def test_closing_the_question_decides_nothing(self):
+        listen = self.asked("closed")
+        self.service.next()
+        self.assertEqual(listen.wait()[0], 5)
+        self.assertEqual(self.decided(), {})
+
+    def test_who_leaves_takes_the_question_along(self):
+        listen = self.asked("none")
+        self.service.next()
+        listen.process.kill()
+        listen.wait()
+        self.assertEqual(self.service.next(), {"closed": 7})
+        self.assertEqual(self.decided(), {})
+
+    def test_nobody_but_the_screen_can_answer(self):
+        listen = self.asked("none")
+        self.service.next()
+        client = Client()
+        daemon = client.bus.get_name_owner(NAME)
+        for destination in (daemon, None):
+            message = dbus.lowlevel.SignalMessage("/org/freedesktop/Notifications",
+                                                  "org.freedesktop.Notifications", "ActionInvoked")
+            message.append(7, "allow", signature="us")
+            if destination:
+                message.set_destination(destination)
+            client.bus.send_message(message)
+        client.bus.flush()
+        client.get(PATH, "Manager", "DefaultModel")  # the daemon has seen it
+        self.assertEqual(listen.events, [])
+        self.assertEqual(self.decided(), {})
+        client.close()
+        listen.process.kill()
+        listen.wait()
+
+
+@unittest.skipUnless(PULSE, "needs pulseaudio and pulseaudio-utils")
+class Aloud(Speech):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        super().setUp()
+        self.run_verb("permissions", "allow", os.path.realpath(LFMCTL))
+        self.question = self.write("question", silence(0.2) + voice(1.5) + silence(0.2))
+
+    def play(self, path, sink="room"):
+        subprocess.run(("paplay", "-d", sink, path), check=True)
+
+    def test_devices_are_listed(self):
+        devices = json.loads(self.run_verb("devices", "--json"))
+        self.assertTrue(any(d["default_input"] and d["inputs"] for d in devices), devices)
+        self.assertTrue(any(d["default_output"] and d["outputs"] for d in devices), devices)
+        self.assertIn("NAME", self.run_verb("devices"))
+
+    def test_a_text_is_said_aloud(self):
+        loudspeaker = Loudspeaker()
+        for i in range(30):  # the tiny model says nothing to many a sentence
+            self.run_verb("say", "Sentence number %d, with some more words." % i)
+            if loudspeaker.peaks and max(loudspeaker.peaks) > 100:
+                break
+        self.assertGreater(max(loudspeaker.stop()), 100)
+
+    def test_a_text_that_is_urgent_does_not_wait(self):
+        long = subprocess.Popen((LFMCTL, "say", "word " * 4000), stdin=subprocess.DEVNULL)
+        time.sleep(2)
+        self.run_verb("say", "--now", "Stop it.")
+        self.assertEqual(long.wait(), 0)
+
+    def test_silence_ends_what_is_said(self):
+        long = subprocess.Popen((LFMCTL, "say", "word " * 4000), stdin=subprocess.DEVNULL)
+        time.sleep(2)
+        self.run_verb("silence")
+        self.assertEqual(long.wait(), 0)
+
+    def test_a_question_is_answered_on_the_loudspeaker(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        loudspeaker = Loudspeaker()
+        self.play(self.question)
+        listen.have("speech_start")
+        self.assertLess(abs(listen.have("speech_end")["audio_ms"] - 2000), 700)
+        listen.have("audio_start")
+        time.sleep(1.5)
+        listen.stop()
+        self.assertGreater(max(loudspeaker.stop()), 100)
+
+    def test_who_speaks_meanwhile_silences_the_answer(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("audio_start")
+        loudspeaker = Loudspeaker()
+        time.sleep(1)
+        self.play(self.question)
+        self.assertEqual(listen.have("interrupted")["turn"], 1)
+        self.assertEqual(listen.have("turn_done")["reason"], "interrupted")
+        self.assertEqual(listen.have("speech_end", 2)["turn"], 2)
+        listen.stop()
+        loudspeaker.stop()
+
+    def test_a_server_that_dies_in_mid_sentence_is_survived(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("audio_start")
+        self.server.kill()
+        self.assertTrue(listen.have("listening", condition=lambda e: not e["on"])["message"])
+        self.server.start()
+        listen.have("listening", 2, condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("speech_end", 2)
+        listen.stop()
+
+    def test_the_daemon_may_stop_in_mid_sentence(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("audio_start")
+        self.assertEqual(self.daemon.stop(), 0)
+        listen.wait()
+
+    def test_other_settings_count_at_once(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("audio_start")
+        with open(self.daemon.config, "a") as file:
+            file.write("[audio]\nlatency_ms = 100\n")
+        self.daemon.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        self.play(self.question)
+        listen.have("speech_end", 2)
+        listen.stop()
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=2)
