@@ -149,8 +149,8 @@ def shape_question(rng, scene, kind):
 
 
 OF_KIND = {
-    "shapes": {"at": 2, "where": 3.5, "colour": 2.5, "kind": 2.5, "count": 2.5, "count colour": 2,
-               "count kind": 2, "is there": 3, "short": 1.5, "long": 2, "text": 0.4,
+    "shapes": {"at": 2, "where": 3.5, "colour": 2.5, "kind": 2.5, "count": 4, "count colour": 3,
+               "count kind": 3, "is there": 3, "short": 4, "long": 2, "text": 0.4,
                "beyond": 0.3},
     "words": {"text": 4, "short": 1, "long": 1, "beyond": 0.4, "absent": 0.4},
     "icons": {"whole": 2, "short": 1, "long": 1, "text": 0.5, "beyond": 0.5},
