@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Teaches the encoder to hear, and the text core to write down what its rows say.
 
-    hear     the encoder and its adapter: phones at 50 per second and letters at 25 (heads that are
-             thrown away), and the core's pieces at 12.5 as dot products with the core's own
-             embeddings, so that a row becomes the embedding of the piece that is said
-    soft     the core alone, at the same time: transcripts as answers to rows that are made of
-             those embeddings, without any sound, between dialogues
-    answer   core, adapter and encoder together: transcripts of sounds, between dialogues
+    hear   the encoder and its adapter: phones at 50 per second and letters at 25 (heads that are
+           thrown away), and the core's pieces at 12.5 as dot products with the core's own
+           embeddings, so that a row becomes the embedding of the piece that is said
+    soft   the core alone, at the same time: transcripts as answers to rows that are made of
+           those embeddings, without any sound, between dialogues
 
-    python train/train_listen.py hear   --run RUN/hear --core CORE.gguf --clips CLIPS --steps N
-    python train/train_listen.py soft   --run RUN/soft --core CORE.gguf --steps N
-    python train/train_listen.py answer --run RUN/answer --core CORE.gguf --clips CLIPS --steps N \\
-        --encoder RUN/hear/last.pt --text RUN/soft/last.pt
+    python train/train_listen.py hear --run RUN/hear --core CORE.gguf --clips CLIPS --steps N
+    python train/train_listen.py soft --run RUN/soft --core CORE.gguf --steps N
+
+train_talk.py brings both together. `hear` can go on from an earlier run's end (--encoder).
 
 A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
 given again. Every batch is drawn from the seed and the number of the step.
@@ -41,12 +40,11 @@ from muon import Muon
 FRAMES = 3400  # of one batch
 NEAR = 150  # clips of a batch are that close in the order of lengths
 WARMUP = 60
+MUON = 10  # its rate in that of AdamW
 FRAMES_ALONE = 0.06  # of the run: nothing but phones, without which the letters start late
 WEIGHTS = {"phones": 0.5, "letters": 1, "pieces": 1, "rows": 0.3, "answer": 1, "text": 1}
 PIECES_FIRST = 0.15  # share of the weight of pieces and rows when `hear` begins; 1 at its end
-RATES = {"encoder": 0.3, "model": 1.0}  # of `answer`, in the rate of the run
 SENTENCES = 12  # of a step of `soft`
-PIECES_TOO = 0.5  # weight of the pieces while the core learns to read them
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 SYSTEM = "Perform ASR."
 PIECES = {"<|reserved_8|>": "<|audio_start|>", "<|reserved_9|>": "<|text_end|>"}
@@ -180,13 +178,13 @@ class Run:
         with torch.no_grad():  # rows start as small as embeddings, with their constant
             encoder.mm3.weight.mul_(self.reader.scale)
             encoder.mm3.bias.zero_()[0] = self.reader.table[:, 0].mean()
-        self.parts = {"hear": {"encoder": encoder, "heads": Heads(cfg.hidden)},
-                      "soft": {"model": core},
-                      "answer": {"encoder": encoder, "model": core}}[args.stage]
-        for source, names in ((args.encoder, ("encoder", "heads")), (args.text, ("model",))):
-            saved = torch.load(source, weights_only=False) if source else {}
-            for name in set(names) & set(saved) & set(self.parts):
-                self.parts[name].load_state_dict(saved[name])
+        self.parts = {"model": core}
+        if args.stage == "hear":
+            self.parts = {"encoder": encoder, "heads": Heads(cfg.hidden)}
+        if args.encoder:
+            saved = torch.load(args.encoder, weights_only=False)
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
         self.optimisers = self.optimise()
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
         self.state = {"stage": args.stage, "step": 0, "cpu": 0.0, "begun": time.time(), "clips": 0,
@@ -200,21 +198,15 @@ class Run:
             signal.signal(number, self.interrupt)
 
     def optimise(self):
-        """Fresh matrices of the encoder by Muon; its rate is low once it hears."""
-        rate = self.args.rate
-        if self.args.stage != "hear":
-            groups = [{"params": list(part.parameters()), "lr": rate * RATES[name]}
-                      for name, part in self.parts.items()]
-            return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.02,
-                                      fused=True)]
-        named = dict(self.parts["encoder"].named_parameters())
-        matrices = [p for name, p in named.items()
-                    if name.startswith("blocks") and p.dim() == 2 and "bias_" not in name]
-        chosen = {id(p) for p in matrices}
-        others = [p for part in self.parts.values() for p in part.parameters()
-                  if id(p) not in chosen]
-        return [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01,
-                                  fused=True), Muon(matrices)]
+        """Matrices of the encoder by Muon, all else by AdamW."""
+        matrices, others, rate = [], [], self.args.rate
+        for part in self.parts.values():
+            for name, p in part.named_parameters():
+                muon = "model" not in self.parts and name.startswith("blocks") and p.dim() == 2
+                (matrices if muon and "bias_" not in name else others).append(p)
+        optimisers = [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01,
+                                        fused=True)]
+        return optimisers + ([Muon(matrices, MUON * rate)] if matrices else [])
 
     def interrupt(self, *_):
         self.interrupted = True
@@ -261,13 +253,13 @@ class Run:
             row[:len(ids)] = ids
         losses = {"phones": F.cross_entropy(guess.flatten(0, 1), target.flatten(),
                                             ignore_index=speech.NO_PHONE)}
-        shares = {}
-        if self.done() >= FRAMES_ALONE:
+        shares, done = {}, 1.0 if self.args.encoder else self.done()
+        if done >= FRAMES_ALONE:
             losses["letters"] = ctc(letters.log_softmax(-1), 2 * n, [torch.tensor(
                 [1 + LETTERS.index(c) for c in clip[0]]) for clip in batch], 0)
             rows = encoder.adapt(states)
             scores = self.reader(rows)
-            share = PIECES_FIRST + (1 - PIECES_FIRST) * self.done()
+            share = PIECES_FIRST + (1 - PIECES_FIRST) * done
             shares = {"pieces": share, "rows": share}
             losses["pieces"] = ctc(scores, n, [clip[1] for clip in batch], SILENT)
             losses["rows"] = self.reader.miss(rows[valid], scores[valid])
@@ -301,19 +293,6 @@ class Run:
                 for _ in range(SENTENCES)]
         return self.total({"answer": self.written(
             [(ids, soft_rows(rng, ids.tolist(), self.reader)) for ids in said])})
-
-    def answer(self, rng):
-        batch, x, lengths, _ = self.heard(rng, FRAMES)
-        n = (lengths + conformer.STRIDE - 1) // conformer.STRIDE
-        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
-            rows, valid = self.parts["encoder"](x, lengths)
-        rows = rows.float()
-        scores = self.reader(rows)
-        return self.total({
-            "answer": self.written([(clip[1], row[:size])
-                                    for clip, row, size in zip(batch, rows, n)]),
-            "pieces": ctc(scores, n, [clip[1] for clip in batch], SILENT),
-            "rows": self.reader.miss(rows[valid], scores[valid])}, {"pieces": PIECES_TOO})
 
     def dialogue(self, rng):
         """A step of the mixtures that the core has learnt before."""
@@ -375,7 +354,7 @@ class Run:
                     group["lr"] = rate * self.factor(done)
                 optimiser.zero_grad()
             step = getattr(self, args.stage)
-            if args.stage != "hear" and rng.random() < args.text_share:
+            if args.stage == "soft" and rng.random() < args.text_share:
                 step = self.dialogue
             loss = step(rng)
             loss.backward()
@@ -415,13 +394,12 @@ def tested(rng, split, voices, count, low=5, high=35):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("stage", choices=["hear", "soft", "answer"])
+    p.add_argument("stage", choices=["hear", "soft"])
     p.add_argument("--run", required=True, help="directory of the checkpoints")
     p.add_argument("--core", required=True, help="GGUF file of the text core")
     p.add_argument("--clips", help="folder of speech.py's shards; missing are made")
     p.add_argument("--shards", type=int, default=24)
     p.add_argument("--encoder", help="checkpoint that the encoder starts from")
-    p.add_argument("--text", help="checkpoint that the core starts from")
     p.add_argument("--steps", type=int, required=True)
     p.add_argument("--deadline", type=float, help="unix time at which the run ends early")
     p.add_argument("--rate", type=float, default=2e-3)
