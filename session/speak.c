@@ -35,6 +35,7 @@ struct speaking {
     /* aloud */
     bool aloud, now;
     bool begun, is_full, all_said; /* it has the loudspeaker; which did not take all; has all */
+    bool said;                     /* something of it */
     uint32_t number;               /* of what it says there */
     unsigned n_seen;               /* changes of the sound when it was full */
     float pending[2 * VOCODER_FRAME];
@@ -186,14 +187,25 @@ static bool has_room(const struct speaking *speaking)
            atomic_load(&speaking->task.engine->sound_changes) != speaking->n_seen;
 }
 
-/* What was made goes to the loudspeaker. False: it is full. */
-static bool say(struct speaking *speaking)
+/* Whether there is a loudspeaker. One that went away is waited for, one that never was is not. */
+static int check_loudspeaker(const struct speaking *speaking, struct error *err)
+{
+    struct sound_counts counts;
+
+    sound_counts(speaking->task.engine->sound, &counts);
+    if (speaking->said || counts.playback_open || counts.error.code == ERROR_NONE)
+        return 0;
+    return error_set(err, counts.error.code, "%s", counts.error.text);
+}
+
+/* What was made goes to the loudspeaker. 0: it is full. */
+static int say(struct speaking *speaking, struct error *err)
 {
     struct engine *engine = speaking->task.engine;
     size_t n;
 
     if (speaking->n_pending == 0)
-        return true;
+        return 1;
     if (!speaking->begun) {
         speaking->begun = true;
         speaking->number = sound_begin(engine->sound);
@@ -205,7 +217,8 @@ static bool say(struct speaking *speaking)
     memmove(speaking->pending, speaking->pending + n,
             speaking->n_pending * sizeof(*speaking->pending));
     speaking->is_full = speaking->n_pending > 0;
-    return !speaking->is_full;
+    speaking->said |= n > 0;
+    return speaking->is_full ? check_loudspeaker(speaking, err) : 1;
 }
 
 /* All was made: wait until it was heard. 1: it was. */
@@ -248,10 +261,10 @@ static int step(struct speaking *speaking, struct error *err)
     struct speech_event event;
     int64_t start = clock_usec();
     size_t n;
-    int r;
+    int r = speaking->aloud ? say(speaking, err) : 1;
 
-    if (speaking->aloud && !say(speaking))
-        return 0;
+    if (r <= 0)
+        return r;
     if (!speaking->speech) {
         speaking->at += strspn(speaking->text + speaking->at, " \t\r\n");
         if (speaking->at == speaking->length)

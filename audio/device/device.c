@@ -22,13 +22,26 @@ static void say_nothing(const char *file, int line, const char *function, int nu
     (void)format;
 }
 
+/* PortAudio aborts where ALSA's configuration has neither of these. */
+static bool alsa_is_configured(void)
+{
+    snd_config_t *found;
+
+    return snd_config_update() >= 0 && (snd_config_search(snd_config, "pcm.default", &found) >= 0 ||
+                                        snd_config_search(snd_config, "pcm.dmix", &found) >= 0);
+}
+
 int device_init(struct error *err)
 {
     const int kept = quiet_begin();
-    const PaError r = Pa_Initialize();
+    const bool configured = alsa_is_configured();
+    const PaError r = configured ? Pa_Initialize() : paNoError;
 
     snd_lib_error_set_handler(say_nothing);
     quiet_end(kept);
+    if (!configured)
+        return error_set(err, ERROR_AUDIO_UNAVAILABLE,
+                         "There is no microphone and no loudspeaker: ALSA is not configured here.");
     if (r != paNoError)
         return error_set(err, ERROR_AUDIO_UNAVAILABLE, "PortAudio cannot be started: %s.",
                          Pa_GetErrorText(r));

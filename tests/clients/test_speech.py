@@ -393,6 +393,47 @@ class Permission(Speech):
         listen.wait()
 
 
+class Deaf(Speech):
+    """A machine without microphone and loudspeaker."""
+    alsa = "pcm.default { type hw card 99 }\n"
+
+    def setUp(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as alsa:
+            alsa.write(self.alsa)
+            alsa.flush()
+            self.addCleanup(shutil.rmtree, home := tempfile.mkdtemp())
+            nothing = {"ALSA_CONFIG_PATH": alsa.name, "JACK_NO_START_SERVER": "1", "HOME": home,
+                       "PULSE_SERVER": "none"}
+            before = {name: os.environ.get(name) for name in nothing}
+            os.environ.update(nothing)
+            super().setUp()
+            self.run_verb("devices", "-q")  # with this configuration
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+    def test_there_are_no_devices(self):
+        self.assertIn("no sound devices", self.run_verb("devices"))
+
+    def test_what_cannot_be_said_is_an_error(self):
+        for i in range(30):  # the tiny model says nothing to many a sentence
+            done = subprocess.run((LFMCTL, "say", "Sentence number %d, with some more words." % i),
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                self.assertIn("loudspeaker", done.stderr)
+                return
+        self.fail("nothing was said")
+
+    def test_who_listens_is_told_why_nothing_is_heard(self):
+        self.run_verb("permissions", "allow", os.path.realpath(LFMCTL))
+        listen = Listen()
+        self.assertIn("microphone", listen.have("listening")["message"])
+        self.assertEqual(listen.stop()[0], 130)
+
+
+class Unconfigured(Deaf):
+    alsa = ""
+
+
 @unittest.skipUnless(PULSE, "needs pulseaudio and pulseaudio-utils")
 class Aloud(Speech):
     @classmethod

@@ -5,6 +5,8 @@ with a tiny set of models, whose words and sounds mean nothing.
 usage: dbus-run-session -- /usr/bin/python3 test_voice.py DAEMON DECODER SOURCE_ROOT
 """
 import array
+import glob
+import json
 import math
 import os
 import random
@@ -63,7 +65,6 @@ class Talk:
             thread.start()
 
     def read_events(self):
-        import json
         with os.fdopen(self.stream, "rb") as stream:
             for line in stream:
                 self.events.append(json.loads(line))
@@ -361,6 +362,94 @@ class Voice(unittest.TestCase):
         self.refused("Busy", "already", session.StartListening, vardict())
         session.Close()
         os.close(stream)
+
+    def test_ten_minutes_as_fast_as_pipes_take_them(self):
+        """Speech and silence in turn; the loudspeaker is read by nobody in particular."""
+        session = self.client.session()
+        microphone, loudspeaker = [fd.take() for fd in session.OpenAudio(vardict())]
+        events = []
+
+        def read_events(stream=session.StartListening(vardict()).take()):
+            with os.fdopen(stream, "rb") as file:
+                events.extend(json.loads(line)["event"] for line in file)
+
+        def play():
+            while os.read(loudspeaker, 65536):
+                pass
+
+        threads = [threading.Thread(target=f) for f in (read_events, play)]
+        for thread in threads:
+            thread.start()
+        part = speech(tone(1.5), silence(1.5)).tobytes()
+        for i in range(200):
+            for at in range(0, len(part), 65536):
+                os.write(microphone, part[at:at + 65536])
+            time.sleep(0.02)  # or turns pass by before anybody looks
+            if i == 60:
+                before = self.daemon.resident_kb()
+        self.assertLess(self.daemon.resident_kb(), before + 8192)
+        session.StopListening()
+        for thread in threads:
+            thread.join()
+        os.close(microphone)
+        os.close(loudspeaker)
+        self.assertEqual(events[-1], "done")
+        self.assertGreater(events.count("speech_end"), 150)
+        self.assertGreater(events.count("turn_done"), 20)
+
+    # --- who may listen
+
+    def permissions(self):
+        return {str(p["program"]): bool(p["allowed"]) for p in self.client.manager.ListPermissions()}
+
+    def test_programs_are_remembered_up_to_a_number(self):
+        manager = self.client.manager
+        for i in range(1024):
+            manager.SetPermission("microphone", "/usr/bin/%d\n\033" % i, ["allow", "deny"][i % 2])
+        self.refused("Busy", "1024", manager.SetPermission, "microphone", "another", "allow")
+        manager.SetPermission("microphone", "/usr/bin/7\n\033", "allow")
+        manager.SetPermission("microphone", "/usr/bin/8\n\033", "ask")
+        manager.SetPermission("microphone", "another", "deny")
+        for name, words in (("", "1 to 511"), ("a" * 512, "1 to 511")):
+            self.refused("InvalidArgument", words, manager.SetPermission, "microphone", name, "allow")
+        self.refused("InvalidArgument", "", manager.SetPermission, "camera", "a", "allow")
+        self.refused("InvalidArgument", "", manager.SetPermission, "microphone", "a", "maybe")
+        found = self.permissions()
+        self.assertEqual(len(found), 1024)
+        self.assertTrue(found["/usr/bin/7\n\033"])
+        self.assertFalse(found["another"])
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.assertEqual(self.permissions(), found)
+
+    def test_a_damaged_file_allows_nothing(self):
+        self.client.manager.SetPermission("microphone", "good", "allow")
+        path, = glob.glob(self.folder.name + "/**/permissions.json", recursive=True)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with open(path, "rb") as file:
+            whole = file.read()
+        bad = [whole[:n] for n in range(0, len(whole) - 1, 7)]
+        bad += [b"[]", b"null", b'{"microphone": 5}', b'{"microphone": ["good"]}', b"[" * 100000,
+                b'{"microphone": {"a": "true", "b": 1, "c": null, "\xff": true, "%s": true}}' % (b"x" * 512),
+                whole + b" " * (1 << 20)]
+        for data in bad:
+            self.assertEqual(self.daemon.stop(), 0)
+            with open(path, "wb") as file:
+                file.write(data)
+            self.daemon.start()
+            self.assertEqual(self.permissions(), {}, data[:80])
+        self.assertEqual(self.daemon.stop(), 0)
+        with open(path, "wb") as file:
+            file.write(b'{"microphone": {"a": 1, "good": true, "bad": false}, "camera": {"c": true}}')
+        self.daemon.start()
+        self.assertEqual(self.permissions(), {"good": True, "bad": False})
+
+    def test_nothing_is_silenced_where_nothing_is_said(self):
+        self.client.manager.Silence()
+        self.refused("InvalidArgument", "'output'", self.client.manager.Speak, "hello",
+                     vardict(output="loud"))
+        self.refused("InvalidArgument", "'when'", self.client.manager.Speak, "hello",
+                     vardict(output="device", when="soon"))
 
     def test_text_goes_on_beside_a_conversation(self):
         talk = Talk(self.client)
