@@ -41,6 +41,7 @@ static void start(const char *program, uint64_t bytes_max)
     struct error err = ERROR_INIT;
 
     config.limits.bytes_max = bytes_max;
+    config.limits.timeout_usec = INT64_C(600000000); /* a large picture on a busy machine */
     sem_init(&changed, 0, 0);
     photos = photos_new(&config, &err);
     assert_non_null(photos);
