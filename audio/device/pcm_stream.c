@@ -21,13 +21,6 @@ uint64_t pcm_stream_now_usec(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static void on_finished(void *userdata)
-{
-    struct pcm_stream *stream = userdata;
-
-    atomic_store_explicit(&stream->finished, true, memory_order_relaxed);
-}
-
 static PaError try_rate(struct pcm_stream *stream, const struct device *device,
                         enum device_direction direction, unsigned rate_hz, unsigned latency_msec,
                         PaStreamCallback *callback, void *userdata)
@@ -58,7 +51,6 @@ static PaError try_rate(struct pcm_stream *stream, const struct device *device,
         return r;
     }
     stream->rate_hz = rate_hz; /* the callback looks at it */
-    Pa_SetStreamFinishedCallback(stream->pa, on_finished);
     r = Pa_StartStream(stream->pa);
     if (r != paNoError) {
         Pa_CloseStream(stream->pa);
@@ -83,7 +75,6 @@ int pcm_stream_open(struct pcm_stream *stream, const struct device *device,
     stream->n_callbacks_seen = 0;
     atomic_store(&stream->n_callbacks, 0);
     atomic_store(&stream->thread_id, 0);
-    atomic_store(&stream->finished, false);
     kept = quiet_begin();
     for (size_t i = 0; i < ARRAY_LEN(rates_hz) && r == paInvalidSampleRate; i++)
         if (rates_hz[i] > 0 && rates_hz[i] <= PCM_RATE_MAX && rates_hz[i] % 100 == 0)
@@ -118,7 +109,7 @@ bool pcm_stream_is_lost(struct pcm_stream *stream)
     const uint64_t now_usec = pcm_stream_now_usec();
     uint64_t patience_usec = PCM_PATIENCE_MSEC * 1000;
 
-    if (!stream->pa || atomic_load_explicit(&stream->finished, memory_order_relaxed))
+    if (!stream->pa || Pa_IsStreamActive(stream->pa) != 1)
         return true;
     if (n != stream->n_callbacks_seen) {
         stream->n_callbacks_seen = n;

@@ -8,8 +8,8 @@
  * Two half-duplex streams, because a duplex stream through ALSA's PulseAudio plug-in stalls. A block
  * of fixed size, because otherwise 1 to 256 frames come at a time.
  *
- * A server that goes away gives no error: callbacks stop, with the stream-finished callback or
- * without. pcm_stream_is_lost() looks at both. A cold device may take seconds until its first
+ * A server that goes away gives no error: callbacks stop, and PortAudio's stream turns inactive or
+ * does not. pcm_stream_is_lost() looks at both. A cold device may take seconds until its first
  * callbacks, hence the longer patience at the beginning.
  *
  * Threads: the owner's, except pcm_stream_enter(): the callback, RT safe but for its first call, which
@@ -45,7 +45,6 @@ struct pcm_stream {
     atomic_uint n_callbacks; /* of this opening */
     atomic_uint n_xruns;     /* PortAudio's flags: input overflow, output underflow; of all */
     atomic_int thread_id;    /* 0 before the first callback */
-    atomic_bool finished;
 };
 
 /*

@@ -297,7 +297,7 @@ void playback_close(struct playback *playback)
     const unsigned n = atomic_load(&playback->stream.n_callbacks);
 
     atomic_store(&playback->muted, true);
-    for (unsigned i = 0; i < 10 && playback->stream.pa && !atomic_load(&playback->stream.finished) &&
+    for (unsigned i = 0; i < 10 && playback->stream.pa && Pa_IsStreamActive(playback->stream.pa) == 1 &&
                          atomic_load(&playback->stream.n_callbacks) - n < n_fade;
          i++)
         nanosleep(&step, NULL);
