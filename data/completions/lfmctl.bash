@@ -4,6 +4,11 @@ _lfmctl_ids()
     lfmctl --quiet --json "$@" 2>/dev/null | sed -n 's/.*"[Ii]d": *"\([^"]*\)".*/\1/p'
 }
 
+_lfmctl_programs()
+{
+    lfmctl --quiet --json permissions 2>/dev/null | grep -o '"program":"[^"]*"' | cut -d'"' -f4
+}
+
 # What fits; bash takes what stands before a colon or = for words of their own.
 _lfmctl_offer()
 {
@@ -21,6 +26,7 @@ _lfmctl()
     local options='--model --image --detail --max-encode-ms --min-image-tokens --max-image-tokens
         --min-tiles --max-tiles --no-tiling --no-thumbnail --session --system --tools --no-tools --tool-command --dry-run-tools
         --no-clock --format --title --stop --keep --background --json --stats --thinking
+        --times --output --voice --now --mode --hangover --input
         --max-tokens --context --temperature --top-p --min-p --top-k --seed --all --quiet --color
         --help --version'
 
@@ -32,7 +38,8 @@ _lfmctl()
     --model | -m) _lfmctl_offer -W "$(_lfmctl_ids models)"; return ;;
     --session | -S) _lfmctl_offer -W "$(_lfmctl_ids sessions)"; return ;;
     --detail) _lfmctl_offer -W 'low auto high'; return ;;
-    --tools | --format | --image | -i) _lfmctl_offer -f; return ;;
+    --mode) _lfmctl_offer -W 'open half-duplex push'; return ;;
+    --tools | --format | --image | -i | --input | --output | -o) _lfmctl_offer -f; return ;;
     --tool-command) _lfmctl_offer -c; return ;;
     --color) _lfmctl_offer -W 'auto always never'; return ;;
     esac
@@ -41,9 +48,11 @@ _lfmctl()
         return
     fi
     case $verb:$sub in
-    :*) _lfmctl_offer -W 'ask chat describe image sessions models pull ps status help' ;;
+    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen devices permissions sessions models pull ps status help' ;;
     image:) _lfmctl_offer -W plan ;;
-    describe:* | image:*) _lfmctl_offer -f ;;
+    permissions:) _lfmctl_offer -W 'list allow deny ask' ;;
+    permissions:*) _lfmctl_offer -W "$(_lfmctl_programs)" ;;
+    describe:* | image:* | transcribe:*) _lfmctl_offer -f ;;
     sessions:) _lfmctl_offer -W 'list show remove' ;;
     sessions:show | sessions:remove)
         _lfmctl_offer -W "$(_lfmctl_ids sessions)" ;;

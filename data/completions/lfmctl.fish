@@ -2,7 +2,10 @@
 function __lfmctl_ids
     lfmctl --quiet --json $argv 2>/dev/null | string match -rg '"[Ii]d": *"([^"]*)"'
 end
-set -l verbs ask chat describe image sessions models pull ps status help
+function __lfmctl_programs
+    lfmctl --quiet --json permissions 2>/dev/null | string match -rga '"program":"([^"]*)"'
+end
+set -l verbs ask chat describe image transcribe say silence listen devices permissions sessions models pull ps status help
 complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
 set -l second 'not __fish_seen_subcommand_from list show pull verify remove load unload'
 complete -c lfmctl -f -n "__fish_seen_subcommand_from models; and $second" -a 'list pull verify remove load unload'
@@ -12,7 +15,14 @@ complete -c lfmctl -f -n '__fish_seen_subcommand_from pull verify remove load un
 complete -c lfmctl -f -n '__fish_seen_subcommand_from sessions; and __fish_seen_subcommand_from show remove' \
     -a '(__lfmctl_ids sessions)'
 complete -c lfmctl -f -n '__fish_seen_subcommand_from image; and not __fish_seen_subcommand_from plan' -a plan
-complete -c lfmctl -F -n '__fish_seen_subcommand_from describe plan'
+complete -c lfmctl -F -n '__fish_seen_subcommand_from describe plan transcribe'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from permissions; and not __fish_seen_subcommand_from list allow deny ask' \
+    -a 'list allow deny ask'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from permissions; and __fish_seen_subcommand_from allow deny ask' \
+    -a '(__lfmctl_programs)'
+complete -c lfmctl -s o -l output -r -d 'WAV file'
+complete -c lfmctl -l input -r -d 'a recording'
+complete -c lfmctl -l mode -x -a 'open half-duplex push'
 complete -c lfmctl -s i -l image -r -d 'picture'
 complete -c lfmctl -l detail -x -a 'low auto high' -d 'how finely'
 complete -c lfmctl -s m -l model -x -a '(__lfmctl_ids models)' -d 'which model'
@@ -23,11 +33,11 @@ complete -c lfmctl -l tool-command -r -d 'answers calls'
 complete -c lfmctl -l format -r -d 'JSON Schema'
 complete -c lfmctl -s n -l max-tokens -x -d 'length of the answer'
 complete -c lfmctl -l color -x -a 'auto always never'
-for option in title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
+for option in voice hangover title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
     max-tiles
     complete -c lfmctl -l $option -x
 end
-for option in no-tiling no-thumbnail no-tools dry-run-tools no-clock keep background json stats thinking version
+for option in times now no-tiling no-thumbnail no-tools dry-run-tools no-clock keep background json stats thinking version
     complete -c lfmctl -l $option
 end
 complete -c lfmctl -s a -l all

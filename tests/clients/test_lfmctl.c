@@ -57,6 +57,9 @@ static void test_usage_errors_end_with_status_2_and_a_sentence(void **state)
         {"ask --detail much hi", "low, auto or high"},
         {"ask --max-encode-ms 0 hi", "--max-encode-ms must be a whole number above 0"},
         {"describe --image a b", "--image means nothing"},
+        {"say --times hi", "--times means nothing"},
+        {"transcribe --voice x a", "--voice means nothing"},
+        {"listen --hangover soon", "--hangover must be"},
     };
     char out[4096], arguments[256];
 
@@ -85,7 +88,9 @@ static void test_no_bus_is_status_3_for_every_verb(void **state)
 {
     static const char *const verbs[] = {"ask hi",   "chat", "sessions", "models",
                                         "pull lfm2-350m", "ps",   "status",
-                                        "image plan a", "describe a"};
+                                        "image plan a", "describe a",
+                                        "transcribe a", "say hi", "silence",
+                                        "listen", "devices", "permissions"};
     char out[4096], arguments[256];
 
     (void)state;
