@@ -533,6 +533,20 @@ static int think(struct conversation *c, struct error *err)
     return MIN(r, 0);
 }
 
+static void tell_audio_start(struct conversation *c)
+{
+    const int64_t now = clock_usec();
+    struct json_object *line = line_at("audio_start", now, c->reply_turn);
+    bool ok = json_set(line, "after_ms",
+                       json_object_new_int64((now - c->clip.confirmed_usec) / 1000));
+
+    if (c->port.latency_msec)
+        ok = json_set(line, "latency_ms",
+                      json_object_new_int64(c->port.latency_msec(c->port_userdata))) && ok;
+    task_send_line(&c->task, line, ok);
+    c->announced = true;
+}
+
 /* Say what was made. False: the mouth is full. */
 static bool say(struct conversation *c)
 {
@@ -540,11 +554,8 @@ static bool say(struct conversation *c)
 
     if (c->n_pending == 0)
         return true;
-    if (!c->announced) {
-        c->announced = true;
-        tell_msec(c, "audio_start", c->reply_turn, "after_ms",
-                  (clock_usec() - c->clip.confirmed_usec) / 1000);
-    }
+    if (!c->announced)
+        tell_audio_start(c);
     n = c->port.write(c->port_userdata, c->number, c->pending, c->n_pending);
     c->n_pending -= n;
     c->n_said += n;

@@ -20,7 +20,8 @@
  *   {"event":"transcript","usec":..,"turn":1,"text":"..."}  what the user said, when there is time for it
  *   {"event":"text","usec":..,"turn":1,"text":"..."}      what the model says, as it says it
  *   {"event":"tool_call","usec":..,"turn":1,"id":"call_1_0","name":"set_timer","arguments":{...}}
- *   {"event":"audio_start","usec":..,"turn":1,"after_ms":310}    since the turn was seen to have ended
+ *   {"event":"audio_start","usec":..,"turn":1,"after_ms":310,"latency_ms":50}   since the turn was seen to have
+ *                                                              ended; of the loudspeaker, where it is known
  *   {"event":"audio_end","usec":..,"turn":1,"audio_ms":5200}
  *   {"event":"interrupted","usec":..,"turn":1,"heard_ms":1840}
  *   {"event":"xrun","usec":..,"overruns":1,"underruns":0}  of the devices, since the last one
@@ -50,6 +51,8 @@ struct voice_port {
     void (*duck)(void *userdata, bool ducked);
     uint64_t (*heard)(void *userdata, uint32_t number); /* samples of it */
     bool (*is_idle)(void *userdata);
+    /* From a sample that was taken to the ear, in milliseconds; may be NULL. Engine thread. */
+    unsigned (*latency_msec)(void *userdata);
     /* Blocks that were lost because we were late, since the beginning; may be NULL. */
     void (*xruns)(void *userdata, unsigned *overruns, unsigned *underruns);
     /* Engine thread: nothing of the ear comes any more when it returns. Accepts one that is closed. */

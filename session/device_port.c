@@ -101,6 +101,15 @@ static bool device_is_idle(void *userdata)
     return sound_is_idle(d->engine->sound);
 }
 
+static unsigned device_latency_msec(void *userdata)
+{
+    const struct device_ends *d = userdata;
+    struct sound_counts counts;
+
+    sound_counts(d->engine->sound, &counts);
+    return counts.playback_latency_msec;
+}
+
 static void device_xruns(void *userdata, unsigned *overruns, unsigned *underruns)
 {
     const struct device_ends *d = userdata;
@@ -138,6 +147,7 @@ const struct voice_port device_port = {
     .duck = device_duck,
     .heard = device_heard,
     .is_idle = device_is_idle,
+    .latency_msec = device_latency_msec,
     .xruns = device_xruns,
     .close = device_close,
     .free = device_free,
