@@ -535,14 +535,15 @@ static int think(struct conversation *c, struct error *err)
 
 static void tell_audio_start(struct conversation *c)
 {
+    const unsigned latency =
+        c->port.latency_msec ? c->port.latency_msec(c->port_userdata) : 0;
     const int64_t now = clock_usec();
     struct json_object *line = line_at("audio_start", now, c->reply_turn);
     bool ok = json_set(line, "after_ms",
                        json_object_new_int64((now - c->clip.confirmed_usec) / 1000));
 
-    if (c->port.latency_msec)
-        ok = json_set(line, "latency_ms",
-                      json_object_new_int64(c->port.latency_msec(c->port_userdata))) && ok;
+    if (latency > 0) /* 0: the loudspeaker is opened with what comes now */
+        ok = json_set(line, "latency_ms", json_object_new_int64(latency)) && ok;
     task_send_line(&c->task, line, ok);
     c->announced = true;
 }
