@@ -346,7 +346,8 @@ static void count(struct sound *sound)
               counts.n_overruns != sound->told.n_overruns ||
               counts.n_underruns != sound->told.n_underruns ||
               counts.n_xruns != sound->told.n_xruns ||
-              counts.can_interrupt != sound->told.can_interrupt || counts.n_losses != sound->told.n_losses ||
+              counts.can_interrupt != sound->told.can_interrupt ||
+              counts.n_losses != sound->told.n_losses ||
               counts.error.code != sound->told.error.code;
     sound->told = counts;
     sound->told_idle = idle;

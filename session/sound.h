@@ -4,15 +4,15 @@
 /*
  * Microphone and loudspeaker of the conversations, and the one thread that owns PortAudio.
  *
- *     sound thread: opens and closes devices, reads the microphone, takes the echo out, watches over
- *                   both streams, and looks for devices again when one went away
+ *     sound thread: opens and closes devices, reads the microphone, takes the echo out, watches
+ *                   over both streams, and looks for devices again when one went away
  *
  * Nothing is opened before it is needed. The microphone is open while somebody listens; the
  * loudspeaker from the first sample of a reply until some seconds after the last one, since opening
  * cuts the beginning off on many devices. Without both, PortAudio is shut down.
  *
- * A device that is lost, or was never there, is tried again: after a quarter of a second, then after
- * twice as long each time, at most every five seconds. A reply goes on where it was when the
+ * A device that is lost, or was never there, is tried again: after a quarter of a second, then
+ * after twice as long each time, at most every five seconds. A reply goes on where it was when the
  * loudspeaker comes back.
  *
  * What the loudspeaker says is taken out of what the microphone hears (audio/device/echo.h), unless
@@ -44,8 +44,8 @@ struct sound_config {
     unsigned latency_msec;          /* 10 to 500; 0: SOUND_LATENCY_MSEC */
     bool keep_echo; /* headphones, or a microphone that takes the echo out itself */
     /*
-     * Something of sound_counts() or of the loudspeaker's state changed: there is room again, all was
-     * played, a device came or went. On the sound thread, at most every 10 ms. May be NULL.
+     * Something of sound_counts() or of the loudspeaker's state changed: there is room again, all
+     * was played, a device came or went. On the sound thread, at most every 10 ms. May be NULL.
      */
     void (*changed)(void *userdata);
     void *userdata;
@@ -74,16 +74,17 @@ void sound_stop_listening(struct sound *sound); /* when it returns, no callback 
 
 /* Begin to say something new: what was playing fades out and is dropped. Any thread. */
 uint32_t sound_begin(struct sound *sound);
-/* One thread. 24 kHz, -1..1; how many were taken: fewer when the queue of 4 s is full, none until the
- * loudspeaker was opened for the first time. */
+/* One thread. 24 kHz, -1..1; how many were taken: fewer when the queue of 4 s is full, none until
+ * the loudspeaker was opened for the first time. */
 size_t sound_write(struct sound *sound, uint32_t generation, const float *samples,
                    size_t n_samples);
-bool sound_end(struct sound *sound, uint32_t generation); /* same thread; false: full, say it again */
+/* The same thread. False: there is no room, say it again later. */
+bool sound_end(struct sound *sound, uint32_t generation);
 
 void sound_cancel(struct sound *sound);            /* any thread: silence within some ms */
 void sound_duck(struct sound *sound, bool ducked); /* any thread */
 
-/* Samples of this generation that were heard: played, and the latency of the device ago. Any thread. */
+/* Samples of this generation that were heard: played the device's latency ago. Any thread. */
 uint64_t sound_heard(struct sound *sound, uint32_t generation);
 /* Whether nothing is heard or waits to be. Any thread. */
 bool sound_is_idle(struct sound *sound);
@@ -96,7 +97,8 @@ struct sound_counts {
     unsigned n_xruns;     /* times that a device lost or lacked something */
     unsigned n_losses;    /* times that a device went away */
     bool has_priority;    /* the callbacks run in real time */
-    bool can_interrupt;   /* the echo is known, or there is none: speech is heard while something plays */
+    /* The echo is known, or there is none: speech is heard while something plays. */
+    bool can_interrupt;
     struct error error;   /* why a device that is wanted is not open; ERROR_NONE: all are */
 };
 void sound_counts(struct sound *sound, struct sound_counts *ret); /* any thread */

@@ -111,7 +111,7 @@ void capture_close(struct capture *capture)
     pcm_stream_close(&capture->stream);
 }
 
-/* n_samples at the device's rate -> capture->ready; 10 ms give 10 ms, give or take a few samples. */
+/* n_samples at the device's rate -> capture->ready; 10 ms give 10 ms, more or less. */
 static void resample(struct capture *capture, const float *samples, size_t n_samples)
 {
     SRC_DATA data = {

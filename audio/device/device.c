@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "audio/device/quiet.h"
+#include "base/cleanup.h"
 #include "base/utf8.h"
 
 static const char *const direction_names[_DEVICE_DIRECTION_N] = {"microphone", "loudspeaker"};
@@ -64,9 +65,8 @@ static void describe(int index, struct device *ret)
     snprintf(ret->name, sizeof(ret->name), "%s", info->name);
     utf8_plain(ret->name);
     snprintf(ret->api, sizeof(ret->api), "%s", Pa_GetHostApiInfo(info->hostApi)->name);
-    ret->n_channels[DEVICE_CAPTURE] = info->maxInputChannels > 0 ? (unsigned)info->maxInputChannels : 0;
-    ret->n_channels[DEVICE_PLAYBACK] =
-        info->maxOutputChannels > 0 ? (unsigned)info->maxOutputChannels : 0;
+    ret->n_channels[DEVICE_CAPTURE] = (unsigned)MAX(0, info->maxInputChannels);
+    ret->n_channels[DEVICE_PLAYBACK] = (unsigned)MAX(0, info->maxOutputChannels);
     ret->is_default[DEVICE_CAPTURE] = index == Pa_GetDefaultInputDevice();
     ret->is_default[DEVICE_PLAYBACK] = index == Pa_GetDefaultOutputDevice();
     if (info->defaultSampleRate > 0 && info->defaultSampleRate < 1e6)
@@ -108,7 +108,8 @@ int device_find(const char *name, enum device_direction direction, struct device
         }
     }
     if (any)
-        return error_set(err, ERROR_AUDIO_UNAVAILABLE, "There is no %s.", direction_names[direction]);
+        return error_set(err, ERROR_AUDIO_UNAVAILABLE, "There is no %s.",
+                         direction_names[direction]);
     if (n_found > 1)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "%u sound devices have \"%s\" in their names; one of them is \"%s\".",

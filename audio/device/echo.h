@@ -7,12 +7,12 @@
  *     echo_played()  the blocks that the callback gave to the device (playback_emitted())
  *     echo_frame()   the frames of the microphone, in order
  *
- * The canceller is libspeexdsp's, with a filter of 256 ms: at 16 kHz it has to cover the latencies of
- * both devices, some 100 ms, and the room. What it leaves, 15 to 20 dB below the echo, is still
+ * The canceller is libspeexdsp's, with a filter of 256 ms: at 16 kHz it has to cover the latencies
+ * of both devices, some 100 ms, and the room. What it leaves, 15 to 20 dB below the echo, is still
  * speech to a detector, so a gain follows: small when what is left is small beside what was taken
  * out. In four drawn rooms (reverberation 0.2 to 0.4 s, delays 40 to 150 ms) the two together take
- * 28 to 40 dB out once it has learnt, which takes 7 to 12 s of speech, and 96 % of what somebody says
- * meanwhile is still detected, at 3 to 9 dB above the echo.
+ * 28 to 40 dB out once it has learnt, which takes 7 to 12 s of speech, and 96 % of what somebody
+ * says meanwhile is still detected, at 3 to 9 dB above the echo.
  *
  * It learns from speech, which takes seconds. Until it has once taken out 10 dB, the microphone is
  * silent while the loudspeaker is heard: nobody can interrupt, and nothing interrupts itself. With
@@ -25,8 +25,8 @@
  * this is not needed.
  *
  * Threads: one owner
- * Source:  speexdsp 1.2.1, J.-M. Valin 2007, "On adjusting the learning rate in frequency domain echo
- *          cancellation with double-talk"
+ * Source:  speexdsp 1.2.1, J.-M. Valin 2007, "On adjusting the learning rate in frequency
+ *          domain echo cancellation with double-talk"
  */
 
 #include <stdbool.h>

@@ -66,6 +66,7 @@ int pcm_stream_open(struct pcm_stream *stream, const struct device *device,
     const unsigned rates_hz[] = {wanted_hz, device->rate_hz, 48000, 44100};
     const PaStreamInfo *info;
     PaError r = paInvalidSampleRate;
+    double latency;
     int kept;
 
     if (latency_msec < PCM_LATENCY_MSEC_MIN || latency_msec > PCM_LATENCY_MSEC_MAX)
@@ -84,8 +85,8 @@ int pcm_stream_open(struct pcm_stream *stream, const struct device *device,
         return error_set(err, ERROR_AUDIO_UNAVAILABLE, "Cannot %s the sound device \"%s\": %s.",
                          direction_verbs[direction], device->name, Pa_GetErrorText(r));
     info = Pa_GetStreamInfo(stream->pa);
-    stream->latency_msec =
-        (unsigned)(1000 * (direction == DEVICE_CAPTURE ? info->inputLatency : info->outputLatency) + 0.5);
+    latency = direction == DEVICE_CAPTURE ? info->inputLatency : info->outputLatency;
+    stream->latency_msec = (unsigned)(1000 * latency + 0.5);
     stream->opened_usec = stream->seen_usec = pcm_stream_now_usec();
     return 0;
 }

@@ -5,15 +5,15 @@
  * What capture and playback have in common: one half-duplex PortAudio stream with blocks of 10 ms,
  * its signs of life, and the first steps of its callback. For the files of this folder.
  *
- * Two half-duplex streams, because a duplex stream through ALSA's PulseAudio plug-in stalls. A block
- * of fixed size, because otherwise 1 to 256 frames come at a time.
+ * Two half-duplex streams, because a duplex stream through ALSA's PulseAudio plug-in stalls. A
+ * block of fixed size, because otherwise 1 to 256 frames come at a time.
  *
  * A server that goes away gives no error: callbacks stop, and PortAudio's stream turns inactive or
  * does not. pcm_stream_is_lost() looks at both. A cold device may take seconds until its first
  * callbacks, hence the longer patience at the beginning.
  *
- * Threads: the owner's, except pcm_stream_enter(): the callback, RT safe but for its first call, which
- *          asks for its thread's id (priority.h) and sets flush-to-zero.
+ * Threads: the owner's, except pcm_stream_enter(): the callback, RT safe but for its first
+ *          call, which asks for its thread's id (priority.h) and sets flush-to-zero.
  * Source:  PortAudio 19.6; the patience was found with PulseAudio 16.1 and PipeWire 0.3.65
  */
 

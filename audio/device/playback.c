@@ -297,17 +297,19 @@ void playback_close(struct playback *playback)
     const unsigned n = atomic_load(&playback->stream.n_callbacks);
 
     atomic_store(&playback->muted, true);
-    for (unsigned i = 0; i < 10 && playback->stream.pa && Pa_IsStreamActive(playback->stream.pa) == 1 &&
-                         atomic_load(&playback->stream.n_callbacks) - n < n_fade;
-         i++)
+    for (unsigned i = 0; i < 10 && playback->stream.pa; i++) {
+        if (Pa_IsStreamActive(playback->stream.pa) != 1 ||
+            atomic_load(&playback->stream.n_callbacks) - n >= n_fade)
+            break;
         nanosleep(&step, NULL);
+    }
     pcm_stream_close(&playback->stream);
     atomic_store(&playback->muted, false);
 }
 
 /* --- the writer ------------------------------------------------------------------------------ */
 
-/* Whole blocks of what is pending; everything and the mark when it is the end. The ring has room. */
+/* Whole blocks of what is pending; everything and the mark when it is the end. There is room. */
 static void put_blocks(struct playback *playback, bool end)
 {
     const size_t n_block = playback->write_rate_hz * PCM_BLOCK_MSEC / 1000;

@@ -2,16 +2,16 @@
 #pragma once
 
 /*
- * The loudspeaker: a stream of its own, from one writer through a ring to its callback, as blocks of
- * 10 ms.
+ * The loudspeaker: a stream of its own, from one writer through a ring to its callback, as blocks
+ * of 10 ms.
  *
- *     writer:   playback_write() resamples 24 kHz to the device's rate (libsamplerate) and fills blocks
+ *     writer:   playback_write() resamples 24 kHz to the rate of the device and fills blocks
  *     callback: copies, fades, counts
  *
- * What is played has a generation. To interrupt, playback_cancel() begins the next one: the callback
- * fades what it is playing out within 3 ms and drops all older blocks, and the writer's further
- * samples of the old generation are refused. playback_position() tells how much of a generation was
- * really played, to cut a conversation's history there.
+ * What is played has a generation. To interrupt, playback_cancel() begins the next one: the
+ * callback fades what it is playing out within 3 ms and drops all older blocks, and the writer's
+ * further samples of the old generation are refused. playback_position() tells how much of a
+ * generation was really played, to cut a conversation's history there.
  *
  * Generations are numbers of 24 bits that wrap.
  *
@@ -102,4 +102,5 @@ size_t playback_emitted(struct playback *playback, float samples[PLAYBACK_EMITTE
                         unsigned *ret_number, unsigned *ret_rate_hz);
 
 void playback_counts(struct playback *playback, struct playback_counts *ret);
-struct pcm_stream *playback_stream(struct playback *playback); /* for the watchdog and the priority */
+/* For the watchdog and the priority. */
+struct pcm_stream *playback_stream(struct playback *playback);

@@ -5,8 +5,8 @@
  * Real-time priority for the threads of the sound callbacks, so that the engine's threads on all
  * processors do not make them late.
  *
- * RealtimeKit is asked on the system bus; where it is not, or says no, the kernel is asked (root, or
- * a user with RLIMIT_RTPRIO). RealtimeKit wants RLIMIT_RTTIME: a real-time thread that computes
+ * RealtimeKit is asked on the system bus; where it is not, or says no, the kernel is asked (root,
+ * or a user with RLIMIT_RTPRIO). RealtimeKit wants RLIMIT_RTTIME: a real-time thread that computes
  * for 200 ms without sleeping ends the process with SIGXCPU, so the limit is set in both cases. A
  * callback needs microseconds.
  *

@@ -9,9 +9,9 @@
  *                    +-> taken back: it was a noise
  *
  * A turn begins after confirm_msec of speech; while the loudspeaker is busy that takes longer, so
- * that a cough does not interrupt. It ends after hangover_msec of silence, by command, or when it is
- * too long. A pause is told earlier, so that work on the turn can begin and be thrown away should
- * the speaker go on.
+ * that a cough does not interrupt. It ends after hangover_msec of silence, by command, or when it
+ * is too long. A pause is told earlier, so that work on the turn can begin and be thrown away
+ * should the speaker go on.
  *
  * Threads: one owner; no memory of its own.
  */

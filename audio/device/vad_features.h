@@ -5,7 +5,7 @@
  * What the voice activity detector looks at, for each frame of 10 ms.
  *
  *     0..5  level of a band above its noise floor, in units of 10 dB, -1..5
- *     6     how periodic the low part is: the greatest normalised autocorrelation at 80 to 400 Hz, 0..1
+ *     6     how periodic the low part is: greatest normalised autocorrelation at 80 to 400 Hz, 0..1
  *     7     level of the whole above its floor, as the bands
  *
  * Source: noise floor by minimum statistics, R. Martin 2001, IEEE Trans. Speech Audio Processing 9,

@@ -3,7 +3,8 @@
 
 /*
  * A real PulseAudio of the test's own: a runtime directory of its own, no hardware. Sink "spk" is a
- * loudspeaker that nobody hears, source "mic" a microphone that hears it, through "default" of ALSA.
+ * loudspeaker that nobody hears, source "mic" a microphone that hears it, through "default" of
+ * ALSA.
  *
  * A null sink that nobody records loses the first two seconds, so parec keeps it warm. The server
  * runs with real-time priority where that is allowed, as it does on a desktop: the tests are about
@@ -108,8 +109,9 @@ static inline void server_kill(void)
 /* The environment of the test and of its servers, before anything looks for sound. */
 static inline bool server_prepare(void)
 {
-    static const char config[] = "pcm.!default { type pulse hint { show on description \"Pulse\" } }\n"
-                                 "ctl.!default { type pulse }\n";
+    static const char config[] =
+        "pcm.!default { type pulse hint { show on description \"Pulse\" } }\n"
+        "ctl.!default { type pulse }\n";
     char path[sizeof(server_folder) + 16];
     FILE *file;
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Proves that the callbacks, on a real sound server and in all that they can meet (tone, interruption,
- * underrun, full and empty rings, blocks at another rate, ducking), allocate nothing, take no lock,
- * make no system call and touch no page that was not there: PortAudio is given a wrapper that turns
- * guards on around them. The first callback of a thread is free: it publishes the thread's id.
+/* Proves that the callbacks, on a real sound server and in all that they can meet (tone,
+ * interruption, underrun, full and empty rings, blocks at another rate, ducking), allocate nothing,
+ * take no lock, make no system call and touch no page that was not there: PortAudio is given a
+ * wrapper that turns guards on around them. The first callback of a thread is free: it publishes
+ * the thread's id.
  *
- * Allocation and locks are this program's own functions, which every library then uses; system calls
- * are trapped by the kernel (syscall user dispatch). That the guards catch is proved first. */
+ * Allocation and locks are this program's own functions, which every library then uses; system
+ * calls are trapped by the kernel (syscall user dispatch). That the guards catch is tested. */
 #include <dlfcn.h>
 #include <math.h>
 #include <portaudio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Proves what RealtimeKit is asked (on a bus of the test's own, by a service that answers as the real
- * one does: that needs a system bus and polkit), that its limits are kept, and that without it, or when
- * it refuses, the kernel is asked and the outcome is told. */
+/* Proves what RealtimeKit is asked (on a bus of the test's own, by a service that answers as the
+ * real one does: that needs a system bus and polkit), that its limits are kept, and that without
+ * it, or when it refuses, the kernel is asked and the outcome is told. */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -67,7 +67,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY("MaxRealtimePriority", "i", get_max_priority, 0, 0),
     SD_BUS_PROPERTY("RTTimeUSecMax", "x", get_max_time, 0, 0),
-    SD_BUS_METHOD("MakeThreadRealtimeWithPID", "ttu", "", make_realtime, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("MakeThreadRealtimeWithPID", "ttu", "", make_realtime,
+                  SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_VTABLE_END,
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves on a real sound server that what is played arrives at the microphone whole and in tune, at
- * the asked rate and through the resamplers; that an interruption is quick, clickless and leaves the
- * true position; that underruns are counted and ends are not; and that busy processors make neither
- * side late. */
+ * the asked rate and through the resamplers; that an interruption is quick, clickless and leaves
+ * the true position; that underruns are counted and ends are not; and that busy processors make
+ * neither side late. */
 #include <dlfcn.h>
 #include <math.h>
 #include <portaudio.h>
@@ -198,7 +198,8 @@ static void assert_tone_arrives(void)
     play_to_the_end();
     find_sound(&first, &last);
     assert_in_range(last - first + 1, 202, 206);
-    /* One tone without a gap or a jump in phase: then its correlation over 1.9 s is its amplitude. */
+    /* One tone without a gap or a jump in phase: then its correlation over 1.9 s is its amplitude.
+     * */
     assert_true(fabs(tone_amplitude(first + 5, first + 195) - AMPLITUDE) < 0.01);
     for (size_t i = first + 2; i + 2 < last; i++)
         assert_true(fabs(level(i) - AMPLITUDE) < 0.03);
@@ -260,7 +261,8 @@ static void test_an_interruption_is_clickless_and_leaves_the_position(void **sta
     find_sound(&first, &last);
     n_tone = last - first + 1;
     /* What was counted as played is what was heard, to the frames that are partly tone. */
-    assert_in_range(n_tone, position * 100 / PLAYBACK_RATE_HZ, position * 100 / PLAYBACK_RATE_HZ + 3);
+    position = position * 100 / PLAYBACK_RATE_HZ;
+    assert_in_range(n_tone, position, position + 3);
     assert_true(is_smooth(first, last));
 
     /* The next generation is heard whole. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves, by a table of conversations, which events come with which frame. A line is a sequence of
- * lengths in frames: "50. 40# 80." is half a second of silence, 400 ms of speech, 800 ms of silence;
- * "," and "@" are silence and speech while the loudspeaker is busy; "(" and ")" press and let go. */
+ * lengths in frames: "50. 40# 80." is half a second of silence, 400 ms of speech, 800 ms of
+ * silence; "," and "@" are silence and speech while the loudspeaker is busy; "(" and ")" press and
+ * let go. */
 #include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Proves that the detector finds speech (recorded speech where the fixtures are, and a drawn voice) at
- * every level, in noise and at the very beginning, that noises are not taken
+/* Proves that the detector finds speech (recorded speech where the fixtures are, and a drawn voice)
+ * at every level, in noise and at the very beginning, that noises are not taken
  * for speech for long enough to begin a turn, and that wild numbers do no lasting harm. */
 #include <math.h>
 #include <setjmp.h>
@@ -175,7 +175,8 @@ static void test_noises_begin_no_turn(void **state)
             const double t = (double)i / RATE_HZ, since = fmod(t, 0.37);
 
             if (kind == HUM)
-                s.samples[i] += (float)(0.05 * sin(2 * M_PI * 50 * t) + 0.02 * sin(2 * M_PI * 150 * t));
+                s.samples[i] +=
+                    (float)(0.05 * sin(2 * M_PI * 50 * t) + 0.02 * sin(2 * M_PI * 150 * t));
             if (kind == CLICKS)
                 s.samples[i] += (float)(0.3 * voice_gaussian() * exp(-since / 0.005));
         }

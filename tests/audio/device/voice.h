@@ -33,7 +33,7 @@ static inline void voice_resonate(double *x, double *state, double hz, double wi
     state[0] = *x = y;
 }
 
-/* Syllables of 180 ms and gaps of 60 ms, pitch and vowel moving; about level 1. Added to samples. */
+/* Syllables of 180 ms and gaps of 60 ms, pitch and vowel moving. Added to samples. */
 static inline void voice_draw(float *samples, size_t n_samples, double pitch_hz, double gain)
 {
     double states[3][2] = {{0}}, phase = 0;
