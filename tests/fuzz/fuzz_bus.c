@@ -7,7 +7,7 @@
  * Input: calls one after the other, each of one byte that chooses it from the table, two bytes with
  * the length of its body (little endian), and the body as it is on the wire. All come from one
  * client, which leaves the bus at the end; then nothing of it may be left. Every call has an answer.
- * Those that may be about pictures bring two descriptors: one is a picture, the other a folder.
+ * Those that may be about a file bring two descriptors: one is a picture, the other a folder.
  */
 
 #include <fcntl.h>
@@ -67,6 +67,17 @@ static const struct call {
     {ROOT, BUS_MANAGER, "FindModel", "s", 0},
     {ROOT, BUS_MANAGER, "PlanImage", "ha{sv}", N_FDS},
     {ROOT, BUS_MANAGER, "Describe", "ha{sv}", N_FDS},
+    {ROOT, BUS_MANAGER, "Transcribe", "ha{sv}", N_FDS},
+    {ROOT, BUS_MANAGER, "Speak", "sa{sv}", 0},
+    {ROOT, BUS_MANAGER, "Silence", "", 0},
+    {ROOT, BUS_MANAGER, "ListPermissions", "", 0},
+    {ROOT, BUS_MANAGER, "SetPermission", "sss", 0},
+    {SESSION, BUS_SESSION, "OpenAudio", "a{sv}", 0},
+    {SESSION, BUS_SESSION, "StartListening", "a{sv}", 0},
+    {SESSION, BUS_SESSION, "StopListening", "", 0},
+    {SESSION, BUS_SESSION, "Press", "", 0},
+    {SESSION, BUS_SESSION, "EndOfTurn", "", 0},
+    {SESSION, BUS_SESSION, "Interrupt", "", 0},
 };
 
 static sd_event *event;
