@@ -125,18 +125,20 @@ static void keep_preroll(struct listener *l)
     l->n_to_speech = 0;
 }
 
-static unsigned commands(struct listener *l)
+static void act(struct listener *l, unsigned events, int64_t usec)
 {
-    const unsigned pressed = atomic_load(&l->n_pressed), released = atomic_load(&l->n_released);
-    unsigned events = 0;
-
-    if (pressed != l->pressed)
-        events |= turns_press(&l->turns);
-    if (released != l->released)
-        events |= turns_release(&l->turns);
-    l->pressed = pressed;
-    l->released = released;
-    return events;
+    if (events & TURNS_BEGIN)
+        l->n_turns++;
+    if (events & TURNS_RESUME)
+        withdraw(l);
+    if (events & TURNS_END)
+        offer(l, CLIP_CONFIRMED, usec);
+    else if (events & TURNS_PAUSE)
+        offer(l, CLIP_OFFERED, usec);
+    if (events & (TURNS_END | TURNS_CLEAR))
+        keep_preroll(l);
+    if (events)
+        l->sink->heard(l->userdata, events, usec);
 }
 
 static void meter(struct listener *l, const float *samples, int64_t usec)
@@ -154,7 +156,7 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
 {
     const bool busy = atomic_load(&l->busy), deaf = atomic_load(&l->deaf);
     const bool speech = vad_frame(l->vad, samples) && !deaf;
-    unsigned events;
+    const unsigned pressed = atomic_load(&l->n_pressed), released = atomic_load(&l->n_released);
 
     if (l->sink->level)
         meter(l, samples, usec);
@@ -163,19 +165,13 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
         l->n_to_speech = l->n_heard;
         l->speech_usec = usec;
     }
-    events = turns_frame(&l->turns, speech, busy) | commands(l);
-    if (events & TURNS_BEGIN)
-        l->n_turns++;
-    if (events & TURNS_RESUME)
-        withdraw(l);
-    if (events & TURNS_END)
-        offer(l, CLIP_CONFIRMED, usec);
-    else if (events & TURNS_PAUSE)
-        offer(l, CLIP_OFFERED, usec);
-    if (events & (TURNS_END | TURNS_CLEAR))
-        keep_preroll(l);
-    if (events)
-        l->sink->heard(l->userdata, events, usec);
+    act(l, turns_frame(&l->turns, speech, busy), usec);
+    if (pressed != l->pressed)
+        act(l, turns_press(&l->turns), usec);
+    if (released != l->released)
+        act(l, turns_release(&l->turns), usec);
+    l->pressed = pressed;
+    l->released = released;
 }
 
 /* --- any thread ------------------------------------------------------------------------------ */
