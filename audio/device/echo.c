@@ -4,6 +4,7 @@
 #include <math.h>
 #include <samplerate.h>
 #include <speex/speex_echo.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,8 +27,18 @@
 #define LEARNT_FRAMES 50
 #define NO_ECHO_RATIO 1e-4f /* of microphone to loudspeaker, -40 dB */
 
-/* What is left counts as much when it is this much of what was taken out, 8 dB. */
-#define RESIDUAL 0.5f
+/* What is left, beside what was taken out: up to the one it is echo, from the other on not. */
+#define RESIDUAL      0.6f
+#define RESIDUAL_FULL 1.5f
+
+/* For each frame, 32 dB a second: a room goes on beyond the filter. */
+#define TAKEN_FALL 0.93f
+
+/* What is taken away is replaced by noise like the room's, or a detector would take the pauses for
+ * the floor and every rest of the echo for speech. */
+#define NOISE_MIN  1e-8f   /* -80 dB */
+#define NOISE_MAX  1e-4f   /* -40 dB */
+#define NOISE_RISE 1.005f  /* for each frame, 2 dB a second */
 
 struct echo {
     SpeexEchoState *state;
@@ -47,7 +58,11 @@ struct echo {
     float before, after, played; /* mean squares, smoothed, while it is */
     unsigned n_good, n_without;
     bool learnt;
+    float taken; /* mean square of the echo, falling slowly */
     float gain;
+
+    float noise; /* mean square of the room's noise: the quietest that the microphone heard */
+    uint32_t seed;
 };
 
 struct echo *echo_new(struct error *err)
@@ -60,6 +75,7 @@ struct echo *echo_new(struct error *err)
         return NULL;
     }
     echo->gain = 1;
+    echo->noise = NOISE_MIN;
     echo->state = speex_echo_state_init(ECHO_FRAME, TAIL);
     echo->resampler = src_new(SRC_SINC_FASTEST, 1, &r);
     if (!echo->state || !echo->resampler) {
@@ -199,6 +215,21 @@ static void judge(struct echo *echo)
     echo->learnt = echo->learnt || echo->n_good > LEARNT_FRAMES || echo->n_without > SECOND;
 }
 
+/* Uniform, of the room's mean square. */
+static float noise(struct echo *echo)
+{
+    echo->seed = echo->seed * 1664525u + 1013904223u;
+    return ((float)(echo->seed >> 8) / 8388608 - 1) * sqrtf(3 * echo->noise);
+}
+
+/* 0 while what is left is the rest of the echo, 1 when it is more. */
+static float open_by(float left, float taken)
+{
+    const float ratio = left / (taken + 1e-12f);
+
+    return fmaxf(0, fminf((ratio - RESIDUAL) / (RESIDUAL_FULL - RESIDUAL), 1));
+}
+
 void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
 {
     static const spx_int16_t silence[ECHO_FRAME];
@@ -208,6 +239,10 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
 
     if (!reference)
         reference = silence;
+    for (unsigned i = 0; i < ECHO_FRAME; i++)
+        in[i] = to_16_bits(samples[i]);
+    echo->noise = fminf(echo->noise * NOISE_RISE, mean_square(in));
+    echo->noise = fmaxf(NOISE_MIN, fminf(echo->noise, NOISE_MAX));
     played = mean_square(reference);
     if (played > SILENT)
         echo->n_heard = HEARD_FRAMES;
@@ -217,8 +252,6 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
         echo->gain = 1;
         return;
     }
-    for (unsigned i = 0; i < ECHO_FRAME; i++)
-        in[i] = to_16_bits(samples[i]);
     speex_echo_cancellation(echo->state, in, reference, out);
     for (unsigned i = 0; i < ECHO_FRAME; i++)
         taken[i] = (spx_int16_t)(MAX(-32768, MIN(in[i] - out[i], 32767)));
@@ -230,10 +263,11 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
         smooth(&echo->played, played);
         judge(echo);
     }
-    gain = echo->learnt ? left / (left + RESIDUAL * mean_square(taken) + 1e-12f) : 0;
+    echo->taken = fmaxf(mean_square(taken), echo->taken * TAKEN_FALL);
+    gain = echo->learnt ? open_by(left, echo->taken) : 0;
     for (unsigned i = 0; i < ECHO_FRAME; i++) {
         echo->gain += (gain - echo->gain) * 0.02f; /* 3 ms */
-        samples[i] = (float)out[i] / 32768 * echo->gain;
+        samples[i] = (float)out[i] / 32768 * echo->gain + (1 - echo->gain) * noise(echo);
     }
 }
 
