@@ -301,6 +301,20 @@ class Files(Speech):
         self.run_verb("say", "-o", "/nowhere/said.wav", "hello", status=1)
         self.run_verb("say", "-o", path, " ", status=1)
 
+    def test_a_turn_from_a_file_is_answered_into_a_file(self):
+        question = self.write("question", silence(0.3) + voice(1.5) + silence(0.3))
+        path = self.folder.name + "/answer.wav"
+        events = [json.loads(line) for line in
+                  self.run_verb("listen", "--json", "--input", question, "-o", path).splitlines()]
+        kinds = [e["event"] for e in events]
+        for kind in ("start", "speech_start", "speech_end", "turn_done"):
+            self.assertEqual(kinds.count(kind), 1, kinds)
+        with wave.open(path) as file:
+            self.assertEqual((file.getframerate(), file.getnchannels()), (24000, 1))
+            self.assertEqual(file.getnframes() > 0, "audio_start" in kinds)
+        self.run_verb("listen", "-o", path, status=2)
+        self.run_verb("listen", "--input", "/nothing.wav", status=1)
+
     def test_permissions_are_listed_and_changed(self):
         self.assertIn("No program", self.run_verb("permissions"))
         for program, answer in (("/usr/bin/talker", "allow"), ("org.example.Spy", "deny"),
