@@ -225,6 +225,8 @@ def main():
     args = p.parse_args()
     torch.set_num_threads(1)
     saved, report = torch.load(args.codec), {}
+    if args.json and args.json.exists():  # other parts may be measured at another time
+        report = json.loads(args.json.read_text())["speech"]
     coder = codec.Codec(saved["mean"], saved["books"])
     with tempfile.TemporaryDirectory() as name:
         recogniser = Recogniser(pathlib.Path(name))

@@ -54,9 +54,9 @@ NOISE = 0.1  # of the codes that the core reads are wrong ones, so that it learn
 BOOK_WEIGHTS = torch.tensor([8.0 ** (1 - i / 7) for i in range(codec.BOOKS)])
 BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
 SPOKEN_HEAD, AFTER_HEAD = 1, 4  # of six; the first of every group copies
-WATCH = 0.3  # weight of the attention that is told
+WATCH = 1.0  # weight of the attention that is told
 SHARES = {"read": {"dialogue": 15, "short": 85},
-          "talk": {"dialogue": 20, "short": 35, "spoken": 12, "heard": 13, "chat": 20}}
+          "talk": {"dialogue": 14, "short": 28, "spoken": 10, "heard": 20, "chat": 28}}
 
 
 class Talker(nn.Module):
