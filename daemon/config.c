@@ -251,6 +251,15 @@ static const char *read_level(void *target, const char *value, uint64_t min, uin
     return "error, warning, notice, info or debug";
 }
 
+static const char *read_echo(void *target, const char *value, uint64_t min, uint64_t max)
+{
+    (void)min, (void)max;
+    if (strcmp(value, "cancel") && strcmp(value, "keep"))
+        return "cancel or keep";
+    *(bool *)target = !strcmp(value, "keep");
+    return NULL;
+}
+
 /* keys */
 
 static const struct key {
@@ -273,6 +282,7 @@ static const struct key {
     {"image",  "max_megapixels", read_count,  offsetof(struct config, image_megapixels),   1, 1000},
     {"audio",  "microphone",   read_name,     offsetof(struct config, microphone),         1, 255},
     {"audio",  "loudspeaker",  read_name,     offsetof(struct config, loudspeaker),        1, 255},
+    {"audio",  "echo",         read_echo,     offsetof(struct config, keep_echo),          0, 0},
     {"audio",  "latency_ms",   read_count,    offsetof(struct config, audio_latency_ms),   10, 500},
     {"models", "directories",  read_paths,    offsetof(struct config, directories),        0, 32},
     {"models", "default",      read_name,     offsetof(struct config, default_model),      1, 128},

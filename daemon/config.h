@@ -44,6 +44,7 @@ struct config {
 
     /* [audio] */
     char *microphone, *loudspeaker; /* names of devices (lfmctl devices); NULL: the default */
+    bool keep_echo;                 /* the microphone hears no loudspeaker */
     uint32_t audio_latency_ms;
 
     /* [models] */

@@ -58,6 +58,7 @@ static struct engine_config engine_config(const struct daemon *daemon)
         .image_pixels_max = (uint64_t)config->image_megapixels * 1000000,
         .capture_device = config->microphone,
         .playback_device = config->loudspeaker,
+        .keep_echo = config->keep_echo,
         .latency_msec = config->audio_latency_ms,
     };
 }

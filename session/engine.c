@@ -843,6 +843,7 @@ static struct sound_config sound_config(struct engine *engine)
     return (struct sound_config){
         .capture = engine->config.capture_device,
         .playback = engine->config.playback_device,
+        .keep_echo = engine->config.keep_echo,
         .latency_msec = engine->config.latency_msec,
         .changed = sound_changed,
         .userdata = engine,

@@ -48,6 +48,7 @@ struct engine_config {
     /* sound.h: names of devices, or NULL: the system's default; the strings stay the caller's and
      * must live until the next reconfigure */
     const char *capture_device, *playback_device;
+    bool keep_echo;
     unsigned latency_msec; /* 0: the default */
 };
 

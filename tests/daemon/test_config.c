@@ -46,6 +46,16 @@ static void test_every_key_is_read(void **state)
                    "keep_alive = 1h\n"
                    "prefix_cache = 64M\n"
                    "\n"
+                   "[image]\n"
+                   "max_encode_ms = 700\n"
+                   "cache = 32M\n"
+                   "max_bytes = 8M\n"
+                   "max_megapixels = 24\n"
+                   "[audio]\n"
+                   "microphone = pulse:desk\n"
+                   "loudspeaker = Headset\n"
+                   "echo = keep\n"
+                   "latency_ms = 30\n"
                    "[models]\n"
                    "directories = /srv/models:~/models\n"
                    "default = lfm2.5-1.2b-instruct\n"
@@ -62,6 +72,14 @@ static void test_every_key_is_read(void **state)
     assert_int_equal(config->kv, KV_Q8_0);
     assert_int_equal(config->keep_alive_sec, 3600);
     assert_int_equal(config->prefix_cache_bytes, 64 << 20);
+    assert_int_equal(config->max_encode_ms, 700);
+    assert_int_equal(config->image_cache_bytes, 32 << 20);
+    assert_int_equal(config->image_bytes_max, 8 << 20);
+    assert_int_equal(config->image_megapixels, 24);
+    assert_string_equal(config->microphone, "pulse:desk");
+    assert_string_equal(config->loudspeaker, "Headset");
+    assert_true(config->keep_echo);
+    assert_int_equal(config->audio_latency_ms, 30);
     assert_string_equal(config->directories[0], "/srv/models");
     assert_string_equal(config->directories[1], "/home/u/models");
     assert_null(config->directories[2]);
@@ -91,6 +109,7 @@ static void test_each_wrong_line_is_reported_with_its_number(void **state)
          "f:2: The value of 'memory_max' must be a number of bytes, such as 512M or 4G, not "
          "'16777216T'."},
         {"[engine]\nkv = f8", "f:2: The value of 'kv' must be f32, f16 or q8_0, not 'f8'."},
+        {"[audio]\necho = off", "f:2: The value of 'echo' must be cancel or keep, not 'off'."},
         {"[engine]\nkeep_alive = 5 minutes",
          "f:2: The value of 'keep_alive' must be a time, such as 90, 5m or 1h, or forever, not '5 "
          "minutes'."},
