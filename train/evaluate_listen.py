@@ -35,6 +35,8 @@ CELLS = {  # split of the sentences, voices, lowest and highest ratio of speech 
     "words never trained": ("word", KNOWN, 5, 35),
     **{f"new voice {voice}": ("test", [voice], 5, 35) for voice in speech.HELD_OUT},
     **{f"{noise} dB": ("test", KNOWN, noise, noise) for noise in (60, 20, 10, 5, 0)}}
+SAMPLE = [("value", "flite:slt"), ("phrase", "festival:ked_diphone"), ("value", "espeak:en-us+f2"),
+          ("test", "flite:awb"), ("value", "flite:rms"), ("phrase", "espeak:en-gb+f3")]
 LONGEST = 64  # pieces of an answer
 
 
@@ -92,6 +94,27 @@ def cell(rng, split, voices, low, high, count, trained):
     return out
 
 
+def write_sample(engine, rng, trained, folder):
+    """speech.jsonl, its sounds, and the word errors of this set of files on exactly these."""
+    lines, wrong, total = [], 0, 0
+    (folder / "speech").mkdir(parents=True, exist_ok=True)
+    for i, (split, voice) in enumerate(SAMPLE):
+        while True:
+            (words, _, samples), = cell(rng, split, [voice], 15, 30, 1, trained)
+            if words.count(" ") > 2 and len(samples) < 2.3 * speech.RATE and \
+                    sentences.KNOWN.issuperset(words.split()):
+                break
+        engine.hears(samples)
+        name = f"speech/{i}.wav"
+        (folder / name).write_bytes(engine.wave.read_bytes())
+        lines.append({"sound": name, "text": words})
+        wrong += train_listen.errors(words.split(), engine.answer().split())
+        total += len(words.split())
+    (folder / "speech.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder.parent / "lfmd-talk.json").write_text(json.dumps({"hearing": {
+        "words": total, "word_errors": round(100 * wrong / total, 1)}}, indent=1) + "\n")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     p.add_argument("program", help="lfm-run")
@@ -104,11 +127,14 @@ def main():
     p.add_argument("--rows-only", action="store_true", help="the encoder alone, without answers")
     p.add_argument("--show", type=int, default=0, help="print that many wrong answers of a cell")
     p.add_argument("--json", help="write the figures here")
+    p.add_argument("--sample", type=pathlib.Path, help="only write the sounds of the engine's test")
     args = p.parse_args()
     torch.set_num_threads(1)
     engine = Engine(args.program, args.folder, args.name)
     trained = {clip[0] for clip in speech.shards(args.clips, args.shards)} if args.shards else set()
     ways = {"rows": engine.read} | ({} if args.rows_only else {"answer": engine.answer})
+    if args.sample:
+        return write_sample(engine, random.Random(f"{args.seed}/sample"), trained, args.sample)
     figures = {}
     for name, (split, voices, low, high) in CELLS.items():
         rng, total, known_total = random.Random(f"{args.seed}/{name}"), 0, 0
@@ -142,3 +168,4 @@ def main():
 
 if __name__ == "__main__":
     sys.exit(main())
+
