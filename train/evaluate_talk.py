@@ -4,9 +4,9 @@
     python train/evaluate_talk.py LFM-RUN FOLDER --codec RUN/codec.pt --json models/eval/talk.json
 
 Debian's pocketsphinx with its US English model and word pairs of the same domain writes down what
-it hears of texts that training never draws: of the voice itself, of its codes, and of what the model
-reads; all sound of the last two comes out of the engine. Only the differences count. "any" has
-sentences without much sense, too. Then spoken requests are answered.
+it hears of texts that training never draws: of the voice itself, of its codes, and of what the
+model reads; all sound of the last two comes out of the engine. Only the differences count. "any"
+has sentences without much sense, too. Then spoken requests are answered.
 """
 
 import argparse
@@ -249,7 +249,8 @@ def main():
             report["chat"] = chats(args.chats, engine, recogniser, args.show)
             print(report["chat"])
     if args.json:
-        args.json.write_text(json.dumps({"speech": report, "sampling": engine.sampling}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"speech": report, "sampling": engine.sampling},
+                                        indent=1) + "\n")
 
 
 if __name__ == "__main__":
