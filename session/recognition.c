@@ -11,6 +11,9 @@
 #include "text/row_id.h"
 
 #define TOKENS_MAX 512 /* of the text of one clip */
+#define PERIOD_MAX 16  /* tokens of a phrase that may repeat itself */
+#define REPEATS_MIN 4
+#define REPEATED_TOKENS_MIN 12
 
 struct recognition {
     struct lm *lm;
@@ -20,6 +23,7 @@ struct recognition {
     size_t n_fed, n_slice;
     struct generation *generation; /* NULL: the prompt is not fed yet */
     struct detokenizer detokenizer;
+    struct token_list said;
     struct buffer text;
 };
 
@@ -46,6 +50,7 @@ struct recognition *recognition_free(struct recognition *r)
     if (r) {
         generation_free(r->generation);
         token_list_done(&r->ids);
+        token_list_done(&r->said);
         buffer_done(&r->text);
     }
     free(r);
@@ -63,6 +68,7 @@ int recognition_begin(struct recognition *r, const float *rows, size_t n_rows,
     r->generation = generation_free(r->generation);
     r->detokenizer = (struct detokenizer){0};
     r->text.length = 0;
+    r->said.n = 0;
     ids->n = 0;
     result = speech_prompt_begin(tokenizer, "system", ids, err);
     if (result == 0)
@@ -130,6 +136,35 @@ static int take_token(struct recognition *r, uint32_t id)
                 : -ENOMEM;
 }
 
+size_t recognition_loop(const uint32_t *ids, size_t n)
+{
+    for (size_t period = 1; period <= MIN(PERIOD_MAX, n); period++) {
+        const size_t n_min = MAX(REPEATS_MIN * period, REPEATED_TOKENS_MIN);
+        size_t n_same = period;
+
+        while (n_same < n && ids[n - 1 - n_same] == ids[n - 1 - n_same + period])
+            n_same++;
+        if (n_same >= n_min)
+            return n - n_same + period;
+    }
+    return n;
+}
+
+/* 1: the text says the same again and again; all but the first time is taken back. */
+static int leave_loop(struct recognition *r)
+{
+    const size_t n = recognition_loop(r->said.ids, r->said.n);
+
+    if (n == r->said.n)
+        return 0;
+    r->detokenizer = (struct detokenizer){0};
+    r->text.length = 0;
+    for (size_t i = 0; i < n; i++)
+        if (take_token(r, r->said.ids[i]) < 0)
+            return -ENOMEM;
+    return 1;
+}
+
 static void trim(struct buffer *text)
 {
     const size_t skip = text->text ? strspn(text->text, " \n\t") : 0;
@@ -144,7 +179,7 @@ static void trim(struct buffer *text)
 int recognition_step(struct recognition *r, const atomic_bool *cancel, struct error *err)
 {
     uint32_t ids[GENERATION_STEP_MAX];
-    int n;
+    int n, looping;
 
     if (!r->generation)
         return feed(r, cancel, err);
@@ -152,9 +187,13 @@ int recognition_step(struct recognition *r, const atomic_bool *cancel, struct er
     if (n < 0)
         return n;
     for (int i = 0; i < n; i++)
-        if (!tokenizer_is_control(r->lm->tokenizer, ids[i]) && take_token(r, ids[i]) < 0)
+        if (!tokenizer_is_control(r->lm->tokenizer, ids[i]) &&
+            (token_list_push(&r->said, ids[i]) < 0 || take_token(r, ids[i]) < 0))
             return no_memory(err);
-    if (generation_stopped(r->generation) == GENERATION_GOING)
+    looping = leave_loop(r);
+    if (looping < 0)
+        return no_memory(err);
+    if (!looping && generation_stopped(r->generation) == GENERATION_GOING)
         return 0;
     r->generation = generation_free(r->generation);
     trim(&r->text);

@@ -32,5 +32,12 @@ int recognition_begin(struct recognition *recognition, const float *rows, size_t
 int recognition_step(struct recognition *recognition, const atomic_bool *cancel,
                      struct error *err);
 
+/*
+ * How many of the ids are left when a phrase that repeats itself at the end (at most 16 tokens, four
+ * times or more, 12 tokens at least) is said once; n: nothing repeats itself. Greedy text of a clip
+ * that was not understood falls into such loops; there recognition ends.
+ */
+size_t recognition_loop(const uint32_t *ids, size_t n);
+
 /* What was recognised so far; without white space around it once all is there. */
 const char *recognition_text(const struct recognition *recognition);
