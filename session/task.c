@@ -114,9 +114,13 @@ void task_deliver(struct event *event)
     };
     const struct task_sink *sink = task->sink;
     void *userdata = task->userdata;
-    const struct error error = task->error;
+    struct error error = ERROR_INIT;
 
-    told.error = event->task_type == TASK_ERROR ? &error : NULL;
+    /* Before its last event the engine thread may be writing it. */
+    if (event->task_type == TASK_ERROR) {
+        error = task->error;
+        told.error = &error;
+    }
     if (ends) {
         LIST_REMOVE(task, link);
         task_discard(task);
