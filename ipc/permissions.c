@@ -200,11 +200,6 @@ int permissions_set(struct permissions *p, sd_bus_message *message, const char *
     return decide(p, app, permission, err);
 }
 
-size_t permissions_n(const struct permissions *p)
-{
-    return (size_t)json_object_object_length(p->decided);
-}
-
 const char *permissions_at(const struct permissions *p, size_t i, enum permission *ret)
 {
     json_object_object_foreach(p->decided, app, allowed)

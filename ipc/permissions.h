@@ -48,5 +48,5 @@ void permissions_forget(struct permissions *permissions, void *userdata);
 int permissions_set(struct permissions *permissions, sd_bus_message *message, const char *app,
                     enum permission permission, struct error *err);
 
-size_t permissions_n(const struct permissions *permissions);
+/* The program and the decision at place i, from 0 on; NULL: there are no more. */
 const char *permissions_at(const struct permissions *permissions, size_t i, enum permission *ret);

@@ -67,7 +67,10 @@ void playback_close(struct playback *playback); /* fades out first, at most 100 
 size_t playback_write(struct playback *playback, uint32_t generation, const float *samples,
                       size_t n_samples);
 
-/* Nothing follows in this generation for now. False: there is no room, say it again later. */
+/*
+ * What was written is played to its end, and silence after it is no underrun. False: the ring has
+ * no room for the mark; say it again later.
+ */
 bool playback_end(struct playback *playback, uint32_t generation);
 
 /* How many samples at 24 kHz could be written now. */
