@@ -55,9 +55,7 @@ struct conversation {
 
     /* engine thread */
     enum phase phase;
-    struct mel *mel;
-    float *samples;  /* [longest clip] */
-    float *features; /* [n_mels][frames of it] */
+    float *features; /* [n_mels][frames of the longest clip] */
     struct script script;
     struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
     size_t n_places;
@@ -365,10 +363,6 @@ static int put_clip(struct conversation *c, const struct clip *clip, struct erro
     float *rows;
     int r;
 
-    mel_clear(c->mel);
-    if (mel_push(c->mel, c->samples, clip->n) < 0)
-        return error_set(err, ERROR_INTERNAL, "A clip of %zu samples is too long.", clip->n);
-    mel_features(c->mel, c->features);
     r = speech_prompt_begin(tokenizer, "user", &c->script.ids, err);
     rows = r == 0 ? add_rows(c, n_rows, err) : NULL;
     if (!rows)
@@ -399,7 +393,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     int r;
 
     c->clip = *clip;
-    if (!listener_take(c->listener, clip->number, c->samples))
+    if (!listener_take(c->listener, clip->number, c->features))
         return 0;
     c->listen_usec = c->think_usec = c->speak_usec = 0;
     if (c->n_places == TURNS_KEPT_MAX)
@@ -763,13 +757,11 @@ static int take_buffers(struct conversation *c, struct error *err)
     const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
     const size_t n_max = listener_clip_max(c->listener);
 
-    c->mel = mel_new(shape->n_mels, n_max, err);
-    if (!c->mel)
+    if (listener_open(c->listener, shape->n_mels, err) < 0)
         return error_errno(err->code);
-    c->samples = malloc(n_max * sizeof(*c->samples));
     c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
     c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
-    if (!c->samples || !c->features || !c->pending)
+    if (!c->features || !c->pending)
         return no_memory(err);
     return c->transcripts ? take_recognition(c, audio_encoder_rows(mel_n_frames(n_max)), err) : 0;
 }
@@ -858,8 +850,6 @@ static void conversation_release(struct work *work)
     c->recognition = recognition_free(c->recognition);
     c->other = sequence_free(c->other);
     free(c->said);
-    c->mel = mel_free(c->mel);
-    free(c->samples);
     free(c->features);
     free(c->pending);
     free(c->script.rows);

@@ -5,7 +5,7 @@
  * Speech to speech: the user speaks, the model answers in words and sound while it still thinks, and
  * stops when it is interrupted.
  *
- *     ear (listener.h) -> clip -> mel, audio encoder -> rows -> LM -> words | codes -> vocoder -> mouth
+ *     ear (listener.h) -> features -> audio encoder -> rows -> LM -> words | codes -> vocoder -> mouth
  *
  * Ear and mouth are a voice_port: the sound device, or PCM of a client. A clip is worked on from the
  * first pause on; what comes of it is said when the turn has really ended, and forgotten when the

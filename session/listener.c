@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "audio/device/vad.h"
+#include "audio/in/mel.h"
 #include "base/cleanup.h"
 
 #define PREROLL ((size_t)LISTENER_RATE_HZ * 3 / 10) /* samples before the first speech */
@@ -28,6 +29,7 @@ struct listener {
     struct turns turns;
     float *heard; /* [n_max] since PREROLL before the suspicion, or the last PREROLL */
     size_t n_heard, n_to_speech; /* all of it; up to the last speech */
+    struct mel *mel; /* of what will be the clip; empty while nobody speaks */
     unsigned pressed, released;
     unsigned n_turns;    /* begun */
     int64_t speech_usec; /* end of the last frame with speech */
@@ -36,7 +38,8 @@ struct listener {
 
     pthread_mutex_t lock;
     struct clip clip;
-    float *offered; /* [n_max] */
+    size_t n_mels;
+    float *offered; /* [n_mels][mel_n_frames(n_max)] features of the clip */
 };
 
 struct listener *listener_new(const struct turns_settings *settings,
@@ -55,9 +58,8 @@ struct listener *listener_new(const struct turns_settings *settings,
     l->n_max = PREROLL + (size_t)settings->turn_max_msec * (LISTENER_RATE_HZ / 1000) + MARGIN;
     l->n_heard = PREROLL; /* silence was before the first frame: no clip is too short to be heard */
     l->heard = calloc(l->n_max, sizeof(*l->heard));
-    l->offered = malloc(l->n_max * sizeof(*l->offered));
     l->vad = vad_new(err);
-    if (!l->vad || !l->heard || !l->offered) {
+    if (!l->vad || !l->heard) {
         error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
         return listener_free(l);
     }
@@ -69,6 +71,7 @@ struct listener *listener_free(struct listener *l)
     if (!l)
         return NULL;
     vad_free(l->vad);
+    mel_free(l->mel);
     free(l->heard);
     free(l->offered);
     pthread_mutex_destroy(&l->lock);
@@ -76,18 +79,36 @@ struct listener *listener_free(struct listener *l)
     return NULL;
 }
 
+int listener_open(struct listener *l, size_t n_mels, struct error *err)
+{
+    l->n_mels = n_mels;
+    l->mel = mel_new(n_mels, l->n_max, err);
+    if (!l->mel)
+        return error_errno(err->code);
+    l->offered = reallocarray(NULL, mel_n_frames(l->n_max), n_mels * sizeof(*l->offered));
+    return l->offered ? 0
+                      : error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
+}
+
 /* --- the ear's thread ------------------------------------------------------------------------ */
+
+/* Features of what belongs to the clip by now: it only grows, until the turn has ended. */
+static void compute(struct listener *l)
+{
+    const size_t n = MIN(l->n_heard, l->n_to_speech + MARGIN), done = mel_n_samples(l->mel);
+
+    mel_push(l->mel, l->heard + done, n - done);
+}
 
 static void offer(struct listener *l, enum clip_state state, int64_t usec)
 {
-    const size_t n = MIN(l->n_heard, l->n_to_speech + MARGIN);
-
+    compute(l);
     pthread_mutex_lock(&l->lock);
     if (l->clip.state != CLIP_OFFERED) {
-        memcpy(l->offered, l->heard, n * sizeof(*l->heard));
+        mel_features(l->mel, l->offered);
         l->clip.number++;
         l->clip.turn = l->n_turns;
-        l->clip.n = n;
+        l->clip.n = mel_n_samples(l->mel);
         l->clip.end_usec = l->speech_usec;
     }
     l->clip.state = state;
@@ -123,6 +144,7 @@ static void keep_preroll(struct listener *l)
     memmove(l->heard, l->heard + l->n_heard - n, n * sizeof(*l->heard));
     l->n_heard = n;
     l->n_to_speech = 0;
+    mel_clear(l->mel);
 }
 
 static void act(struct listener *l, unsigned events, int64_t usec)
@@ -172,6 +194,8 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
         act(l, turns_release(&l->turns), usec);
     l->pressed = pressed;
     l->released = released;
+    if (l->turns.state == TURNS_SPEAKING)
+        compute(l);
 }
 
 /* --- any thread ------------------------------------------------------------------------------ */
@@ -209,7 +233,7 @@ bool listener_take(struct listener *l, unsigned number, float *out)
     pthread_mutex_lock(&l->lock);
     there = l->clip.number == number && l->clip.state != CLIP_NONE;
     if (there)
-        memcpy(out, l->offered, l->clip.n * sizeof(*out));
+        memcpy(out, l->offered, mel_n_frames(l->clip.n) * l->n_mels * sizeof(*out));
     pthread_mutex_unlock(&l->lock);
     return there;
 }

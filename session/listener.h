@@ -9,9 +9,13 @@
  * withdrawn when the user goes on, and confirmed when the turn has ended: whoever works ahead on an
  * offered clip has nothing to change when it is confirmed.
  *
- * Threads: listener_frame() and the sink one thread, the ear's; listener_press(), _release() and
- *          _set_busy() any; the clip the engine thread.
- * Memory:  everything is taken in listener_new()
+ * A clip is had as its features (audio/in/mel.h), which are computed while somebody speaks, so that at
+ * a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms: it is
+ * no real-time thread, and looks for speech in every frame anyway.
+ *
+ * Threads: listener_open() before the first frame; listener_frame() and the sink one thread, the
+ *          ear's; listener_press(), _release() and _set_busy() any; the clip the engine thread.
+ * Memory:  everything is taken in listener_new() and listener_open()
  */
 
 #include <stdbool.h>
@@ -37,6 +41,9 @@ struct listener *listener_new(const struct turns_settings *settings,
                               const struct listener_sink *sink, void *userdata, struct error *err);
 struct listener *listener_free(struct listener *listener); /* accepts and returns NULL */
 
+/* n_mels: of the encoder that is to hear. 0 or NO_MEMORY. */
+int listener_open(struct listener *listener, size_t n_mels, struct error *err);
+
 void listener_frame(struct listener *listener, const float samples[LISTENER_FRAME], int64_t usec);
 
 /* The loudspeaker plays: it takes more to interrupt. deaf: nothing is heard meanwhile. */
@@ -60,8 +67,8 @@ struct clip {
 /* The present clip. */
 struct clip listener_clip(struct listener *listener);
 
-/* Copy the samples of clip `number`, out [n]; false: it is withdrawn. */
+/* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn. */
 bool listener_take(struct listener *listener, unsigned number, float *out);
 
-/* The longest clip. */
+/* Samples of the longest clip. */
 size_t listener_clip_max(const struct listener *listener);

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audio/in/mel.h"
 #include "base/cleanup.h"
 #include "session/listener.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FRAMES_MAX 20000 /* of an input */
+#define N_MELS     4
 
 static unsigned n_begun, n_ended;
 
@@ -64,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error err = ERROR_INIT;
     struct listener *listener;
-    float *samples;
+    float *features = NULL;
     int64_t frame = 0;
 
     if (size < 7)
@@ -78,8 +80,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                      .wait_max_msec = data[6] / 2 * 8u,
                                                      .push_to_talk = data[6] & 1},
                             &sink, NULL, &err);
-    samples = listener ? malloc(listener_clip_max(listener) * sizeof(*samples)) : NULL;
-    if (!samples)
+    if (listener && listener_open(listener, N_MELS, &err) == 0)
+        features = reallocarray(NULL, mel_n_frames(listener_clip_max(listener)),
+                                N_MELS * sizeof(*features));
+    if (!features)
         abort();
     n_begun = n_ended = 0;
     for (size_t i = 7; i < size; i++) {
@@ -91,10 +95,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             give(listener, data[i] >> 6 > 0, data[i] & 63, &frame);
         clip = listener_clip(listener);
         if (clip.n > listener_clip_max(listener) || clip.turn > n_begun ||
-            (clip.state != CLIP_NONE && !listener_take(listener, clip.number, samples)))
+            (clip.state != CLIP_NONE && !listener_take(listener, clip.number, features)))
             abort();
     }
-    free(samples);
+    free(features);
     listener_free(listener);
     return 0;
 }

@@ -3,7 +3,7 @@
 /*
  * Proves with a drawn voice that a clip is a piece of what was heard, from before the first speech to
  * shortly after the last: offered at a pause, withdrawn when the user goes on, confirmed when the turn
- * ends; by voice, by command, deaf, too long; and that its threads may do so side by side.
+ * ends; that its features, computed on the way, are those of the whole piece, bit for bit; by voice, by command, deaf, too long; and that its threads may do so side by side.
  */
 
 #include "session/listener.h"
@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "audio/in/mel.h"
 #include "base/cleanup.h"
 #include "tests/audio/device/voice.h"
 
@@ -57,6 +58,7 @@ static struct listener *start(const struct turns_settings *settings)
     struct listener *listener = listener_new(settings, &sink, NULL, &err);
 
     assert_non_null(listener);
+    assert_int_equal(listener_open(listener, MEL_BINS, &err), 0);
     n_heard = 0;
     events = n_turns = 0;
     voice_seed = 1;
@@ -90,29 +92,56 @@ static void speak(struct listener *listener, size_t n)
     give(listener, n);
 }
 
-/* Where in what was heard the clip begins; it must be a piece of it. */
-static size_t place_of(const float *clip, size_t n)
+static size_t n_values(size_t n_samples)
 {
-    for (size_t at = 0; at + n <= n_heard; at += LISTENER_FRAME)
-        if (memcmp(heard + at, clip, n * sizeof(*clip)) == 0)
-            return at;
-    fail_msg("a clip of %zu samples was never heard", n);
-    return 0;
+    return MEL_BINS * mel_n_frames(n_samples);
+}
+
+/* Room for the features of the longest clip. */
+static float *room(const struct listener *listener)
+{
+    float *features = malloc(n_values(listener_clip_max(listener)) * sizeof(*features));
+
+    assert_non_null(features);
+    return features;
+}
+
+/* Where in what was heard the clip of n samples begins, from `first` to `last`. */
+static size_t place_of(const float *features, size_t n, size_t first, size_t last)
+{
+    struct mel *mel = mel_new(MEL_BINS, n, NULL);
+    _cleanup_(freep) float *whole = malloc(n_values(n) * sizeof(*whole));
+    bool same = false;
+    size_t at;
+
+    assert_non_null(mel);
+    assert_non_null(whole);
+    for (at = first; at <= last && at + n <= n_heard; at += LISTENER_FRAME) {
+        mel_clear(mel);
+        assert_int_equal(mel_push(mel, heard + at, n), 0);
+        mel_features(mel, whole);
+        same = memcmp(whole, features, n_values(n) * sizeof(*whole)) == 0;
+        if (same)
+            break;
+    }
+    mel_free(mel);
+    if (!same)
+        fail_msg("a clip of %zu samples from %zu to %zu was never heard", n, first, last);
+    return at;
 }
 
 /* The present clip holds what was heard from `from` to `to`, and not much more. */
 static void expect_clip(struct listener *listener, enum clip_state state, size_t from, size_t to)
 {
     const struct clip clip = listener_clip(listener);
-    _cleanup_(freep) float *samples = malloc(listener_clip_max(listener) * sizeof(*samples));
+    _cleanup_(freep) float *features = room(listener);
     size_t at;
 
     assert_int_equal(clip.state, state);
     assert_in_range(clip.n, 1, listener_clip_max(listener));
-    assert_true(listener_take(listener, clip.number, samples));
-    assert_false(listener_take(listener, clip.number + 1, samples));
-    at = place_of(samples, clip.n);
-    assert_in_range(at, from - SECOND * 3 / 10, from);
+    assert_true(listener_take(listener, clip.number, features));
+    assert_false(listener_take(listener, clip.number + 1, features));
+    at = place_of(features, clip.n, from - SECOND * 3 / 10, from);
     assert_in_range(at + clip.n, to, to + LATE + SECOND / 4);
     assert_true(clip.end_usec <= clip.confirmed_usec);
 }
@@ -146,14 +175,14 @@ static void test_a_clip_is_withdrawn_when_the_user_goes_on(void **state)
 {
     struct turns_settings settings = turns_default;
     struct listener *listener;
-    _cleanup_(freep) float *samples = NULL;
+    _cleanup_(freep) float *features = NULL;
     size_t from, to;
     struct clip clip;
 
     (void)state;
     settings.hangover_msec = 2000;
     listener = start(&settings);
-    samples = malloc(listener_clip_max(listener) * sizeof(*samples));
+    features = room(listener);
     be_silent(listener, SECOND);
     from = n_heard;
     speak(listener, SECOND);
@@ -164,7 +193,7 @@ static void test_a_clip_is_withdrawn_when_the_user_goes_on(void **state)
     to = n_heard;
     assert_true(events & TURNS_RESUME);
     assert_int_equal(listener_clip(listener).state, CLIP_NONE);
-    assert_false(listener_take(listener, clip.number, samples));
+    assert_false(listener_take(listener, clip.number, features));
     be_silent(listener, 3 * SECOND);
     assert_int_equal(n_turns, 1);
     assert_int_not_equal(listener_clip(listener).number, clip.number);
@@ -181,7 +210,7 @@ static void test_a_clip_does_not_depend_on_how_long_was_waited(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(waits); i++) {
         struct turns_settings settings = turns_default;
-        _cleanup_(freep) float *samples = NULL;
+        _cleanup_(freep) float *features = NULL;
         struct listener *listener;
         struct clip clip;
 
@@ -191,15 +220,15 @@ static void test_a_clip_does_not_depend_on_how_long_was_waited(void **state)
         speak(listener, SECOND);
         be_silent(listener, 4 * SECOND);
         clip = listener_clip(listener);
-        samples = malloc(clip.n * sizeof(*samples));
-        assert_true(listener_take(listener, clip.number, samples));
+        features = room(listener);
+        assert_true(listener_take(listener, clip.number, features));
         listener_free(listener);
         if (first) {
             assert_int_equal(clip.n, n);
-            assert_memory_equal(samples, first, n * sizeof(*samples));
+            assert_memory_equal(features, first, n_values(n) * sizeof(*features));
         } else {
             n = clip.n;
-            first = TAKE_PTR(samples);
+            first = TAKE_PTR(features);
         }
     }
 }
@@ -349,6 +378,7 @@ static void test_levels_are_told_ten_times_a_second(void **state)
     struct listener *listener = listener_new(&turns_default, &sink_levels, NULL, &err);
 
     (void)state;
+    assert_int_equal(listener_open(listener, MEL_BINS, &err), 0);
     n_heard = 0;
     atomic_store(&n_levels, 0);
     draw_room(SECOND);
@@ -370,13 +400,13 @@ static atomic_bool over;
 static void *take_clips(void *userdata)
 {
     struct listener *listener = userdata;
-    float *samples = malloc(listener_clip_max(listener) * sizeof(*samples));
+    float *features = room(listener);
     size_t n_taken = 0;
 
     while (!atomic_load(&over)) {
         const struct clip clip = listener_clip(listener);
 
-        if (clip.state != CLIP_NONE && listener_take(listener, clip.number, samples)) {
+        if (clip.state != CLIP_NONE && listener_take(listener, clip.number, features)) {
             n_taken++;
             listener_set_busy(listener, n_taken % 7 == 0, n_taken % 49 == 0);
         }
@@ -385,7 +415,7 @@ static void *take_clips(void *userdata)
         if (n_taken % 3 == 0)
             listener_release(listener);
     }
-    free(samples);
+    free(features);
     return (void *)n_taken;
 }
 
