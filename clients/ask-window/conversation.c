@@ -2,18 +2,13 @@
 #include "clients/ask-window/conversation.h"
 
 #include <gio/gunixfdlist.h>
-#include <gio/gunixinputstream.h>
 #include <glib/gi18n.h>
-#include <json-c/json.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "clients/ask-window/assistant.h"
 #include "clients/ask-window/picture.h"
-
-#define LINE_BYTES_MAX ((size_t)16 << 20) /* of one event */
-#define READ_SIZE      65536
-#define JSON_DEPTH_MAX 64
+#include "clients/gtk/assistant.h"
+#include "clients/gtk/events.h"
 
 /* Counted: the window has one reference, every call under way another. */
 struct conversation {
@@ -27,8 +22,7 @@ struct conversation {
     GCancellable *turn; /* NULL: none. Cancelled at its end, so that late replies are known */
     GVariant *content;  /* until it is sent, with its files */
     GUnixFDList *fds;
-    GInputStream *stream; /* NULL: not answered yet */
-    GByteArray *line;     /* what has come of the next line */
+    struct events *stream; /* NULL: not answered yet */
     guint32 number;
     bool stopping;
 };
@@ -40,8 +34,7 @@ static void turn_done(struct conversation *c)
     g_clear_object(&c->turn);
     g_clear_pointer(&c->content, g_variant_unref);
     g_clear_object(&c->fds);
-    g_clear_object(&c->stream); /* closed by this, which cancels the turn in the daemon */
-    g_byte_array_set_size(c->line, 0);
+    c->stream = events_close(c->stream); /* which cancels the turn in the daemon */
     c->stopping = false;
 }
 
@@ -50,7 +43,6 @@ static void done(void *data)
     struct conversation *c = data;
 
     turn_done(c);
-    g_byte_array_unref(c->line);
     g_free(c->model);
     g_free(c->path);
     g_object_unref(c->bus);
@@ -89,37 +81,23 @@ static void tell(struct conversation *c, const char *method, GVariant *arguments
 
 /* --- events of the stream ------------------------------------------------------------------- */
 
-static const char *text_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_string(value) : "";
-}
-
-static int64_t number_of(struct json_object *object, const char *key)
-{
-    struct json_object *value;
-
-    return json_object_object_get_ex(object, key, &value) ? json_object_get_int64(value) : 0;
-}
-
 static void on_progress(struct conversation *c, struct json_object *event)
 {
-    const int64_t total = number_of(event, "total"), n_images = number_of(event, "images"),
-                  n_views = number_of(event, "views");
+    const int64_t total = event_number(event, "total"), n_images = event_number(event, "images"),
+                  n_views = event_number(event, "views");
     const double fraction =
-        total > 0 ? CLAMP((double)number_of(event, "done") / (double)total, 0, 1) : -1;
+        total > 0 ? CLAMP((double)event_number(event, "done") / (double)total, 0, 1) : -1;
     g_autofree char *label = NULL;
 
-    if (strcmp(text_of(event, "stage"), "image") != 0)
+    if (strcmp(event_text(event, "stage"), "image") != 0)
         label = g_strdup(_("Reading the question"));
     else if (n_images > 1)
         label = g_strdup_printf(_("Looking at picture %d of %d, part %d of %d"),
-                                (int)number_of(event, "image"), (int)n_images,
-                                (int)number_of(event, "view"), (int)n_views);
+                                (int)event_number(event, "image"), (int)n_images,
+                                (int)event_number(event, "view"), (int)n_views);
     else
         label = g_strdup_printf(_("Looking at the picture, part %d of %d"),
-                                (int)number_of(event, "view"), (int)n_views);
+                                (int)event_number(event, "view"), (int)n_views);
     c->events->progress(fraction, label, c->userdata);
 }
 
@@ -127,35 +105,32 @@ static void on_progress(struct conversation *c, struct json_object *event)
 static void on_tool_call(struct conversation *c, struct json_object *event)
 {
     g_autofree char *call =
-        g_strdup_printf("%s%s\n", text_of(event, "name"), text_of(event, "arguments"));
+        g_strdup_printf("%s%s\n", event_text(event, "name"), event_text(event, "arguments"));
 
     c->events->text(call, c->userdata);
 }
 
 static void on_done(struct conversation *c, struct json_object *event)
 {
-    const char *reason = text_of(event, "reason"), *note = NULL;
+    const char *reason = event_text(event, "reason"), *note = NULL;
 
     if (strcmp(reason, "cancelled") == 0) {
         end_turn(c, ENDING_STOPPED, NULL);
         return;
     }
-    if (number_of(event, "dropped_turns") > 0)
+    if (event_number(event, "dropped_turns") > 0)
         note = _("The conversation is too long: its beginning was left out.");
     if (strcmp(reason, "length") == 0)
         note = _("The answer was cut off: there is no room for more.");
     end_turn(c, ENDING_DONE, note);
 }
 
-static void on_event(struct conversation *c, const char *line, size_t length)
+static void on_event(const char *type, struct json_object *event, void *userdata)
 {
-    struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
-    struct json_object *event = json_tokener_parse_ex(tokener, line, (int)length);
-    const char *type = text_of(event, "event");
+    struct conversation *c = userdata;
 
-    json_tokener_free(tokener);
     if (strcmp(type, "text") == 0)
-        c->events->text(text_of(event, "text"), c->userdata);
+        c->events->text(event_text(event, "text"), c->userdata);
     else if (strcmp(type, "thinking") == 0)
         c->events->progress(-1, _("Thinking"), c->userdata);
     else if (strcmp(type, "progress") == 0)
@@ -165,61 +140,13 @@ static void on_event(struct conversation *c, const char *line, size_t length)
     else if (strcmp(type, "done") == 0)
         on_done(c, event);
     else if (strcmp(type, "error") == 0)
-        end_turn(c, ENDING_FAILED, text_of(event, "message"));
-    json_object_put(event);
+        end_turn(c, ENDING_FAILED, event_text(event, "message"));
 }
 
-/* Every whole line; an event may end the turn, or the conversation. */
-static void take_lines(struct conversation *c, GCancellable *turn)
+static void on_lost(const char *sentence, void *userdata)
 {
-    const guint8 *newline;
-
-    while (!g_cancellable_is_cancelled(turn) && c->line->len > 0 &&
-           (newline = memchr(c->line->data, '\n', c->line->len))) {
-        const guint length = (guint)(newline - c->line->data);
-        g_autofree char *line = g_strndup((const char *)c->line->data, length);
-
-        g_byte_array_remove_range(c->line, 0, length + 1);
-        on_event(c, line, length);
-    }
-}
-
-static void read_on(struct conversation *c);
-
-static void got_bytes(GObject *source, GAsyncResult *result, void *userdata)
-{
-    _cleanup_(unrefp) struct conversation *c = userdata;
-    g_autoptr(GError) error = NULL;
-    g_autoptr(GBytes) bytes =
-        g_input_stream_read_bytes_finish(G_INPUT_STREAM(source), result, &error);
-    g_autoptr(GCancellable) turn = NULL;
-    gsize size;
-    const void *data;
-
-    if (!bytes) {
-        fail(c, error);
-        return;
-    }
-    turn = g_object_ref(c->turn);
-    data = g_bytes_get_data(bytes, &size);
-    if (size == 0) {
-        end_turn(c, ENDING_FAILED, _("The assistant ended in the middle of the answer."));
-        return;
-    }
-    g_byte_array_append(c->line, data, (guint)size);
-    take_lines(c, turn);
-    if (g_cancellable_is_cancelled(turn))
-        return;
-    if (c->line->len > LINE_BYTES_MAX)
-        end_turn(c, ENDING_FAILED, _("The assistant sends lines without end."));
-    else
-        read_on(c);
-}
-
-static void read_on(struct conversation *c)
-{
-    g_input_stream_read_bytes_async(c->stream, READ_SIZE, G_PRIORITY_DEFAULT, c->turn, got_bytes,
-                                    g_rc_box_acquire(c));
+    end_turn(userdata, ENDING_FAILED,
+             sentence ? sentence : _("The assistant ended in the middle of the answer."));
 }
 
 /* --- asking --------------------------------------------------------------------------------- */
@@ -242,10 +169,9 @@ static void got_stream(GObject *source, GAsyncResult *result, void *userdata)
         fail(c, error);
         return;
     }
-    c->stream = g_unix_input_stream_new(fd, TRUE);
+    c->stream = events_new(fd, on_event, on_lost, c);
     if (c->stopping)
         tell(c, "Cancel", g_variant_new("(u)", c->number));
-    read_on(c);
 }
 
 static void send_question(struct conversation *c)
@@ -357,7 +283,6 @@ struct conversation *conversation_new(GDBusConnection *bus, const char *model,
     c->model = g_strdup(model);
     c->events = events;
     c->userdata = userdata;
-    c->line = g_byte_array_new();
     return c;
 }
 

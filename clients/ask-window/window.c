@@ -4,11 +4,12 @@
 #include <glib/gi18n.h>
 #include <string.h>
 
-#include "clients/ask-window/assistant.h"
 #include "clients/ask-window/conversation.h"
 #include "clients/ask-window/picture.h"
+#include "clients/ask-window/plan.h"
 #include "clients/ask-window/preview.h"
 #include "clients/ask-window/transcript.h"
+#include "clients/gtk/assistant.h"
 
 #define PICTURES_MAX   16
 #define THUMBNAIL_SIDE 56
@@ -38,7 +39,7 @@ struct _AskWindow {
     GCancellable *life; /* cancelled when the window goes */
     GDBusConnection *bus;
     guint watch;
-    GPtrArray *seeing;   /* of seeing_model; NULL: not known yet */
+    GPtrArray *seeing;   /* of installed_model, those that see; NULL: not known yet */
     GPtrArray *pictures; /* of picture */
     guint shown;         /* index of the large one */
 
@@ -507,7 +508,7 @@ static const char *chosen_model(AskWindow *self)
 
     if (!self->seeing || index >= self->seeing->len)
         return NULL; /* the daemon's choice */
-    return ((struct seeing_model *)self->seeing->pdata[index])->id;
+    return ((struct installed_model *)self->seeing->pdata[index])->id;
 }
 
 static const char *chosen_detail(AskWindow *self)
@@ -551,7 +552,7 @@ static void got_plan(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *
     g_autoptr(GError) error = NULL;
     struct plan plan;
 
-    if (!assistant_plan_finish(result, &plan, &error)) {
+    if (!plan_finish(result, &plan, &error)) {
         g_autofree char *sentence = assistant_sentence(error);
 
         if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
@@ -573,8 +574,8 @@ static void plan_next(AskWindow *self)
         return;
     }
     picture = g_ptr_array_steal_index(self->unplanned, 0);
-    assistant_plan_async(self->bus, picture->fd, chosen_detail(self), chosen_model(self),
-                         self->planning, got_plan, g_object_ref(self));
+    plan_async(self->bus, picture->fd, chosen_detail(self), chosen_model(self), self->planning,
+               got_plan, g_object_ref(self));
     picture_unref(picture);
 }
 
@@ -788,7 +789,7 @@ static void show_models(AskWindow *self, const char *chosen)
     guint index = 0;
 
     for (guint i = 0; i < self->seeing->len; i++) {
-        const struct seeing_model *model = self->seeing->pdata[i];
+        const struct installed_model *model = self->seeing->pdata[i];
 
         gtk_string_list_append(ids, model->id);
         if (g_strcmp0(model->id, chosen) == 0)
@@ -799,6 +800,13 @@ static void show_models(AskWindow *self, const char *chosen)
     gtk_drop_down_set_selected(self->models, index);
     g_signal_handlers_unblock_by_func(self->models, on_model, self);
     gtk_widget_set_visible(GTK_WIDGET(self->models), self->seeing->len > 1);
+}
+
+static void keep_seeing(GPtrArray *models)
+{
+    for (guint i = models->len; i-- > 0;)
+        if (!((struct installed_model *)models->pdata[i])->sees)
+            g_ptr_array_remove_index(models, i);
 }
 
 static void got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
@@ -817,6 +825,7 @@ static void got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void
         tell_error(self, error);
         return;
     }
+    keep_seeing(seeing);
     chosen = g_strdup(chosen_model(self));
     g_clear_pointer(&self->seeing, g_ptr_array_unref);
     self->seeing = seeing;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/ask-window/assistant.h"
+#include "clients/gtk/assistant.h"
 
-#include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
 #include <string.h>
 
 /* --- models --------------------------------------------------------------------------------- */
 
-static void seeing_model_free(void *data)
+static void installed_model_free(void *data)
 {
-    struct seeing_model *model = data;
+    struct installed_model *model = data;
 
     g_free(model->id);
     g_free(model->title);
@@ -17,20 +16,22 @@ static void seeing_model_free(void *data)
     g_free(model);
 }
 
-static void add_if_it_sees(GPtrArray *models, const char *path, GVariant *properties,
-                           const char *default_path)
+static void add_if_installed(GPtrArray *models, const char *path, GVariant *properties,
+                             const char *default_path)
 {
-    gboolean installed = FALSE, sees = FALSE;
+    gboolean installed = FALSE;
     const char *id = "", *title = "";
-    struct seeing_model *model;
+    struct installed_model *model;
 
     g_variant_lookup(properties, "Installed", "b", &installed);
-    g_variant_lookup(properties, "Vision", "b", &sees);
     g_variant_lookup(properties, "Id", "&s", &id);
     g_variant_lookup(properties, "Title", "&s", &title);
-    if (!installed || !sees)
+    if (!installed)
         return;
-    model = g_new0(struct seeing_model, 1);
+    model = g_new0(struct installed_model, 1);
+    g_variant_lookup(properties, "Vision", "b", &model->sees);
+    g_variant_lookup(properties, "Hears", "b", &model->hears);
+    g_variant_lookup(properties, "Speaks", "b", &model->speaks);
     model->id = g_strdup(id);
     model->title = g_strdup(title[0] ? title : id);
     model->path = g_strdup(path);
@@ -52,14 +53,14 @@ static void got_objects(GObject *source, GAsyncResult *result, void *userdata)
         g_task_return_error(task, error);
         return;
     }
-    models = g_ptr_array_new_with_free_func(seeing_model_free);
+    models = g_ptr_array_new_with_free_func(installed_model_free);
     g_variant_get(reply, "(a{oa{sa{sv}}})", &objects);
     while (g_variant_iter_loop(objects, "{&o@a{sa{sv}}}", &path, &interfaces)) {
         g_autoptr(GVariant) properties =
             g_variant_lookup_value(interfaces, ASSISTANT_MODEL, G_VARIANT_TYPE_VARDICT);
 
         if (properties)
-            add_if_it_sees(models, path, properties, default_path);
+            add_if_installed(models, path, properties, default_path);
     }
     g_variant_iter_free(objects);
     g_task_return_pointer(task, models, (GDestroyNotify)g_ptr_array_unref);
@@ -106,60 +107,6 @@ void assistant_rescan(GDBusConnection *bus)
 {
     g_dbus_connection_call(bus, ASSISTANT_NAME, ASSISTANT_PATH, ASSISTANT_MANAGER, "Rescan", NULL,
                            NULL, G_DBUS_CALL_FLAGS_NONE, ASSISTANT_CALL_MSEC, NULL, NULL, NULL);
-}
-
-/* --- what it will cost ---------------------------------------------------------------------- */
-
-static void got_plan(GObject *source, GAsyncResult *result, void *userdata)
-{
-    g_autoptr(GTask) task = userdata;
-    GError *error = NULL;
-    g_autoptr(GVariant) dictionary = NULL;
-    g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_finish(
-        G_DBUS_CONNECTION(source), NULL, result, &error);
-    struct plan *plan;
-
-    if (!reply) {
-        g_task_return_error(task, error);
-        return;
-    }
-    plan = g_new0(struct plan, 1);
-    dictionary = g_variant_get_child_value(reply, 0);
-    g_variant_lookup(dictionary, "views", "u", &plan->views);
-    g_variant_lookup(dictionary, "predicted_ms", "u", &plan->predicted_ms);
-    g_task_return_pointer(task, plan, g_free);
-}
-
-void assistant_plan_async(GDBusConnection *bus, int fd, const char *detail, const char *model,
-                          GCancellable *cancellable, GAsyncReadyCallback done, void *userdata)
-{
-    g_autoptr(GTask) task = g_task_new(bus, cancellable, done, userdata);
-    g_autoptr(GUnixFDList) fds = g_unix_fd_list_new();
-    GVariantDict options;
-    GError *error = NULL;
-
-    if (g_unix_fd_list_append(fds, fd, &error) < 0) {
-        g_task_return_error(task, error);
-        return;
-    }
-    g_variant_dict_init(&options, NULL);
-    g_variant_dict_insert(&options, "detail", "s", detail);
-    if (model)
-        g_variant_dict_insert(&options, "model", "s", model);
-    g_dbus_connection_call_with_unix_fd_list(
-        bus, ASSISTANT_NAME, ASSISTANT_PATH, ASSISTANT_MANAGER, "PlanImage",
-        g_variant_new("(h@a{sv})", 0, g_variant_dict_end(&options)), G_VARIANT_TYPE("(a{sv})"),
-        G_DBUS_CALL_FLAGS_NONE, ASSISTANT_CALL_MSEC, fds, cancellable, got_plan,
-        g_steal_pointer(&task));
-}
-
-bool assistant_plan_finish(GAsyncResult *result, struct plan *ret, GError **error)
-{
-    g_autofree struct plan *plan = g_task_propagate_pointer(G_TASK(result), error);
-
-    if (plan)
-        *ret = *plan;
-    return plan;
 }
 
 /* --- errors --------------------------------------------------------------------------------- */
