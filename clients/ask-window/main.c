@@ -11,13 +11,15 @@
 #include <locale.h>
 #include <string.h>
 
-#include "clients/ask-window/preview.h"
 #include "clients/ask-window/thunar.h"
 #include "clients/ask-window/window.h"
+#include "clients/gtk/light.h"
+#include "clients/gtk/preview.h"
 
 static void on_activate(GtkApplication *application)
 {
     gtk_window_present(GTK_WINDOW(ask_window_new(application)));
+    light_after();
 }
 
 static void on_open(GtkApplication *application, GFile **files, int n_files,
@@ -28,6 +30,7 @@ static void on_open(GtkApplication *application, GFile **files, int n_files,
     for (int i = 0; i < n_files; i++)
         ask_window_open(window, files[i]);
     gtk_window_present(GTK_WINDOW(window));
+    light_after();
 }
 
 static void about(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
@@ -95,6 +98,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], PREVIEW_OPTION) == 0)
         return preview_child();
 
+    light_before();
     setlocale(LC_ALL, "");
     bindtextdomain(GETTEXT_PACKAGE, LFMD_LOCALEDIR);
     bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");

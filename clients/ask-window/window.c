@@ -4,12 +4,13 @@
 #include <glib/gi18n.h>
 #include <string.h>
 
-#include "clients/ask-window/conversation.h"
-#include "clients/ask-window/picture.h"
 #include "clients/ask-window/plan.h"
-#include "clients/ask-window/preview.h"
-#include "clients/ask-window/transcript.h"
 #include "clients/gtk/assistant.h"
+#include "clients/gtk/conversation.h"
+#include "clients/gtk/intake.h"
+#include "clients/gtk/picture.h"
+#include "clients/gtk/preview.h"
+#include "clients/gtk/transcript.h"
 
 #define PICTURES_MAX   16
 #define THUMBNAIL_SIDE 56
@@ -37,6 +38,7 @@ struct _AskWindow {
     GtkWidget *ask, *stop;
 
     GCancellable *life; /* cancelled when the window goes */
+    struct intake *intake;
     GDBusConnection *bus;
     guint watch;
     GPtrArray *seeing;   /* of installed_model, those that see; NULL: not known yet */
@@ -245,17 +247,6 @@ static void add_picture(AskWindow *self, struct picture *picture)
     update_cost(self);
 }
 
-void ask_window_open(AskWindow *self, GFile *file)
-{
-    g_autoptr(GError) error = NULL;
-    struct picture *picture = picture_open(file, &error);
-
-    if (picture)
-        add_picture(self, picture);
-    else
-        tell(self, GTK_MESSAGE_ERROR, false, error->message);
-}
-
 static void remove_picture(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
                            gpointer userdata)
 {
@@ -294,210 +285,33 @@ static void set_sent(AskWindow *self, bool sent)
 
 /* --- where pictures come from --------------------------------------------------------------- */
 
-static void open_files(AskWindow *self, GSList *files)
+static void on_picture(struct picture *picture, void *userdata)
 {
-    for (; files; files = files->next)
-        ask_window_open(self, files->data);
+    add_picture(userdata, picture);
 }
 
-static void got_chosen(GtkNativeDialog *dialog, int response, AskWindow *self)
+static void on_trouble(GtkMessageType type, const char *sentence, void *userdata)
 {
-    if (response == GTK_RESPONSE_ACCEPT) {
-        g_autoptr(GListModel) files = gtk_file_chooser_get_files(GTK_FILE_CHOOSER(dialog));
+    tell(userdata, type, false, sentence);
+}
 
-        for (guint i = 0; i < g_list_model_get_n_items(files); i++) {
-            g_autoptr(GFile) file = g_list_model_get_item(files, i);
+static const struct intake_events intake_events = {on_picture, on_trouble};
 
-            ask_window_open(self, file);
-        }
-    }
-    g_object_unref(dialog);
+void ask_window_open(AskWindow *self, GFile *file)
+{
+    intake_open(self->intake, file);
 }
 
 static void choose_files(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
                          gpointer userdata)
 {
-    AskWindow *self = userdata;
-    GtkFileChooserNative *dialog =
-        gtk_file_chooser_native_new(_("Open pictures"), GTK_WINDOW(self),
-                                    GTK_FILE_CHOOSER_ACTION_OPEN, _("_Open"), _("_Cancel"));
-    GtkFileFilter *pictures = gtk_file_filter_new(), *all = gtk_file_filter_new();
-
-    gtk_file_filter_set_name(pictures, _("Pictures"));
-    gtk_file_filter_add_mime_type(pictures, "image/*");
-    gtk_file_chooser_add_filter(GTK_FILE_CHOOSER(dialog), pictures);
-    gtk_file_filter_set_name(all, _("All files"));
-    gtk_file_filter_add_pattern(all, "*");
-    gtk_file_chooser_add_filter(GTK_FILE_CHOOSER(dialog), all);
-    g_object_unref(pictures);
-    g_object_unref(all);
-    gtk_file_chooser_set_select_multiple(GTK_FILE_CHOOSER(dialog), TRUE);
-    gtk_native_dialog_set_modal(GTK_NATIVE_DIALOG(dialog), TRUE);
-    g_signal_connect_object(dialog, "response", G_CALLBACK(got_chosen), self, 0);
-    gtk_native_dialog_show(GTK_NATIVE_DIALOG(dialog));
-}
-
-static void got_read(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
-{
-    g_autoptr(AskWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    struct picture *picture = picture_read_finish(result, &error);
-
-    if (picture)
-        add_picture(self, picture);
-    else if (!g_cancellable_is_cancelled(self->life))
-        tell(self, GTK_MESSAGE_ERROR, false, error->message);
-}
-
-/* Takes stream and error, either NULL. */
-static void read_picture(AskWindow *self, GInputStream *stream, const char *name, GError *error)
-{
-    if (stream) {
-        picture_read_async(stream, name, self->life, got_read, g_object_ref(self));
-        g_object_unref(stream);
-    } else {
-        if (!g_cancellable_is_cancelled(self->life))
-            tell(self, GTK_MESSAGE_ERROR, false, error->message);
-        g_error_free(error);
-    }
-}
-
-static void got_pasted_files(GObject *source, GAsyncResult *result, void *userdata)
-{
-    g_autoptr(AskWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    const GValue *value = gdk_clipboard_read_value_finish(GDK_CLIPBOARD(source), result, &error);
-
-    if (value)
-        open_files(self, g_value_get_boxed(value));
-    else if (!g_cancellable_is_cancelled(self->life))
-        tell(self, GTK_MESSAGE_ERROR, false, error->message);
-}
-
-static void got_pasted_stream(GObject *source, GAsyncResult *result, void *userdata)
-{
-    g_autoptr(AskWindow) self = userdata;
-    GError *error = NULL;
-    GInputStream *stream = gdk_clipboard_read_finish(GDK_CLIPBOARD(source), result, NULL, &error);
-
-    read_picture(self, stream, _("Pasted picture"), error);
-}
-
-static bool holds_picture(GdkContentFormats *formats)
-{
-    for (guint i = 0; picture_mime_types[i]; i++) {
-        if (gdk_content_formats_contain_mime_type(formats, picture_mime_types[i]))
-            return true;
-    }
-    return false;
-}
-
-static bool holds_files(GdkContentFormats *formats)
-{
-    return gdk_content_formats_contain_gtype(formats, GDK_TYPE_FILE_LIST) ||
-           gdk_content_formats_contain_mime_type(formats, "text/uri-list");
+    intake_choose(((AskWindow *)userdata)->intake);
 }
 
 static void paste(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
                   gpointer userdata)
 {
-    AskWindow *self = userdata;
-    GdkClipboard *clipboard = gtk_widget_get_clipboard(GTK_WIDGET(self));
-    GdkContentFormats *formats = gdk_clipboard_get_formats(clipboard);
-
-    if (holds_files(formats))
-        gdk_clipboard_read_value_async(clipboard, GDK_TYPE_FILE_LIST, G_PRIORITY_DEFAULT,
-                                       self->life, got_pasted_files, g_object_ref(self));
-    else if (holds_picture(formats))
-        gdk_clipboard_read_async(clipboard, (const char **)picture_mime_types, G_PRIORITY_DEFAULT,
-                                 self->life, got_pasted_stream, g_object_ref(self));
-    else
-        tell(self, GTK_MESSAGE_INFO, false, _("The clipboard holds no picture."));
-}
-
-/* Ctrl+V is for text where text is meant. */
-static gboolean on_paste_keys(GtkWidget *widget, GVariant *arguments G_GNUC_UNUSED,
-                              void *userdata G_GNUC_UNUSED)
-{
-    GdkContentFormats *formats = gdk_clipboard_get_formats(gtk_widget_get_clipboard(widget));
-    const bool text = gdk_content_formats_contain_mime_type(formats, "text/plain;charset=utf-8") ||
-                      gdk_content_formats_contain_gtype(formats, G_TYPE_STRING);
-
-    if (!holds_files(formats) && (text || !holds_picture(formats)))
-        return GDK_EVENT_PROPAGATE;
-    paste(NULL, NULL, widget);
-    return GDK_EVENT_STOP;
-}
-
-/* What a drop carries to its end. */
-struct dropping {
-    AskWindow *window;
-    GdkDrop *drop;
-};
-
-static struct dropping *dropping_new(AskWindow *self, GdkDrop *drop)
-{
-    struct dropping *dropping = g_new(struct dropping, 1);
-
-    *dropping = (struct dropping){g_object_ref(self), g_object_ref(drop)};
-    return dropping;
-}
-
-static void dropping_free(struct dropping *dropping, bool taken)
-{
-    gdk_drop_finish(dropping->drop, taken ? GDK_ACTION_COPY : 0);
-    g_object_unref(dropping->drop);
-    g_object_unref(dropping->window);
-    g_free(dropping);
-}
-
-static void got_dropped_files(GObject *source, GAsyncResult *result, void *userdata)
-{
-    struct dropping *dropping = userdata;
-    const GValue *value = gdk_drop_read_value_finish(GDK_DROP(source), result, NULL);
-
-    if (value)
-        open_files(dropping->window, g_value_get_boxed(value));
-    dropping_free(dropping, value);
-}
-
-static void got_dropped_stream(GObject *source, GAsyncResult *result, void *userdata)
-{
-    struct dropping *dropping = userdata;
-    GError *error = NULL;
-    GInputStream *stream = gdk_drop_read_finish(GDK_DROP(source), result, NULL, &error);
-
-    read_picture(dropping->window, stream, _("Dropped picture"), error);
-    dropping_free(dropping, stream);
-}
-
-static gboolean on_drop(GtkDropTargetAsync *target G_GNUC_UNUSED, GdkDrop *drop,
-                        double x G_GNUC_UNUSED, double y G_GNUC_UNUSED, AskWindow *self)
-{
-    if (holds_files(gdk_drop_get_formats(drop)))
-        gdk_drop_read_value_async(drop, GDK_TYPE_FILE_LIST, G_PRIORITY_DEFAULT, self->life,
-                                  got_dropped_files, dropping_new(self, drop));
-    else
-        gdk_drop_read_async(drop, (const char **)picture_mime_types, G_PRIORITY_DEFAULT, self->life,
-                            got_dropped_stream, dropping_new(self, drop));
-    return TRUE;
-}
-
-static void accept_drops(AskWindow *self)
-{
-    GdkContentFormatsBuilder *builder = gdk_content_formats_builder_new();
-    GtkDropTargetAsync *target;
-
-    gdk_content_formats_builder_add_gtype(builder, GDK_TYPE_FILE_LIST);
-    for (guint i = 0; picture_mime_types[i]; i++)
-        gdk_content_formats_builder_add_mime_type(builder, picture_mime_types[i]);
-    target = gtk_drop_target_async_new(gdk_content_formats_union_deserialize_mime_types(
-                                           gdk_content_formats_builder_free_to_formats(builder)),
-                                       GDK_ACTION_COPY);
-    /* Before the entry takes the name of a file as text. */
-    gtk_event_controller_set_propagation_phase(GTK_EVENT_CONTROLLER(target), GTK_PHASE_CAPTURE);
-    g_signal_connect(target, "drop", G_CALLBACK(on_drop), self);
-    gtk_widget_add_controller(GTK_WIDGET(self), GTK_EVENT_CONTROLLER(target));
+    intake_paste(((AskWindow *)userdata)->intake);
 }
 
 /* --- detail, model and what they cost ------------------------------------------------------- */
@@ -906,18 +720,6 @@ static void on_realize(AskWindow *self)
                             G_CALLBACK(on_layout), self, G_CONNECT_SWAPPED);
 }
 
-static void add_paste_keys(AskWindow *self)
-{
-    GtkEventController *keys = gtk_shortcut_controller_new();
-
-    gtk_event_controller_set_propagation_phase(keys, GTK_PHASE_CAPTURE);
-    gtk_shortcut_controller_add_shortcut(
-        GTK_SHORTCUT_CONTROLLER(keys),
-        gtk_shortcut_new(gtk_keyval_trigger_new(GDK_KEY_v, GDK_CONTROL_MASK),
-                         gtk_callback_action_new(on_paste_keys, NULL, NULL)));
-    gtk_widget_add_controller(GTK_WIDGET(self), keys);
-}
-
 static void ask_window_init(AskWindow *self)
 {
     static const GActionEntry actions[] = {
@@ -938,8 +740,7 @@ static void ask_window_init(AskWindow *self)
     g_action_map_add_action_entries(G_ACTION_MAP(self), actions, G_N_ELEMENTS(actions), self);
     gtk_widget_init_template(GTK_WIDGET(self));
     transcript_init(self->transcript);
-    accept_drops(self);
-    add_paste_keys(self);
+    self->intake = intake_new(GTK_WINDOW(self), &intake_events, self);
     g_signal_connect_swapped(self->question, "activate", G_CALLBACK(on_enter), self);
     g_signal_connect_swapped(self->question, "changed", G_CALLBACK(update_actions), self);
     g_signal_connect_swapped(self->models, "notify::selected", G_CALLBACK(on_model), self);
@@ -961,6 +762,7 @@ static void ask_window_dispose(GObject *object)
         g_bus_unwatch_name(self->watch);
     self->watch = 0;
     self->conversation = conversation_close(self->conversation);
+    self->intake = intake_free(self->intake);
     G_OBJECT_CLASS(ask_window_parent_class)->dispose(object);
 }
 

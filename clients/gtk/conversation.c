@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/ask-window/conversation.h"
+#include "clients/gtk/conversation.h"
 
 #include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "clients/ask-window/picture.h"
+#include "clients/gtk/picture.h"
 #include "clients/gtk/assistant.h"
 #include "clients/gtk/events.h"
 

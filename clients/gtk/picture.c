@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/ask-window/picture.h"
+#include "clients/gtk/picture.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/ask-window/preview.h"
+#include "clients/gtk/preview.h"
 
 #include <fcntl.h>
 #include <gio/gunixinputstream.h>

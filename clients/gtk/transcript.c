@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/ask-window/transcript.h"
+#include "clients/gtk/transcript.h"
 
 #include <string.h>
 
