@@ -1,0 +1,841 @@
+/* SPDX-License-Identifier: MIT */
+#include "clients/desktop/desktop.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/utf8.h"
+#include "clients/desktop/internal.h"
+#include "clients/desktop/log.h"
+#include "clients/desktop/schema.h"
+
+#define TOOLS_BYTES_MAX   ((size_t)24 << 10) /* of a list for a model */
+#define ARGUMENTS_MAX     ((size_t)64 << 10)
+#define RESULT_MAX        ((size_t)32 << 10) /* what a model is given to read */
+#define LOGGED_ARGUMENTS  ((size_t)2 << 10)
+#define CALLS_MAX         32
+#define SENTENCE_MAX      400
+#define DETAIL_MAX        ((size_t)4 << 10)
+
+struct desktop_question {
+    struct call *call; /* NULL: withdrawn */
+    char *text, *detail;
+};
+
+/* --- helpers --------------------------------------------------------------------------------- */
+
+char *desktop_path(const char *base, const char *name)
+{
+    return g_build_filename(base, "lfmd", name, NULL);
+}
+
+char *desktop_plain(const char *text, size_t max, bool lines)
+{
+    const size_t length = strlen(text);
+    char *out = g_strndup(text, MIN(length, max));
+
+    for (char *line = out, *end; lines && (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        utf8_plain(line);
+        *end = '\n';
+    }
+    if (!lines)
+        utf8_plain(out);
+    else
+        utf8_plain(strrchr(out, '\n') ? strrchr(out, '\n') + 1 : out);
+    if (length > max) {
+        char *cut = g_strconcat(out, "…", NULL);
+
+        g_free(out);
+        out = cut;
+    }
+    return out;
+}
+
+static const char *member(struct json_object *object, const char *key)
+{
+    struct json_object *value = NULL;
+
+    if (!json_object_is_type(object, json_type_object) ||
+        !json_object_object_get_ex(object, key, &value) ||
+        !json_object_is_type(value, json_type_string))
+        return "";
+    return json_object_get_string(value);
+}
+
+static const char *compact(struct json_object *value)
+{
+    return json_object_to_json_string_ext(value,
+                                          JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
+const char *call_text(struct call *call, const char *key)
+{
+    return member(call->arguments, key);
+}
+
+int64_t call_number(struct call *call, const char *key)
+{
+    struct json_object *value = NULL;
+
+    json_object_object_get_ex(call->arguments, key, &value);
+    return json_object_get_int64(value);
+}
+
+/* --- tools ----------------------------------------------------------------------------------- */
+
+static void tool_free(void *pointer)
+{
+    struct tool *tool = pointer;
+
+    if (tool->source_free)
+        tool->source_free(tool->source);
+    g_free(tool->name);
+    g_free(tool->description);
+    g_free(tool->origin);
+    json_object_put(tool->parameters);
+    g_free(tool);
+}
+
+static struct tool *find_tool(struct desktop *desktop, const char *name)
+{
+    for (guint i = 0; i < desktop->tools->len; i++) {
+        struct tool *tool = g_ptr_array_index(desktop->tools, i);
+
+        if (strcmp(tool->name, name) == 0)
+            return tool;
+    }
+    return NULL;
+}
+
+struct tool *desktop_add_tool(struct desktop *desktop, const char *name, const char *description,
+                              struct json_object *parameters)
+{
+    struct tool *tool;
+
+    if (find_tool(desktop, name)) {
+        json_object_put(parameters);
+        return NULL;
+    }
+    tool = g_new0(struct tool, 1);
+    tool->name = g_strdup(name);
+    tool->description = g_strdup(description);
+    tool->origin = g_strdup("built in");
+    tool->parameters = parameters;
+    g_ptr_array_add(desktop->tools, tool);
+    return tool;
+}
+
+void desktop_add_builtins(struct desktop *desktop, const struct builtin *builtins, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct builtin *b = &builtins[i];
+        struct tool *tool = desktop_add_tool(desktop, b->name, b->description,
+                                             json_tokener_parse(b->parameters));
+
+        tool->question = b->question;
+        tool->harmless = b->harmless;
+        tool->trained = b->trained;
+        tool->detail = b->detail;
+        tool->run = b->run;
+        tool->undo = b->undo;
+    }
+}
+
+/* {name, description, parameters} */
+static struct json_object *definition(const struct tool *tool)
+{
+    struct json_object *out = json_object_new_object();
+
+    json_object_object_add(out, "name", json_object_new_string(tool->name));
+    json_object_object_add(out, "description", json_object_new_string(tool->description));
+    json_object_object_add(out, "parameters", json_object_get(tool->parameters));
+    return out;
+}
+
+/* What the user agrees to for good: another definition, or one from elsewhere, is another tool. */
+static char *digest(const struct tool *tool)
+{
+    struct json_object *all = definition(tool);
+    char *sum;
+
+    json_object_object_add(all, "origin", json_object_new_string(tool->origin));
+    sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, compact(all), -1);
+    json_object_put(all);
+    return sum;
+}
+
+static bool is_allowed(const struct tool *tool, struct json_object *allowed)
+{
+    g_autofree char *sum = digest(tool);
+
+    return strcmp(member(allowed, tool->name), sum) == 0;
+}
+
+bool desktop_tool_at(struct desktop *desktop, size_t i, struct desktop_tool *ret)
+{
+    struct json_object *allowed;
+    struct tool *tool;
+
+    if (i >= desktop->tools->len)
+        return false;
+    tool = g_ptr_array_index(desktop->tools, i);
+    allowed_read(&allowed, NULL);
+    *ret = (struct desktop_tool){
+        .name = tool->name,
+        .description = tool->description,
+        .parameters = tool->parameters,
+        .origin = tool->origin,
+        .harmless = tool->harmless,
+        .allowed = is_allowed(tool, allowed),
+    };
+    json_object_put(allowed);
+    return true;
+}
+
+int desktop_allow(struct desktop *desktop, const char *name, struct error *err)
+{
+    struct tool *tool = name ? find_tool(desktop, name) : NULL;
+    g_autofree char *sum = NULL;
+
+    if (!tool)
+        return error_set(err, ERROR_INVALID_ARGUMENT, "There is no tool '%.100s'.",
+                         name ? name : "");
+    sum = digest(tool);
+    return allowed_write(name, sum, err);
+}
+
+int desktop_revoke(struct desktop *desktop, const char *name, struct error *err)
+{
+    struct json_object *allowed;
+    bool known;
+
+    if (name) {
+        /* Of a tool that is gone, too. */
+        allowed_read(&allowed, NULL);
+        known = find_tool(desktop, name) || json_object_object_get_ex(allowed, name, NULL);
+        json_object_put(allowed);
+        if (!known)
+            return error_set(err, ERROR_INVALID_ARGUMENT, "There is no tool '%.100s'.", name);
+    }
+    return allowed_write(name, NULL, err);
+}
+
+/* --- listing --------------------------------------------------------------------------------- */
+
+struct listing {
+    struct desktop *desktop;
+    bool trained_only;
+    desktop_listed listed;
+    void *userdata;
+    GSource *idle;
+};
+
+static void listing_free(void *pointer)
+{
+    struct listing *listing = pointer;
+
+    if (listing->idle) {
+        g_source_destroy(listing->idle);
+        g_source_unref(listing->idle);
+    }
+    g_free(listing);
+}
+
+/* What fits; the first ones that do not are named. */
+static struct json_object *offered(struct desktop *desktop, bool trained_only, GPtrArray *problems)
+{
+    struct json_object *list = json_object_new_array();
+    size_t bytes = 0, n_left = 0;
+    const char *first_left = NULL;
+
+    for (guint i = 0; i < desktop->tools->len; i++) {
+        const struct tool *tool = g_ptr_array_index(desktop->tools, i);
+        struct json_object *object;
+
+        if (trained_only && !tool->trained)
+            continue;
+        object = definition(tool);
+        bytes += strlen(compact(object));
+        if (json_object_array_length(list) < DESKTOP_TOOLS_MAX && bytes <= TOOLS_BYTES_MAX) {
+            json_object_array_add(list, object);
+            continue;
+        }
+        json_object_put(object);
+        first_left = first_left ? first_left : tool->name;
+        n_left++;
+    }
+    if (n_left > 0)
+        g_ptr_array_add(problems,
+                        g_strdup_printf("There are too many tools: %s and %zu more are left out.",
+                                        first_left, n_left - 1));
+    return list;
+}
+
+static gboolean on_list(void *userdata)
+{
+    struct listing *listing = userdata;
+    struct desktop *desktop = listing->desktop;
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    struct json_object *list = offered(desktop, listing->trained_only, problems);
+    desktop_listed listed = listing->listed;
+    void *of = listing->userdata;
+
+    g_ptr_array_add(problems, NULL);
+    g_ptr_array_remove_fast(desktop->listings, listing);
+    listed(list, (const char *const *)problems->pdata, of);
+    json_object_put(list);
+    return G_SOURCE_REMOVE;
+}
+
+void desktop_list(struct desktop *desktop, const char *model, desktop_listed listed, void *userdata)
+{
+    struct listing *listing = g_new0(struct listing, 1);
+
+    listing->desktop = desktop;
+    listing->trained_only = model && g_str_has_prefix(model, "lfmd-");
+    listing->listed = listed;
+    listing->userdata = userdata;
+    listing->idle = g_idle_source_new();
+    g_source_set_callback(listing->idle, on_list, listing, NULL);
+    g_source_attach(listing->idle, g_main_context_get_thread_default());
+    g_ptr_array_add(desktop->listings, listing);
+}
+
+/* --- calls ----------------------------------------------------------------------------------- */
+
+struct call *call_ref(struct call *call)
+{
+    call->references++;
+    return call;
+}
+
+void call_unref(struct call *call)
+{
+    if (--call->references > 0)
+        return;
+    json_object_put(call->arguments);
+    json_object_put(call->undo);
+    g_object_unref(call->cancellable);
+    g_free(call->undoes);
+    g_free(call);
+}
+
+void call_undo(struct call *call, struct json_object *undo)
+{
+    json_object_put(call->undo);
+    call->undo = undo;
+}
+
+/* Withdraw what is still asked. */
+static void drop_question(struct call *call)
+{
+    struct desktop_question *question = call->question;
+
+    if (!question)
+        return;
+    call->question = NULL;
+    if (call->desktop->host.withdrawn)
+        call->desktop->host.withdrawn(question, call->desktop->userdata);
+    g_free(question->text);
+    g_free(question->detail);
+    g_free(question);
+}
+
+/* Take it out of the desktop; whoever still works on it is told by the cancellable. */
+static void detach(struct call *call)
+{
+    if (call->callers) {
+        g_cancellable_disconnect(call->callers, call->watch);
+        g_object_unref(call->callers);
+        call->callers = NULL;
+    }
+    drop_question(call);
+    g_queue_unlink(&call->desktop->calls, &call->link);
+    call->desktop = NULL;
+    call->tool = NULL;
+    g_cancellable_cancel(call->cancellable);
+}
+
+static struct json_object *logged_arguments(struct call *call)
+{
+    const char *text = compact(call->arguments);
+    g_autofree char *cut = NULL;
+
+    if (strlen(text) <= LOGGED_ARGUMENTS)
+        return json_object_get(call->arguments);
+    cut = desktop_plain(text, LOGGED_ARGUMENTS, false);
+    return json_object_new_string(cut);
+}
+
+/* Into the log. Returns the id; NULL with a sentence why not. */
+static char *record(struct call *call, bool ok, const char *sentence, struct error *err)
+{
+    struct json_object *line = json_object_new_object();
+    char *id = g_strdup_printf("%08x", g_random_int());
+
+    json_object_object_add(line, "id", json_object_new_string(id));
+    json_object_object_add(line, "time", json_object_new_int64((int64_t)time(NULL)));
+    json_object_object_add(line, "program", json_object_new_string(call->desktop->program));
+    json_object_object_add(line, "tool", json_object_new_string(call->tool->name));
+    if (call->undoing)
+        json_object_object_add(line, "undoes", json_object_new_string(call->undoes));
+    else
+        json_object_object_add(line, "arguments", logged_arguments(call));
+    json_object_object_add(line, "decision", json_object_new_string(call->decision));
+    json_object_object_add(line, "ok", json_object_new_boolean(ok));
+    json_object_object_add(line, "sentence", json_object_new_string(sentence));
+    if (ok && call->undo)
+        json_object_object_add(line, "undo", json_object_get(call->undo));
+    if (log_append(line, err) < 0)
+        g_clear_pointer(&id, g_free);
+    json_object_put(line);
+    return id;
+}
+
+/* text for the model: short enough to be read. Takes result. */
+static char *result_text(struct json_object *result)
+{
+    const char *text = compact(result);
+    char *out;
+
+    if (strlen(text) <= RESULT_MAX) {
+        out = g_strdup(text);
+    } else {
+        struct json_object *short_one = json_object_new_object();
+        g_autofree char *cut = desktop_plain(text, RESULT_MAX / 2, true);
+
+        json_object_object_add(short_one, "result", json_object_new_string(cut));
+        json_object_object_add(short_one, "cut", json_object_new_boolean(true));
+        out = g_strdup(compact(short_one));
+        json_object_put(short_one);
+    }
+    json_object_put(result);
+    return out;
+}
+
+static void end(struct call *call, bool ok, struct json_object *result, const char *sentence)
+{
+    struct error err = ERROR_INIT;
+    g_autofree char *text = result_text(result), *id = NULL, *with_error = NULL;
+    struct desktop_result told = {.ok = ok, .text = text, .sentence = sentence};
+    desktop_done done = call->done;
+    void *userdata = call->userdata;
+
+    if (call->tool) {
+        id = record(call, ok, sentence, &err);
+        if (!id)
+            told.sentence = with_error = g_strdup_printf("%s %s", sentence, err.text);
+        if (id && ok && call->undo && !call->undoing)
+            told.undo = id;
+    }
+    detach(call);
+    call_unref(call);
+    done(&told, userdata);
+}
+
+void call_done(struct call *call, struct json_object *result, const char *format, ...)
+{
+    g_autofree char *text = NULL, *sentence = NULL;
+    va_list arguments;
+
+    if (!result) {
+        result = json_object_new_object();
+        json_object_object_add(result, "ok", json_object_new_boolean(true));
+    }
+    if (!call->desktop) {
+        json_object_put(result);
+        return;
+    }
+    va_start(arguments, format);
+    text = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    sentence = desktop_plain(text, SENTENCE_MAX, false);
+    end(call, true, result, sentence);
+}
+
+/* {"error": why} */
+static struct json_object *error_result(const char *why)
+{
+    struct json_object *result = json_object_new_object();
+
+    json_object_object_add(result, "error", json_object_new_string(why));
+    return result;
+}
+
+void call_fail(struct call *call, const char *format, ...)
+{
+    g_autofree char *text = NULL, *why = NULL, *sentence = NULL;
+    va_list arguments;
+
+    if (!call->desktop)
+        return;
+    va_start(arguments, format);
+    text = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    why = desktop_plain(text, SENTENCE_MAX, false);
+    if (g_str_has_suffix(why, "."))
+        why[strlen(why) - 1] = '\0';
+    sentence = g_strdup_printf("%s did not work: %s.", call->tool ? call->tool->name : "The call",
+                               why);
+    end(call, false, error_result(why), sentence);
+}
+
+static void run(struct call *call)
+{
+    if (call->undoing)
+        call->tool->undo(call);
+    else
+        call->tool->run(call);
+}
+
+/* A member for each line: "text: buy milk" */
+static char *argument_lines(struct call *call)
+{
+    GString *out = g_string_new(NULL);
+
+    json_object_object_foreach(call->arguments, key, value)
+    {
+        g_string_append_printf(out, "%s%s: %s", out->len ? "\n" : "", key,
+                               json_object_is_type(value, json_type_string)
+                                   ? json_object_get_string(value)
+                                   : compact(value));
+    }
+    return g_string_free(out, FALSE);
+}
+
+static void ask(struct call *call)
+{
+    struct desktop *desktop = call->desktop;
+    struct desktop_question *question = g_new0(struct desktop_question, 1);
+    g_autofree char *detail =
+        call->tool->detail ? call->tool->detail(call) : argument_lines(call);
+
+    question->call = call;
+    question->text = call->tool->question ? g_strdup(call->tool->question)
+                                          : g_strdup_printf("Run %s?", call->tool->name);
+    question->detail = desktop_plain(detail ? detail : "", DETAIL_MAX, true);
+    call->question = question;
+    desktop->host.confirm(question, desktop->userdata);
+}
+
+/* All that may go wrong before anything is done, from the main loop. */
+static gboolean on_start(void *userdata)
+{
+    struct call *call = userdata;
+    struct error err = ERROR_INIT;
+    struct json_object *allowed;
+
+    if (!call->desktop)
+        return G_SOURCE_REMOVE;
+    if (!call->tool) {
+        call_fail(call, "there is no such tool");
+    } else if (strlen(compact(call->arguments)) > ARGUMENTS_MAX) {
+        call_fail(call, "the arguments are too long");
+    } else if (schema_check(call->tool->parameters, call->arguments, &err) < 0) {
+        call_fail(call, "%s", err.text);
+    } else if (call->tool->harmless) {
+        call->decision = "harmless";
+        run(call);
+    } else {
+        const bool is = allowed_read(&allowed, NULL) == 0 && is_allowed(call->tool, allowed);
+
+        json_object_put(allowed);
+        call->decision = is ? "allowed" : "refused";
+        if (is)
+            run(call);
+        else if (call->desktop->host.confirm)
+            ask(call);
+        else
+            call_fail(call, "not allowed");
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_undo(void *userdata)
+{
+    struct call *call = userdata;
+
+    if (call->desktop)
+        run(call);
+    return G_SOURCE_REMOVE;
+}
+
+static void unref_call(void *call)
+{
+    call_unref(call);
+}
+
+/* The caller's cancellable may fire from anywhere; the call ends in the main loop. */
+static gboolean on_cancel(void *userdata)
+{
+    call_fail(userdata, "cancelled");
+    return G_SOURCE_REMOVE;
+}
+
+static void later(struct call *call, GSourceFunc function)
+{
+    GSource *source = g_idle_source_new();
+
+    g_source_set_priority(source, G_PRIORITY_DEFAULT);
+    g_source_set_callback(source, function, call_ref(call), unref_call);
+    g_source_attach(source, g_main_context_get_thread_default());
+    g_source_unref(source);
+}
+
+static void on_cancelled(GCancellable *cancellable, void *userdata)
+{
+    (void)cancellable;
+    later(userdata, on_cancel);
+}
+
+static struct call *call_new(struct desktop *desktop, struct tool *tool,
+                             struct json_object *arguments, desktop_done done, void *userdata)
+{
+    struct call *call = g_new0(struct call, 1);
+
+    call->desktop = desktop;
+    call->tool = tool;
+    call->arguments = arguments ? json_object_get(arguments) : json_object_new_object();
+    call->cancellable = g_cancellable_new();
+    call->decision = "";
+    call->done = done;
+    call->userdata = userdata;
+    call->references = 1;
+    call->link.data = call;
+    g_queue_push_tail_link(&desktop->calls, &call->link);
+    return call;
+}
+
+static gboolean on_too_many(void *userdata)
+{
+    call_fail(userdata, "too many calls at once");
+    return G_SOURCE_REMOVE;
+}
+
+void desktop_call(struct desktop *desktop, const char *name, struct json_object *arguments,
+                  GCancellable *cancellable, desktop_done done, void *userdata)
+{
+    struct call *call = call_new(desktop, find_tool(desktop, name), arguments, done, userdata);
+
+    if (cancellable) {
+        call->callers = g_object_ref(cancellable);
+        call->watch = g_cancellable_connect(cancellable, G_CALLBACK(on_cancelled), call, NULL);
+    }
+    later(call, desktop->calls.length > CALLS_MAX ? on_too_many : on_start);
+}
+
+/* --- questions ------------------------------------------------------------------------------- */
+
+const char *desktop_question_tool(const struct desktop_question *question)
+{
+    return question->call->tool->name;
+}
+
+const char *desktop_question_text(const struct desktop_question *question)
+{
+    return question->text;
+}
+
+const char *desktop_question_detail(const struct desktop_question *question)
+{
+    return question->detail;
+}
+
+const char *desktop_question_origin(const struct desktop_question *question)
+{
+    return question->call->tool->origin;
+}
+
+static gboolean on_agreed(void *userdata)
+{
+    struct call *call = userdata;
+
+    if (call->desktop)
+        run(call);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_refused(void *userdata)
+{
+    call_fail(userdata, "the user said no");
+    return G_SOURCE_REMOVE;
+}
+
+void desktop_answer(struct desktop_question *question, enum desktop_decision decision)
+{
+    struct call *call = question->call;
+
+    call->question = NULL;
+    g_free(question->text);
+    g_free(question->detail);
+    g_free(question);
+    call->decision = decision == DESKTOP_REFUSE ? "refused" : "agreed";
+    if (decision == DESKTOP_ALWAYS)
+        desktop_allow(call->desktop, call->tool->name, NULL);
+    later(call, decision == DESKTOP_REFUSE ? on_refused : on_agreed);
+}
+
+/* --- log and undo ---------------------------------------------------------------------------- */
+
+static bool was_undone(struct json_object *records, const char *id)
+{
+    for (size_t i = 0; i < json_object_array_length(records); i++) {
+        struct json_object *record = json_object_array_get_idx(records, i), *ok;
+
+        if (strcmp(member(record, "undoes"), id) == 0 &&
+            json_object_object_get_ex(record, "ok", &ok) && json_object_get_boolean(ok))
+            return true;
+    }
+    return false;
+}
+
+static bool undoable(struct json_object *records, struct json_object *record)
+{
+    return json_object_object_get_ex(record, "undo", NULL) &&
+           !was_undone(records, member(record, "id"));
+}
+
+struct json_object *desktop_log(struct desktop *desktop, size_t n, struct error *err)
+{
+    struct json_object *records = log_read(err), *out;
+    size_t length;
+
+    (void)desktop;
+    if (!records)
+        return NULL;
+    out = json_object_new_array();
+    length = json_object_array_length(records);
+    for (size_t i = length > n ? length - n : 0; i < length; i++) {
+        struct json_object *record = json_object_array_get_idx(records, i);
+        struct json_object *shown = json_object_new_object();
+
+        json_object_object_foreach(record, key, value)
+        {
+            if (strcmp(key, "undo") != 0)
+                json_object_object_add(shown, key, json_object_get(value));
+        }
+        json_object_object_add(shown, "undoable",
+                               json_object_new_boolean(undoable(records, record)));
+        json_object_array_add(out, shown);
+    }
+    json_object_put(records);
+    return out;
+}
+
+/* The record to undo; borrowed. NULL with what is wrong. */
+static struct json_object *to_undo(struct json_object *records, const char *id, const char **why)
+{
+    for (size_t i = json_object_array_length(records); i-- > 0;) {
+        struct json_object *record = json_object_array_get_idx(records, i);
+
+        if (!id && undoable(records, record))
+            return record;
+        if (id && strcmp(member(record, "id"), id) == 0) {
+            if (undoable(records, record))
+                return record;
+            *why = was_undone(records, id) ? "it is undone already" : "it cannot be undone";
+            return NULL;
+        }
+    }
+    *why = id ? "there is no such call in the log" : "nothing can be undone";
+    return NULL;
+}
+
+struct complaint {
+    struct call *call;
+    const char *why;
+};
+
+static gboolean on_complaint(void *userdata)
+{
+    struct complaint *complaint = userdata;
+
+    call_fail(complaint->call, "%s", complaint->why);
+    return G_SOURCE_REMOVE;
+}
+
+static void free_complaint(void *userdata)
+{
+    struct complaint *complaint = userdata;
+
+    call_unref(complaint->call);
+    g_free(complaint);
+}
+
+/* End it with that, from the main loop. */
+static void complain(struct call *call, const char *why)
+{
+    struct complaint *complaint = g_new0(struct complaint, 1);
+    GSource *source = g_idle_source_new();
+
+    complaint->call = call_ref(call);
+    complaint->why = why;
+    g_source_set_callback(source, on_complaint, complaint, free_complaint);
+    g_source_attach(source, g_main_context_get_thread_default());
+    g_source_unref(source);
+}
+
+void desktop_undo(struct desktop *desktop, const char *id, desktop_done done, void *userdata)
+{
+    struct json_object *records = log_read(NULL), *record = NULL, *undo = NULL;
+    const char *why = "the log cannot be read";
+    struct tool *tool = NULL;
+    struct call *call;
+
+    if (records)
+        record = to_undo(records, id, &why);
+    if (record) {
+        json_object_object_get_ex(record, "undo", &undo);
+        tool = find_tool(desktop, member(record, "tool"));
+        if (!tool || !tool->undo || !json_object_is_type(undo, json_type_object)) {
+            why = "it cannot be undone";
+            tool = NULL;
+        }
+    }
+    call = call_new(desktop, tool, tool ? undo : NULL, done, userdata);
+    call->undoing = true;
+    call->decision = "undo";
+    call->undoes = g_strdup(record ? member(record, "id") : "");
+    if (tool)
+        later(call, on_undo);
+    else
+        complain(call, why);
+    json_object_put(records);
+}
+
+/* --- the whole ------------------------------------------------------------------------------- */
+
+struct desktop *desktop_new(const char *program, const struct desktop_host *host, void *userdata)
+{
+    struct desktop *desktop = g_new0(struct desktop, 1);
+
+    desktop->program = g_strdup(program);
+    desktop->host = host ? *host : (struct desktop_host){0};
+    desktop->userdata = userdata;
+    desktop->tools = g_ptr_array_new_with_free_func(tool_free);
+    desktop->listings = g_ptr_array_new_with_free_func(listing_free);
+    g_queue_init(&desktop->calls);
+    notes_tools(desktop);
+    clock_tools(desktop);
+    return desktop;
+}
+
+struct desktop *desktop_free(struct desktop *desktop)
+{
+    if (!desktop)
+        return NULL;
+    while (desktop->calls.head) {
+        struct call *call = desktop->calls.head->data;
+
+        detach(call);
+        call_unref(call);
+    }
+    g_ptr_array_unref(desktop->listings);
+    g_ptr_array_unref(desktop->tools);
+    g_free(desktop->program);
+    g_free(desktop);
+    return NULL;
+}

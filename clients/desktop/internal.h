@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What the files of clients/desktop share: tools, and calls of them that are under way.
+ *
+ * A tool's run() gets a call that it must end once, at once or later, by call_done() or call_fail(). A
+ * call may be over before (cancelled, the desktop was freed): its cancellable is then cancelled, and
+ * ending it does nothing. It stays valid while a reference is held.
+ */
+
+#include "clients/desktop/desktop.h"
+
+struct call;
+
+struct tool {
+    char *name, *description, *origin;
+    struct json_object *parameters;
+    bool harmless, trained; /* trained: lfmd's own models know it */
+    const char *question;   /* "Write a note?"; NULL: "Run NAME?" */
+
+    /* What exactly will be done, for people; g_free. NULL: the arguments. */
+    char *(*detail)(struct call *call);
+    void (*run)(struct call *call);
+    /* Take back; call->arguments is what call_undo() has been given. NULL: cannot be. */
+    void (*undo)(struct call *call);
+
+    void *source; /* of the origin: struct user_tool, struct mcp_tool */
+    void (*source_free)(void *source);
+};
+
+struct call {
+    struct desktop *desktop; /* NULL once it is over */
+    struct tool *tool;       /* valid while it is not over */
+    struct json_object *arguments;
+    GCancellable *cancellable;
+    gulong watch; /* on the caller's cancellable */
+    GCancellable *callers;
+    desktop_done done;
+    void *userdata;
+
+    struct desktop_question *question; /* NULL: not asked */
+    const char *decision;              /* for the log */
+    bool undoing;
+    char *undoes; /* id of the record */
+    struct json_object *undo;
+
+    unsigned references;
+    GList link;
+};
+
+/* --- calls (desktop.c) --- */
+
+struct call *call_ref(struct call *call);
+void call_unref(struct call *call);
+
+/* The end. sentence: printf. result NULL: {"ok": true}; taken. */
+void call_done(struct call *call, struct json_object *result, const char *sentence, ...)
+    __attribute__((format(printf, 3, 4)));
+/* why: few words for the model, "no such app"; the sentence for people is made of it. */
+void call_fail(struct call *call, const char *why, ...) __attribute__((format(printf, 2, 3)));
+
+/* How the call is undone, before its end. undo is taken. */
+void call_undo(struct call *call, struct json_object *undo);
+
+/* Arguments have been checked against the schema: "" and 0 where an optional one is missing. */
+const char *call_text(struct call *call, const char *key);
+int64_t call_number(struct call *call, const char *key);
+
+/* --- the desktop's parts, each made when it is needed --- */
+
+struct timers;
+struct volume;
+struct mcp;
+
+struct desktop {
+    char *program;
+    struct desktop_host host;
+    void *userdata;
+    GPtrArray *tools; /* of struct tool */
+    GQueue calls;     /* under way */
+    GPtrArray *listings; /* of struct listing */
+
+    struct timers *timers;
+    struct volume *volume;
+    struct mcp *mcp;
+};
+
+/* A new tool at the end of the list; NULL when there is one with that name. Texts are copied,
+ * parameters taken. */
+struct tool *desktop_add_tool(struct desktop *desktop, const char *name, const char *description,
+                              struct json_object *parameters);
+
+/* A tool that is built in; parameters: JSON Schema as text. */
+struct builtin {
+    const char *name, *description, *parameters;
+    const char *question;
+    bool harmless, trained;
+    char *(*detail)(struct call *call);
+    void (*run)(struct call *call);
+    void (*undo)(struct call *call);
+};
+
+void desktop_add_builtins(struct desktop *desktop, const struct builtin *builtins, size_t n);
+
+#define NO_PARAMETERS "{\"type\": \"object\", \"properties\": {}, \"required\": []}"
+
+/* $XDG_..._HOME/lfmd/name; g_free */
+char *desktop_path(const char *base, const char *name);
+
+/* Text of strangers for people: valid UTF-8, no control characters but newlines if `lines`, at most
+ * max bytes. g_free */
+char *desktop_plain(const char *text, size_t max, bool lines);
+
+/* --- the tools' files --- */
+
+void clock_tools(struct desktop *desktop);     /* clock.c: get_time, calculate */
+void notes_tools(struct desktop *desktop);     /* notes.c */
