@@ -2,7 +2,6 @@
 #include "session/conversation.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,6 @@
 #define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define TURNS_KEPT_MAX 256
-#define LEVEL_MIN      1e-5 /* -100 dB */
 #define SLICE_ROWS     32   /* of what is not urgent */
 
 static const char system_default[] = "Respond with interleaved text and audio.";
@@ -42,7 +40,6 @@ struct conversation {
     struct task task;
     struct voice_port port;
     void *port_userdata;
-    struct listener *listener;
     char *system;
     bool half_duplex;
     struct sampling sampling; /* of codes */
@@ -98,25 +95,10 @@ static int no_memory(struct error *err)
 
 /* --- events (any thread) --------------------------------------------------------------------- */
 
-static struct json_object *line_at(const char *event, int64_t usec, unsigned turn)
-{
-    struct json_object *line = task_line(event);
-
-    json_set(line, "usec", json_object_new_int64(usec));
-    if (turn > 0)
-        json_set(line, "turn", json_object_new_int64(turn));
-    return line;
-}
-
-static void tell(struct conversation *c, const char *event, int64_t usec, unsigned turn)
-{
-    task_send_line(&c->task, line_at(event, usec, turn), true);
-}
-
 static void tell_msec(struct conversation *c, const char *event, unsigned turn, const char *key,
                       int64_t msec)
 {
-    struct json_object *line = line_at(event, clock_usec(), turn);
+    struct json_object *line = ear_line(event, clock_usec(), turn);
 
     task_send_line(&c->task, line, json_set(line, key, json_object_new_int64(msec)));
 }
@@ -130,40 +112,20 @@ static void heard(void *userdata, unsigned events, int64_t usec)
     if ((events & TURNS_SUSPECT) && atomic_load(&c->speaking))
         c->port.duck(c->port_userdata, true);
     if (events & TURNS_BEGIN) {
-        const unsigned turn = atomic_fetch_add(&c->turn, 1) + 1;
-
+        atomic_fetch_add(&c->turn, 1);
         if (atomic_load(&c->speaking)) {
             c->port.cancel(c->port_userdata);
             atomic_store(&c->interrupt, true);
         }
-        tell(c, "speech_start", usec, turn);
     }
     if (events & (TURNS_CLEAR | TURNS_BEGIN))
         c->port.duck(c->port_userdata, false);
-    if (events & TURNS_END) {
-        const struct clip clip = listener_clip(c->listener);
-        struct json_object *line = line_at("speech_end", usec, atomic_load(&c->turn));
-
-        task_send_line(&c->task, line,
-                       json_set(line, "audio_ms",
-                                json_object_new_int64((int64_t)clip.n * 1000 / LISTENER_RATE_HZ)));
-    }
-    if (events & TURNS_WAIT_OVER)
-        tell(c, "waited", usec, 0);
+    ear_tell_turns(&c->task, events, usec, atomic_load(&c->turn));
     engine_wake(c->task.engine);
 }
 
-static void level(void *userdata, float peak, int64_t usec)
-{
-    struct conversation *c = userdata;
-    struct json_object *line = line_at("level", usec, 0);
-    const double db = 20 * log10(MAX((double)peak, LEVEL_MIN));
-
-    task_send_line(&c->task, line, json_set(line, "db", json_object_new_int((int)db)));
-}
-
 static const struct listener_sink listener_sink = {.heard = heard};
-static const struct listener_sink listener_sink_levels = {.heard = heard, .level = level};
+static const struct listener_sink listener_sink_levels = {.heard = heard, .level = ear_tell_level};
 
 /* --- the script (engine thread) -------------------------------------------------------------- */
 
@@ -284,7 +246,7 @@ static void tell_text(struct conversation *c)
     struct json_object *line;
 
     if (c->text.length > 0) {
-        line = line_at("text", clock_usec(), c->reply_turn);
+        line = ear_line("text", clock_usec(), c->reply_turn);
         task_send_line(&c->task, line,
                        json_set(line, "text",
                                 json_object_new_string_len(c->text.text, (int)c->text.length)));
@@ -296,7 +258,7 @@ static void tell_text(struct conversation *c)
         bool ok;
 
         snprintf(id, sizeof(id), "call_%u_%u", c->reply_turn, c->n_calls++);
-        line = line_at("tool_call", clock_usec(), c->reply_turn);
+        line = ear_line("tool_call", clock_usec(), c->reply_turn);
         json_object_object_get_ex(call, "name", &name);
         json_object_object_get_ex(call, "arguments", &arguments);
         ok = json_set(line, "id", json_object_new_string(id));
@@ -393,7 +355,7 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     int r;
 
     c->clip = *clip;
-    if (!listener_take(c->listener, clip->number, c->features))
+    if (!listener_take(c->task.listener, clip->number, c->features))
         return 0;
     c->listen_usec = c->think_usec = c->speak_usec = 0;
     if (c->n_places == TURNS_KEPT_MAX)
@@ -469,7 +431,7 @@ static int transcribe(struct conversation *c)
         log_debug("A turn has no transcript: %s", err.text);
         return 0;
     }
-    line = line_at("transcript", clock_usec(), c->said_turn);
+    line = ear_line("transcript", clock_usec(), c->said_turn);
     task_send_line(&c->task, line,
                    json_set(line, "text",
                             json_object_new_string(recognition_text(c->recognition))));
@@ -486,7 +448,7 @@ static void confirm(struct conversation *c)
     c->is_full = false;
     begin_transcript(c);
     atomic_store(&c->speaking, true);
-    listener_set_busy(c->listener, true, c->half_duplex);
+    listener_set_busy(c->task.listener, true, c->half_duplex);
     if ((int)(atomic_load(&c->turn) - c->reply_turn) > 0)
         atomic_store(&c->interrupt, true);
 }
@@ -532,7 +494,7 @@ static void tell_audio_start(struct conversation *c)
     const unsigned latency =
         c->port.latency_msec ? c->port.latency_msec(c->port_userdata) : 0;
     const int64_t now = clock_usec();
-    struct json_object *line = line_at("audio_start", now, c->reply_turn);
+    struct json_object *line = ear_line("audio_start", now, c->reply_turn);
     bool ok = json_set(line, "after_ms",
                        json_object_new_int64((now - c->clip.confirmed_usec) / 1000));
 
@@ -596,7 +558,7 @@ static void tell_done(struct conversation *c, const char *reason)
         {"speak_usec", c->speak_usec},
         {"context_tokens", (int64_t)c->script.ids.n},
     };
-    struct json_object *line = line_at("turn_done", clock_usec(), c->reply_turn);
+    struct json_object *line = ear_line("turn_done", clock_usec(), c->reply_turn);
     struct json_object *usage = json_object_new_object();
     bool ok = json_set(line, "reason", json_object_new_string(reason));
 
@@ -617,7 +579,7 @@ static void tell_xruns(struct conversation *c)
     c->port.xruns(c->port_userdata, &overruns, &underruns);
     if (overruns == c->overruns && underruns == c->underruns)
         return;
-    line = line_at("xrun", clock_usec(), 0);
+    line = ear_line("xrun", clock_usec(), 0);
     ok = json_set(line, "overruns", json_object_new_int64(overruns - c->overruns));
     ok = json_set(line, "underruns", json_object_new_int64(underruns - c->underruns)) && ok;
     task_send_line(&c->task, line, ok);
@@ -653,7 +615,7 @@ static int end_reply(struct conversation *c, bool interrupted, struct error *err
     c->task.work.model->speaker = NULL;
     atomic_store(&c->speaking, false);
     atomic_store(&c->interrupt, false);
-    listener_set_busy(c->listener, false, false);
+    listener_set_busy(c->task.listener, false, false);
     c->phase = PHASE_LISTEN;
     return r;
 }
@@ -661,7 +623,7 @@ static int end_reply(struct conversation *c, bool interrupted, struct error *err
 /* Whether there is a clip that was not worked on. */
 static bool has_clip(const struct conversation *c)
 {
-    const struct clip clip = listener_clip(c->listener);
+    const struct clip clip = listener_clip(c->task.listener);
 
     return clip.state != CLIP_NONE && clip.number != c->clip.number;
 }
@@ -669,7 +631,7 @@ static bool has_clip(const struct conversation *c)
 /* Whether there is nothing to do for the conversation itself. */
 static bool is_quiet(const struct conversation *c)
 {
-    const struct clip clip = listener_clip(c->listener);
+    const struct clip clip = listener_clip(c->task.listener);
     const bool interrupted = atomic_load(&c->interrupt);
 
     switch (c->phase) {
@@ -696,7 +658,7 @@ static bool must_wait(const struct conversation *c)
 static int reply(struct conversation *c, struct error *err)
 {
     if (!c->confirmed) {
-        const struct clip clip = listener_clip(c->listener);
+        const struct clip clip = listener_clip(c->task.listener);
         const bool is_next = clip.turn != c->clip.turn; /* this one has ended unseen */
 
         if (!is_next && (clip.number != c->clip.number || clip.state == CLIP_NONE)) {
@@ -755,9 +717,9 @@ static int take_recognition(struct conversation *c, size_t n_rows, struct error 
 static int take_buffers(struct conversation *c, struct error *err)
 {
     const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
-    const size_t n_max = listener_clip_max(c->listener);
+    const size_t n_max = listener_clip_max(c->task.listener);
 
-    if (listener_open(c->listener, shape->n_mels, err) < 0)
+    if (listener_open(c->task.listener, shape->n_mels, err) < 0)
         return error_errno(err->code);
     c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
     c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
@@ -786,7 +748,7 @@ static int load(struct conversation *c, struct error *err)
     if (r < 0)
         return r;
     sequence_mark(task->sequence);
-    line = line_at("start", clock_usec(), 0);
+    line = ear_line("start", clock_usec(), 0);
     task_send_line(task, line,
                    json_set(line, "model", json_object_new_string(task->work.model_id)));
     c->phase = PHASE_LISTEN;
@@ -803,7 +765,7 @@ static int step(struct conversation *c, struct error *err)
     case PHASE_LOAD:
         return load(c, err);
     case PHASE_LISTEN:
-        clip = listener_clip(c->listener);
+        clip = listener_clip(c->task.listener);
         return is_quiet(c) ? 0 : begin_reply(c, &clip, err);
     case PHASE_REPLY:
         return reply(c, err);
@@ -869,43 +831,16 @@ static const struct work_kind conversation_kind = {
     .is_waiting = conversation_is_waiting,
 };
 
-/* --- for the port ---------------------------------------------------------------------------- */
-
-struct listener *conversation_listener(struct task *task)
-{
-    return conversation_of(task)->listener;
-}
-
-void conversation_wake(struct task *task)
-{
-    engine_wake(task->engine);
-}
-
-void conversation_tell_listening(struct task *task, bool on, const struct error *why)
-{
-    struct json_object *line = line_at("listening", clock_usec(), 0);
-    bool ok = json_set(line, "on", json_object_new_boolean(on));
-
-    if (why && why->code != ERROR_NONE)
-        ok = json_set(line, "message", json_object_new_string(why->text)) && ok;
-    task_send_line(task, line, ok);
-}
-
-void conversation_hang_up(struct task *task)
-{
-    task_cancel(task);
-}
-
 /* --- bus thread ------------------------------------------------------------------------------ */
 
 void conversation_press(struct task *task)
 {
-    listener_press(conversation_of(task)->listener);
+    listener_press(task->listener);
 }
 
 void conversation_end_turn(struct task *task)
 {
-    listener_release(conversation_of(task)->listener);
+    listener_release(task->listener);
 }
 
 void conversation_interrupt(struct task *task)
@@ -924,7 +859,7 @@ static void conversation_free(struct task *task)
     struct conversation *c = conversation_of(task);
 
     c->port.free(c->port_userdata);
-    listener_free(c->listener);
+    listener_free(c->task.listener);
     free(c->system);
     free(c);
 }
@@ -950,7 +885,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
     c->transcripts = options->transcripts;
     c->key = (uint64_t)clock_usec() ^ (uint64_t)(uintptr_t)c << 16;
     c->task.free = conversation_free;
-    c->listener = listener_new(&options->turns,
+    c->task.listener = listener_new(&options->turns,
                                options->levels ? &listener_sink_levels : &listener_sink, c, err);
     if (options->system && !(c->system = strdup(options->system)))
         no_memory(err);
@@ -959,7 +894,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
         error_set(err, ERROR_INVALID_ARGUMENT, "The model %s does not hear.", model->id);
         model = NULL;
     }
-    if (!c->listener || !model || err->code != ERROR_NONE ||
+    if (!c->task.listener || !model || err->code != ERROR_NONE ||
         task_init(&c->task, engine, &conversation_kind, conversation_free, model, &task_options,
                   sink, userdata, err) < 0) {
         task_discard(&c->task);

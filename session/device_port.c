@@ -7,7 +7,7 @@
 
 struct device_ends {
     struct engine *engine;
-    struct task *conversation;
+    struct task *task;
     bool is_open;
     unsigned n_seen; /* changes of the sound when the mouth was full */
 };
@@ -18,26 +18,26 @@ static void frame(void *userdata, const float samples[SOUND_FRAME], int64_t usec
 {
     struct device_ends *d = userdata;
 
-    listener_frame(conversation_listener(d->conversation), samples, usec);
+    listener_frame(ear_listener(d->task), samples, usec);
 }
 
 static void state(void *userdata, bool listening, const struct error *error)
 {
     struct device_ends *d = userdata;
 
-    conversation_tell_listening(d->conversation, listening, error);
+    ear_tell_listening(d->task, listening, error);
 }
 
 static const struct sound_listener listener = {.frame = frame, .state = state};
 
 /* --- the port -------------------------------------------------------------------------------- */
 
-static int device_open(void *userdata, struct task *conversation, struct error *err)
+static int device_open(void *userdata, struct task *task, struct error *err)
 {
     struct device_ends *d = userdata;
     int r;
 
-    d->conversation = conversation;
+    d->task = task;
     r = sound_listen(d->engine->sound, &listener, d, err);
     d->is_open = r == 0;
     return r;

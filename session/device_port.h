@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Ear and mouth of a conversation on this machine's own microphone and loudspeaker (sound.h).
+ * Ear and mouth of a task on this machine's own microphone and loudspeaker (sound.h).
  *
  * Threads: bus thread; the functions of device_port as voice_port says.
  */
 
-#include "session/conversation.h"
+#include "session/ear.h"
 
 extern const struct voice_port device_port;
 

@@ -219,12 +219,14 @@ struct turn {
 
 TAILQ_HEAD(turn_list, turn);
 
-/* What transcribe.c and speak.c have in common: the first member of what they work on. */
+/* What tasks have in common: the first member of what they work on. */
 struct task {
     struct work work;
     struct engine *engine;
     void (*free)(struct task *task);    /* the rest of it, on the bus thread */
     void (*silence)(struct task *task); /* bus thread; NULL: it says nothing aloud */
+    void (*stop)(struct task *task);    /* any thread; NULL: it is cancelled */
+    struct listener *listener;          /* NULL: it does not listen */
 
     /* bus thread */
     LIST_ENTRY(task) link;

@@ -34,7 +34,7 @@ struct pcm {
     /* immutable once it is open */
     int in, out, wake; /* the pipes' ends here; an eventfd */
     unsigned in_rate_hz;
-    struct task *conversation;
+    struct task *task;
     pthread_t thread;
     bool is_open;
 
@@ -57,7 +57,7 @@ struct pcm {
 
 static void hear(struct pcm *p, const float *samples, size_t n)
 {
-    struct listener *listener = conversation_listener(p->conversation);
+    struct listener *listener = ear_listener(p->task);
 
     while (n > 0) {
         const size_t part = MIN(n, LISTENER_FRAME - p->n_frame);
@@ -148,7 +148,7 @@ static bool give_output(struct pcm *p)
         any = true;
     }
     if (any)
-        conversation_wake(p->conversation);
+        ear_wake(p->task);
     return ok;
 }
 
@@ -157,7 +157,7 @@ static void *pcm_main(void *userdata)
     struct pcm *p = userdata;
 
     pthread_setname_np(pthread_self(), "pcm");
-    conversation_tell_listening(p->conversation, true, NULL);
+    ear_tell_listening(p->task, true, NULL);
     while (!atomic_load(&p->stop)) {
         const bool waits = ring_n_items(&p->ring) > 0;
         struct pollfd fds[] = {
@@ -173,8 +173,8 @@ static void *pcm_main(void *userdata)
             (void)!read(p->wake, &count, sizeof(count));
         if (((fds[0].revents & (POLLIN | POLLHUP)) && !take_input(p)) ||
             (fds[2].revents & POLLERR) || !give_output(p)) {
-            conversation_tell_listening(p->conversation, false, NULL);
-            conversation_hang_up(p->conversation);
+            ear_tell_listening(p->task, false, NULL);
+            ear_hang_up(p->task);
             break;
         }
     }
@@ -188,13 +188,13 @@ static void wake(struct pcm *p)
     (void)!write(p->wake, &(uint64_t){1}, sizeof(uint64_t));
 }
 
-static int pcm_open(void *userdata, struct task *conversation, struct error *err)
+static int pcm_open(void *userdata, struct task *task, struct error *err)
 {
     struct pcm *p = userdata;
     sigset_t all, before;
     int r;
 
-    p->conversation = conversation;
+    p->task = task;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     r = pthread_create(&p->thread, NULL, pcm_main, p);

@@ -12,7 +12,7 @@
  * Threads: pcm_port_new() bus thread; one of its own for both pipes
  */
 
-#include "session/conversation.h"
+#include "session/ear.h"
 
 #define PCM_RATE_MIN 8000
 #define PCM_RATE_MAX 192000

@@ -75,6 +75,14 @@ void task_cancel(struct task *task)
     engine_wake(task->engine);
 }
 
+void task_stop(struct task *task)
+{
+    if (task->stop)
+        task->stop(task);
+    else
+        task_cancel(task);
+}
+
 struct task *task_abandon(struct task *task)
 {
     if (task) {

@@ -66,7 +66,10 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
 /* Ends soon, with DONE. */
 void task_cancel(struct task *task);
 
-/* The same, and no event follows. Returns NULL. */
+/* What was heard so far is worked on, and then it ends, where a task can do that. Any thread. */
+void task_stop(struct task *task);
+
+/* Cancelled, and no event follows. Returns NULL. */
 struct task *task_abandon(struct task *task);
 
 /* The client reads slowly: stop working until it is released. */

@@ -55,7 +55,7 @@ static void hear(size_t n, bool voice)
         pthread_mutex_lock(&ends.lock);
         ends.usec += 10000;
         if (ends.is_open)
-            listener_frame(conversation_listener(ends.conversation), samples + i, ends.usec);
+            listener_frame(ear_listener(ends.conversation), samples + i, ends.usec);
         pthread_mutex_unlock(&ends.lock);
     }
     free(samples);
@@ -68,7 +68,7 @@ static int ends_open(void *userdata, struct task *conversation, struct error *er
     ends.conversation = conversation;
     ends.is_open = true;
     pthread_mutex_unlock(&ends.lock);
-    conversation_tell_listening(conversation, true, NULL);
+    ear_tell_listening(conversation, true, NULL);
     return 0;
 }
 
