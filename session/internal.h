@@ -103,6 +103,7 @@ struct loaded_model {
     struct vision *vision; /* NULL: not loaded */
     struct rows_cache rows;
     double flops_per_usec; /* of the encoder, as measured */
+    struct turn *looker;   /* in the middle of a view, or NULL */
     /* with the first recording, and with the first word that is spoken; NULL: not loaded */
     struct audio_encoder *ear;
     struct depthformer *depthformer;
@@ -128,6 +129,8 @@ struct look {
     size_t n, first;         /* those before `first` are in turns that were dropped */
     struct picture *picture; /* that is being encoded, or NULL */
     size_t encoding;         /* the item that it is of */
+    struct vision_encoding views; /* of it; views.picture NULL: none is begun */
+    int64_t views_usec;           /* that they have taken so far */
     size_t n_fed;            /* row ids of the prompt that are in the sequence */
     bool changed;            /* a plan, so that the prompt has to be built again */
 };
@@ -405,7 +408,7 @@ double look_time(const struct engine *engine, const struct image_settings *setti
 /* Time a new encoder with a small picture. */
 int look_calibrate(struct loaded_model *model, struct pool *pool, struct error *err);
 
-/* Whether pixels are under way that the turn needs. */
+/* Whether pixels are under way that the turn needs, or another turn is in the middle of a view. */
 bool look_is_waiting(const struct turn *turn);
 /* Whether the turn's pictures could be decoded, and are not too many. */
 int look_check(const struct turn *turn, struct error *err);
@@ -419,7 +422,8 @@ int look_need(struct turn *turn, size_t n_cached, struct error *err);
 
 enum { LOOK_GOING, LOOK_WAIT, LOOK_DONE };
 
-/* Encode some views. *ret_item: the picture that was worked on, or NULL. */
+/* Encode some views, or a part of them when there are jobs to take: WAIT, as for pixels. *ret_item: the
+ * picture that was worked on, or NULL. */
 int look_work(struct turn *turn, struct look_item **ret_item, struct error *err);
 /* Pointers to the rows of the next n_images row ids, in order. */
 void look_rows(struct turn *turn, size_t n_images, const float **pointers);

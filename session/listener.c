@@ -37,9 +37,10 @@ struct listener {
     unsigned n_peak; /* frames that it is of */
 
     pthread_mutex_t lock;
-    struct clip clip;
+    struct clip clips[LISTENER_CLIPS];
+    unsigned n_clips, n_taken; /* numbers of the present one and of the last that was taken */
     size_t n_mels;
-    float *offered; /* [n_mels][mel_n_frames(n_max)] features of the clip */
+    float *offered[LISTENER_CLIPS]; /* [n_mels][mel_n_frames(n_max)] features of the clips */
 };
 
 struct listener *listener_new(const struct turns_settings *settings,
@@ -73,7 +74,8 @@ struct listener *listener_free(struct listener *l)
     vad_free(l->vad);
     mel_free(l->mel);
     free(l->heard);
-    free(l->offered);
+    for (size_t i = 0; i < LISTENER_CLIPS; i++)
+        free(l->offered[i]);
     pthread_mutex_destroy(&l->lock);
     free(l);
     return NULL;
@@ -85,9 +87,12 @@ int listener_open(struct listener *l, size_t n_mels, struct error *err)
     l->mel = mel_new(n_mels, l->n_max, err);
     if (!l->mel)
         return error_errno(err->code);
-    l->offered = reallocarray(NULL, mel_n_frames(l->n_max), n_mels * sizeof(*l->offered));
-    return l->offered ? 0
-                      : error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
+    for (size_t i = 0; i < LISTENER_CLIPS; i++) {
+        l->offered[i] = reallocarray(NULL, mel_n_frames(l->n_max), n_mels * sizeof(float));
+        if (!l->offered[i])
+            return error_set(err, ERROR_NO_MEMORY, "There is not enough memory to listen.");
+    }
+    return 0;
 }
 
 /* --- the ear's thread ------------------------------------------------------------------------ */
@@ -100,26 +105,35 @@ static void compute(struct listener *l)
     mel_push(l->mel, l->heard + done, n - done);
 }
 
+static struct clip *clip_of(struct listener *l, unsigned number)
+{
+    return &l->clips[number % LISTENER_CLIPS];
+}
+
 static void offer(struct listener *l, enum clip_state state, int64_t usec)
 {
+    struct clip *clip;
+
     compute(l);
     pthread_mutex_lock(&l->lock);
-    if (l->clip.state != CLIP_OFFERED) {
-        mel_features(l->mel, l->offered);
-        l->clip.number++;
-        l->clip.turn = l->n_turns;
-        l->clip.n = mel_n_samples(l->mel);
-        l->clip.end_usec = l->speech_usec;
+    clip = clip_of(l, l->n_clips);
+    if (clip->state != CLIP_OFFERED) {
+        clip = clip_of(l, ++l->n_clips);
+        mel_features(l->mel, l->offered[l->n_clips % LISTENER_CLIPS]);
+        clip->number = l->n_clips;
+        clip->turn = l->n_turns;
+        clip->n = mel_n_samples(l->mel);
+        clip->end_usec = l->speech_usec;
     }
-    l->clip.state = state;
-    l->clip.confirmed_usec = usec;
+    clip->state = state;
+    clip->confirmed_usec = usec;
     pthread_mutex_unlock(&l->lock);
 }
 
 static void withdraw(struct listener *l)
 {
     pthread_mutex_lock(&l->lock);
-    l->clip.state = CLIP_NONE;
+    clip_of(l, l->n_clips)->state = CLIP_NONE;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -219,21 +233,29 @@ void listener_release(struct listener *l)
 struct clip listener_clip(struct listener *l)
 {
     struct clip clip;
+    unsigned number;
 
     pthread_mutex_lock(&l->lock);
-    clip = l->clip;
+    number = MAX(l->n_taken + 1, l->n_clips - MIN(l->n_clips, LISTENER_CLIPS - 1u));
+    while (number < l->n_clips && clip_of(l, number)->state != CLIP_CONFIRMED)
+        number++;
+    clip = *clip_of(l, MIN(number, l->n_clips));
     pthread_mutex_unlock(&l->lock);
     return clip;
 }
 
 bool listener_take(struct listener *l, unsigned number, float *out)
 {
+    const struct clip *clip = clip_of(l, number);
     bool there;
 
     pthread_mutex_lock(&l->lock);
-    there = l->clip.number == number && l->clip.state != CLIP_NONE;
-    if (there)
-        memcpy(out, l->offered, mel_n_frames(l->clip.n) * l->n_mels * sizeof(*out));
+    there = clip->number == number && clip->state != CLIP_NONE;
+    if (there) {
+        memcpy(out, l->offered[number % LISTENER_CLIPS],
+               mel_n_frames(clip->n) * l->n_mels * sizeof(*out));
+        l->n_taken = MAX(l->n_taken, number);
+    }
     pthread_mutex_unlock(&l->lock);
     return there;
 }

@@ -7,7 +7,8 @@
  * A clip begins 300 ms before its first speech and ends a fixed time after its last, so that the
  * features of a turn do not depend on how long it was waited for. It is offered at the first pause,
  * withdrawn when the user goes on, and confirmed when the turn has ended: whoever works ahead on an
- * offered clip has nothing to change when it is confirmed.
+ * offered clip has nothing to change when it is confirmed. Whoever is late finds the turns that have ended
+ * meanwhile one after the other, LISTENER_CLIPS of them.
  *
  * A clip is had as its features (audio/in/mel.h), which are computed while somebody speaks, so that at
  * a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms: it is
@@ -27,6 +28,7 @@
 
 #define LISTENER_RATE_HZ 16000
 #define LISTENER_FRAME   160 /* samples, 10 ms */
+#define LISTENER_CLIPS   4
 
 struct listener_sink {
     /* enum turns_event; usec: CLOCK_MONOTONIC of the frame's end */
@@ -64,10 +66,11 @@ struct clip {
     int64_t confirmed_usec;
 };
 
-/* The present clip. */
+/* The present clip, or the oldest that was confirmed and not taken. */
 struct clip listener_clip(struct listener *listener);
 
-/* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn. */
+/* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn, or
+ * too old. */
 bool listener_take(struct listener *listener, unsigned number, float *out);
 
 /* Samples of the longest clip. */

@@ -91,8 +91,20 @@ double look_time(const struct engine *engine, const struct image_settings *setti
 
 /* --- photos ---------------------------------------------------------------------------------- */
 
+/* One that is on hold, or less urgent, is not waited for: it will begin its view anew. */
+static bool another_looks(const struct turn *turn)
+{
+    const struct loaded_model *model = turn->work.model;
+    const struct turn *looker = model ? model->looker : NULL;
+
+    return turn->phase == PHASE_LOOK && looker && looker != turn &&
+           looker->work.priority <= turn->work.priority && !atomic_load(&looker->work.hold);
+}
+
 bool look_is_waiting(const struct turn *turn)
 {
+    if (another_looks(turn))
+        return true;
     for (size_t i = 0; i < turn->n_photos; i++)
         if (photo_state(turn->photos[i]) == PHOTO_DECODING)
             return true;
@@ -359,17 +371,24 @@ static bool is_too_slow(const struct turn *turn, const struct look_item *item)
     return (double)item->usec + look_usec_left(turn, item) > limit;
 }
 
-static int encode(struct turn *turn, struct look_item *item, struct error *err)
+/* Nothing is half done any more. */
+static void drop_views(struct turn *turn)
 {
     struct loaded_model *model = turn->work.model;
-    struct picture_rows *rows = item->rows;
+
+    turn->look.views = (struct vision_encoding){0};
+    if (model && model->looker == turn)
+        model->looker = NULL;
+}
+
+static int begin_views(struct turn *turn, struct look_item *item, struct error *err)
+{
+    struct loaded_model *model = turn->work.model;
+    const struct picture_rows *rows = item->rows;
     const struct tile_plan *plan = &item->photo->plan;
-    const struct vision_shape *shape = &vision_info(model->vision)->shape;
     const size_t view = next_view(rows, plan);
-    const int64_t start = clock_usec();
-    int64_t encode_start;
+    int64_t start = clock_usec();
     size_t n = 1;
-    double cost = 0;
     int r;
 
     if (!turn->look.picture) {
@@ -385,21 +404,56 @@ static int encode(struct turn *turn, struct look_item *item, struct error *err)
         while (n < batch && view + n < plan->n_views && !rows->done[view + n])
             n++;
     }
-    encode_start = clock_usec();
-    r = vision_encode(model->vision, turn->look.picture, view, n, &turn->work.cancel,
-                      rows->rows + rows->first[view] * rows->width, NULL, err);
+    item->usec += clock_usec() - start;
+    start = clock_usec();
+    r = vision_begin(model->vision, turn->look.picture, view, n, &turn->look.views, err);
+    turn->look.views_usec = clock_usec() - start;
+    if (r == 0)
+        model->looker = turn;
+    return r;
+}
+
+static void note_views(struct turn *turn, struct look_item *item)
+{
+    struct loaded_model *model = turn->work.model;
+    const struct vision_encoding *views = &turn->look.views;
+    struct picture_rows *rows = item->rows;
+    double cost = 0;
+
+    for (size_t i = views->first_view; i < views->first_view + views->n_views; i++) {
+        const struct tile_view done = tile_view(&item->photo->plan, i);
+
+        cost += tile_view_cost(&done, &vision_info(model->vision)->shape);
+        rows->n_done += !rows->done[i];
+        rows->done[i] = true;
+    }
+    note_speed(model, cost, turn->look.views_usec);
+    item->usec += turn->look.views_usec;
+}
+
+/* A view, or its layers until there is a job: a voice that has something to say waits for one of them
+ * at most. 1: the view is not done. */
+static int encode(struct turn *turn, struct look_item *item, struct error *err)
+{
+    struct vision_encoding *views = &turn->look.views;
+    struct queue *jobs = &turn->work.session->engine->jobs;
+    const struct picture_rows *rows = item->rows;
+    int r = views->picture ? 0 : begin_views(turn, item, err);
+    const int64_t start = clock_usec();
+
     if (r < 0)
         return r;
-    for (size_t i = view; i < view + n; i++) {
-        const struct tile_view done = tile_view(plan, i);
-
-        cost += tile_view_cost(&done, shape);
-        rows->done[i] = true;
-        rows->n_done++;
-    }
-    note_speed(model, cost, clock_usec() - encode_start);
-    item->usec += clock_usec() - start;
-    return 0;
+    do
+        r = vision_step(turn->work.model->vision, views,
+                        rows->rows + rows->first[views->first_view] * rows->width, NULL);
+    while (r == 0 && queue_is_empty(jobs) && !atomic_load(&turn->work.cancel));
+    turn->look.views_usec += clock_usec() - start;
+    if (r == 0)
+        return atomic_load(&turn->work.cancel) ? -ECANCELED : 1;
+    if (r > 0)
+        note_views(turn, item);
+    drop_views(turn);
+    return r < 0; /* another turn has begun a view meanwhile */
 }
 
 /*
@@ -434,15 +488,21 @@ int look_work(struct turn *turn, struct look_item **ret_item, struct error *err)
                            look->items[i].rows->n_done == look->items[i].rows->n_views))
         i++;
     *ret_item = NULL;
-    if (i == look->n)
+    if (i == look->n) {
+        drop_views(turn);
         return LOOK_DONE;
+    }
     *ret_item = &look->items[i];
-    if (look->picture && look->encoding != i) /* another turn has finished that one */
+    if (look->picture && look->encoding != i) { /* another turn has finished that one */
+        drop_views(turn);
         look->picture = picture_free(look->picture);
+    }
     look->encoding = i;
     if (!look->picture && !(*ret_item)->photo->image.rgb)
         return decode(turn, *ret_item, err);
     r = encode(turn, *ret_item, err);
+    if (r > 0)
+        return LOOK_WAIT;
     if (r == 0 && is_too_slow(turn, *ret_item))
         r = fall_back(turn, *ret_item, err);
     if (r == 0 && (*ret_item)->rows->n_done == (*ret_item)->rows->n_views)
@@ -463,6 +523,7 @@ void look_release(struct turn *turn)
 {
     struct look *look = &turn->look;
 
+    drop_views(turn);
     if (turn->work.model)
         release_rows(turn);
     look->picture = picture_free(look->picture);

@@ -214,10 +214,10 @@ static void attend_view(const struct siglip *siglip, const struct workspace *ws,
         attend_exactly(siglip, ws, first, n, out);
 }
 
-static void layer_forward(const struct siglip *siglip, const struct siglip_layer *layer,
-                          const struct workspace *ws, const struct picture_view *views,
-                          size_t n_views, size_t n)
+void siglip_layer(const struct siglip *siglip, unsigned i_layer, const struct workspace *ws,
+                  const struct picture_view *views, size_t n_views, size_t n)
 {
+    const struct siglip_layer *const layer = &siglip->layers[i_layer];
     const size_t d = siglip->shape.n_hidden;
     const float eps = siglip->shape.norm_eps;
 
@@ -234,32 +234,24 @@ static void layer_forward(const struct siglip *siglip, const struct siglip_layer
     add_rows(&ws->pass, ws->x, ws->q, 1, n, d);
 }
 
-static bool cancelled(const atomic_bool *cancel)
+int siglip_begin(const struct siglip *siglip, const struct workspace *ws,
+                 const struct patches_norm *pixels, const struct picture_view *views,
+                 size_t n_views, struct error *err)
 {
-    return cancel && atomic_load_explicit(cancel, memory_order_relaxed);
-}
-
-int siglip_forward(const struct siglip *siglip, const struct workspace *ws,
-                   const struct patches_norm *pixels, const struct picture_view *views,
-                   size_t n_views, const atomic_bool *cancel, float *hidden, struct error *err)
-{
-    const size_t d = siglip->shape.n_hidden;
     size_t n = 0;
 
     for (size_t i = 0; i < n_views; i++) {
-        int r = embed(siglip, ws, pixels, &views[i], ws->x + n * d, err);
+        const int r = embed(siglip, ws, pixels, &views[i], ws->x + n * siglip->shape.n_hidden, err);
 
         if (r < 0)
             return r;
         n += patches_count(&views[i].view);
     }
-    for (unsigned i = 0; i < siglip->shape.n_layer; i++) {
-        if (cancelled(cancel))
-            return -ECANCELED;
-        layer_forward(siglip, &siglip->layers[i], ws, views, n_views, n);
-    }
-    if (cancelled(cancel))
-        return -ECANCELED;
-    norm_rows(&ws->pass, &siglip->post, siglip->shape.norm_eps, ws->x, n, d, hidden);
     return 0;
+}
+
+void siglip_end(const struct siglip *siglip, const struct workspace *ws, size_t n, float *hidden)
+{
+    norm_rows(&ws->pass, &siglip->post, siglip->shape.norm_eps, ws->x, n, siglip->shape.n_hidden,
+              hidden);
 }

@@ -9,8 +9,6 @@
  * Source:  vision.md 5, 7.2; transformers modeling_siglip2.py 5.23.0
  */
 
-#include <stdatomic.h>
-
 #include "vision/patches.h"
 #include "vision/workspace.h"
 
@@ -41,9 +39,13 @@ int siglip_positions(const struct siglip *siglip, size_t rows, size_t cols, stru
                      float *out, struct error *err);
 
 /*
- * hidden: [patches of all views][d], after the last norm; not the workspace's x, q, k or v
- * Returns 0, -ECANCELED, or -ENOMEM with a sentence.
+ * A pass is siglip_begin(), each of the layers, siglip_end(); between them nothing else may use the
+ * workspace. n: patches of all views. hidden: [n][d] after the last norm; not the workspace's x, q, k
+ * or v. siglip_begin() returns 0, or -ENOMEM with a sentence.
  */
-int siglip_forward(const struct siglip *siglip, const struct workspace *ws,
-                   const struct patches_norm *pixels, const struct picture_view *views,
-                   size_t n_views, const atomic_bool *cancel, float *hidden, struct error *err);
+int siglip_begin(const struct siglip *siglip, const struct workspace *ws,
+                 const struct patches_norm *pixels, const struct picture_view *views,
+                 size_t n_views, struct error *err);
+void siglip_layer(const struct siglip *siglip, unsigned layer, const struct workspace *ws,
+                  const struct picture_view *views, size_t n_views, size_t n);
+void siglip_end(const struct siglip *siglip, const struct workspace *ws, size_t n, float *hidden);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "vision/vision.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct vision {
     struct projector projector;
     struct patches_norm pixels;
     struct workspace ws;
+    uint64_t n_encodings; /* begun; the last one has the workspace */
 };
 
 /* --- loading ---------------------------------------------------------------------------------- */
@@ -166,32 +168,90 @@ static int make_room(struct vision *vision, size_t n_patches, struct error *err)
                           err);
 }
 
-/* Views that fit into one pass. */
-static int encode_batch(struct vision *vision, const struct picture_view *views, size_t n_views,
-                        const atomic_bool *cancel, float *embeddings, float *hidden,
-                        struct error *err)
+#define BATCH_MAX (VISION_PATCHES / 4) /* a view has one token at least */
+
+/* What an encoding is of: views [n_views]. Returns their patches. */
+static size_t look_at(const struct vision_encoding *encoding, struct picture_view *views)
+{
+    size_t n_patches = 0;
+
+    for (size_t i = 0; i < encoding->n_views; i++) {
+        views[i] = picture_view(encoding->picture, encoding->first_view + i);
+        n_patches += patches_count(&views[i].view);
+    }
+    return n_patches;
+}
+
+int vision_begin(struct vision *vision, const struct picture *picture, size_t first_view,
+                 size_t n_views, struct vision_encoding *ret, struct error *err)
+{
+    const struct vision_encoding encoding = {
+        .picture = picture,
+        .first_view = first_view,
+        .n_views = n_views,
+        .number = ++vision->n_encodings,
+    };
+    struct picture_view views[BATCH_MAX];
+    int r;
+
+    assert(n_views <= BATCH_MAX);
+    r = make_room(vision, look_at(&encoding, views), err);
+    if (r == 0)
+        r = siglip_begin(&vision->siglip, &vision->ws, &vision->pixels, views, n_views, err);
+    if (r == 0)
+        *ret = encoding;
+    return r;
+}
+
+static void finish(struct vision *vision, const struct picture_view *views, size_t n_views,
+                   float *embeddings, float *hidden)
 {
     const size_t d = vision->info.shape.n_hidden;
     float *rows = vision->ws.h;
     size_t n = 0;
-    int r = siglip_forward(&vision->siglip, &vision->ws, &vision->pixels, views, n_views, cancel,
-                           rows, err);
 
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n_views; n += patches_count(&views[i++].view)) {
-        if (!embeddings)
-            continue;
-        projector_forward(&vision->projector, &vision->ws, &views[i].view, rows + n * d,
-                          embeddings);
-        embeddings += views[i].view.n_tokens * vision->info.shape.n_embd;
-    }
+    for (size_t i = 0; i < n_views; i++)
+        n += patches_count(&views[i].view);
+    siglip_end(&vision->siglip, &vision->ws, n, rows);
     if (hidden)
         memcpy(hidden, rows, n * d * sizeof(*hidden));
-    return 0;
+    for (size_t i = 0; embeddings && i < n_views; i++) {
+        projector_forward(&vision->projector, &vision->ws, &views[i].view, rows, embeddings);
+        rows += patches_count(&views[i].view) * d;
+        embeddings += views[i].view.n_tokens * vision->info.shape.n_embd;
+    }
 }
 
-#define BATCH_MAX (VISION_PATCHES / 4) /* a view has one token at least */
+int vision_step(struct vision *vision, struct vision_encoding *encoding, float *embeddings,
+                float *hidden)
+{
+    struct picture_view views[BATCH_MAX];
+    const size_t n = look_at(encoding, views);
+
+    if (encoding->number != vision->n_encodings)
+        return -ESTALE;
+    if (encoding->n_layers < vision->info.shape.n_layer) {
+        siglip_layer(&vision->siglip, encoding->n_layers++, &vision->ws, views, encoding->n_views,
+                     n);
+        return 0;
+    }
+    finish(vision, views, encoding->n_views, embeddings, hidden);
+    return 1;
+}
+
+/* All steps. */
+static int encode_batch(struct vision *vision, struct vision_encoding *encoding,
+                        const atomic_bool *cancel, float *embeddings, float *hidden)
+{
+    int r = 0;
+
+    while (r == 0) {
+        if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
+            return -ECANCELED;
+        r = vision_step(vision, encoding, embeddings, hidden);
+    }
+    return 0;
+}
 
 int vision_encode(struct vision *vision, const struct picture *picture, size_t first_view,
                   size_t n_views, const atomic_bool *cancel, float *embeddings, float *hidden,
@@ -199,28 +259,26 @@ int vision_encode(struct vision *vision, const struct picture *picture, size_t f
 {
     const struct vision_shape *shape = &vision->info.shape;
     const size_t last = first_view + n_views;
-    struct picture_view views[BATCH_MAX];
     size_t n;
 
     for (size_t first = first_view; first < last; first += n) {
-        size_t n_patches = 0, n_tokens = 0;
+        struct vision_encoding encoding;
         int r;
 
         n = batch(picture, first, last, VISION_PATCHES);
-        for (size_t i = 0; i < n; i++) {
-            views[i] = picture_view(picture, first + i);
-            n_patches += patches_count(&views[i].view);
-            n_tokens += views[i].view.n_tokens;
-        }
-        r = make_room(vision, n_patches, err);
+        r = vision_begin(vision, picture, first, n, &encoding, err);
         if (r == 0)
-            r = encode_batch(vision, views, n, cancel, embeddings, hidden, err);
+            r = encode_batch(vision, &encoding, cancel, embeddings, hidden);
         if (r < 0)
             return r;
-        if (embeddings)
-            embeddings += n_tokens * shape->n_embd;
-        if (hidden)
-            hidden += n_patches * shape->n_hidden;
+        for (size_t i = first; i < first + n; i++) {
+            const struct tile_view view = tile_view(&picture->plan, i);
+
+            if (embeddings)
+                embeddings += (size_t)view.n_tokens * shape->n_embd;
+            if (hidden)
+                hidden += patches_count(&view) * shape->n_hidden;
+        }
     }
     return 0;
 }

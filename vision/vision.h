@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "tensor/pool.h"
@@ -54,7 +55,25 @@ const struct vision_info *vision_info(const struct vision *vision);
 size_t vision_batch(const struct picture *picture, size_t first_view);
 
 /*
- * Encode views first_view .. first_view + n_views - 1. The same bits however views are grouped and
+ * Encode the views of one vision_batch() or fewer, layer by layer, so that what is urgent can be done
+ * in between. There is one such encoding at a time: where another has begun meanwhile, also one of
+ * vision_encode(), vision_step() returns -ESTALE, and all of it is to be done again.
+ */
+struct vision_encoding {
+    const struct picture *picture; /* must outlive it; NULL: none has begun */
+    size_t first_view, n_views;
+    unsigned n_layers; /* done */
+    uint64_t number;
+};
+
+int vision_begin(struct vision *vision, const struct picture *picture, size_t first_view,
+                 size_t n_views, struct vision_encoding *ret, struct error *err);
+/* 0: go on; 1: it is done, and embeddings and hidden are as below, which they are not before. */
+int vision_step(struct vision *vision, struct vision_encoding *encoding, float *embeddings,
+                float *hidden);
+
+/*
+ * Encode views first_view .. first_view + n_views - 1 at once. The same bits however views are grouped and
  * for every number of threads.
  *
  * cancel:     polled between layers; may be NULL

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 
 #include "session/conversation.h"
 #include "tests/audio/device/voice.h"
@@ -241,6 +242,8 @@ static int setup(void **state)
         const char *path, *name;
     } files[] = {
         {LFMD_SOURCE_ROOT "/tests/data/vision/tiny_text_f32.gguf", "talk"},
+        {LFMD_SOURCE_ROOT "/models/lfmd-see-q8_0.gguf", "see"},
+        {LFMD_SOURCE_ROOT "/models/mmproj-lfmd-see-q8_0.gguf", "mmproj-see"},
         {LFMD_SOURCE_ROOT "/tests/data/audio/mmproj-tiny_f32.gguf", "mmproj-talk"},
         {LFMD_SOURCE_ROOT "/tests/data/audio/vocoder.f16.gguf", "vocoder-talk"},
         {LFMD_SOURCE_ROOT "/tests/data/audio/tokenizer.f16.gguf", "tokenizer-talk"},
@@ -378,6 +381,86 @@ static void test_the_model_of_a_conversation_stays(void **state)
     WAIT_FOR(engine_idle(engine));
 }
 
+/* What became of a question with a picture. */
+static struct {
+    unsigned n_seen; /* pictures that were encoded */
+    bool begun, ended;
+} asked;
+
+static void on_turn(void *userdata, const struct turn_event *event)
+{
+    (void)userdata;
+    if (event->type == TURN_ERROR)
+        fail_msg("%s", event->line);
+    asked.begun = asked.begun || event->type == TURN_START;
+    asked.n_seen += event->type == TURN_IMAGE;
+    asked.ended = asked.ended || event->type == TURN_DONE;
+}
+
+static const struct session_sink session_sink = {.event = on_turn};
+
+#define PICTURES 3
+
+/* As large as a session may look at them: one view takes longer than many a turn. */
+static struct session *ask_about_pictures(void)
+{
+    struct session *session =
+        open_session(&(struct session_options){.model = "see", .n_context = 2048,
+                                               .keep_alive_sec = 300},
+                     &session_sink, NULL);
+    struct ask_part parts[PICTURES];
+    char settings[PICTURES][128];
+    struct error err = ERROR_INIT;
+    uint32_t turn;
+
+    memset(&asked, 0, sizeof(asked));
+    for (int i = 0; i < PICTURES; i++) {
+        const int n = 512 - 16 * i; /* another picture each time */
+
+        snprintf(settings[i], sizeof(settings[i]),
+                 "{\"tiling\": false, \"min_image_tokens\": %d, \"max_image_tokens\": %d}", n, n);
+        parts[i] = (struct ask_part){
+            .type = ASK_IMAGE,
+            .fd = open(LFMD_SOURCE_ROOT "/tests/data/vision/single.png", O_RDONLY | O_CLOEXEC),
+            .image = settings[i],
+        };
+    }
+    if (session_ask(session, parts, PICTURES, &(struct ask_options){.max_tokens = 4}, &turn, &err) <
+        0)
+        fail_msg("%s", err.text);
+    for (int i = 0; i < PICTURES; i++)
+        close(parts[i].fd);
+    return session;
+}
+
+/* Turns are answered between the layers of an encoder, not just between its pictures. */
+static void test_pictures_that_are_looked_at_keep_nobody_waiting(void **state)
+{
+    struct conversation_options options = *usual();
+    struct session *session;
+    struct task *task;
+    int n_turns = 0;
+
+    (void)state;
+    options.turns.push_to_talk = true;
+    task = start(&options);
+    WAIT_FOR(find("listening", 0));
+    session = ask_about_pictures();
+    WAIT_FOR(asked.begun); /* the pixels are there */
+    while (asked.n_seen == 0 && !asked.ended) {
+        conversation_press(task);
+        conversation_end_turn(task);
+        hear(LISTENER_FRAME, false);
+        n_turns++;
+        WAIT_FOR(find("turn_done", n_turns));
+    }
+    assert_in_range(n_turns, 4 * PICTURES, INT32_MAX);
+    WAIT_FOR(asked.ended);
+    assert_int_equal(asked.n_seen, PICTURES);
+    close_session(session, true);
+    stop(task);
+}
+
 /* --- an ear that does not stop --------------------------------------------------------------- */
 
 static atomic_bool quiet;
@@ -495,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_the_shortest_turn_is_a_turn),
         cmocka_unit_test(test_a_text_is_spoken_while_somebody_listens),
         cmocka_unit_test(test_the_model_of_a_conversation_stays),
+        cmocka_unit_test(test_pictures_that_are_looked_at_keep_nobody_waiting),
         cmocka_unit_test(test_nothing_is_told_after_the_end),
         cmocka_unit_test(test_nothing_is_told_to_who_has_left),
         cmocka_unit_test(test_the_engine_may_end_in_mid_sentence),

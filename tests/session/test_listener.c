@@ -3,7 +3,8 @@
 /*
  * Proves with a drawn voice that a clip is a piece of what was heard, from before the first speech to
  * shortly after the last: offered at a pause, withdrawn when the user goes on, confirmed when the turn
- * ends; that its features, computed on the way, are those of the whole piece, bit for bit; by voice, by command, deaf, too long; and that its threads may do so side by side.
+ * ends, kept until it is taken; that its features, computed on the way, are those of the whole piece,
+ * bit for bit; by voice, by command, deaf, too long; and that its threads may do so side by side.
  */
 
 #include "session/listener.h"
@@ -140,7 +141,7 @@ static void expect_clip(struct listener *listener, enum clip_state state, size_t
     assert_int_equal(clip.state, state);
     assert_in_range(clip.n, 1, listener_clip_max(listener));
     assert_true(listener_take(listener, clip.number, features));
-    assert_false(listener_take(listener, clip.number + 1, features));
+    assert_false(listener_take(listener, clip.number + LISTENER_CLIPS, features));
     at = place_of(features, clip.n, from - SECOND * 3 / 10, from);
     assert_in_range(at + clip.n, to, to + LATE + SECOND / 4);
     assert_true(clip.end_usec <= clip.confirmed_usec);
@@ -240,14 +241,38 @@ static void test_a_second_turn_has_nothing_of_the_first(void **state)
 
     (void)state;
     be_silent(listener, SECOND);
+    from = n_heard;
     speak(listener, SECOND);
+    to = n_heard;
     be_silent(listener, 2 * SECOND);
+    expect_clip(listener, CLIP_CONFIRMED, from, to);
     from = n_heard;
     speak(listener, SECOND);
     to = n_heard;
     be_silent(listener, 2 * SECOND);
     assert_int_equal(n_turns, 2);
     expect_clip(listener, CLIP_CONFIRMED, from, to);
+    listener_free(listener);
+}
+
+static void test_who_is_late_finds_the_turns_one_after_the_other(void **state)
+{
+    struct listener *listener = start(&turns_default);
+    size_t from[LISTENER_CLIPS + 2], to[ARRAY_LEN(from)];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(from); i++) {
+        be_silent(listener, SECOND);
+        from[i] = n_heard;
+        speak(listener, SECOND);
+        to[i] = n_heard;
+        be_silent(listener, SECOND);
+    }
+    for (size_t i = ARRAY_LEN(from) - LISTENER_CLIPS; i < ARRAY_LEN(from); i++) {
+        assert_int_equal(listener_clip(listener).turn, i + 1);
+        expect_clip(listener, CLIP_CONFIRMED, from[i], to[i]);
+    }
+    assert_int_equal(listener_clip(listener).turn, ARRAY_LEN(from));
     listener_free(listener);
 }
 
@@ -449,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_a_clip_is_withdrawn_when_the_user_goes_on),
         cmocka_unit_test(test_a_clip_does_not_depend_on_how_long_was_waited),
         cmocka_unit_test(test_a_second_turn_has_nothing_of_the_first),
+        cmocka_unit_test(test_who_is_late_finds_the_turns_one_after_the_other),
         cmocka_unit_test(test_push_to_talk_takes_what_is_between_press_and_release),
         cmocka_unit_test(test_a_key_that_is_only_touched_gives_a_clip_that_can_be_heard),
         cmocka_unit_test(test_a_command_ends_a_turn_at_once),

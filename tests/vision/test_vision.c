@@ -399,6 +399,46 @@ static void test_a_cancelled_encoding_stops_and_the_next_one_is_whole(void **sta
     pool_free(pool);
 }
 
+static void test_layers_one_by_one_are_the_same_and_another_encoding_ends_them(void **state)
+{
+    struct tile_settings settings = tile_settings_default;
+    struct image image = drawn(300, 200);
+    struct vision_encoding encoding, other;
+    struct error err = ERROR_INIT;
+    struct vision *vision;
+    struct picture *picture;
+    struct pool *pool;
+    _cleanup_(freep) float *whole = NULL, *found = NULL;
+    unsigned n_steps = 0;
+    size_t n;
+
+    (void)state;
+    pool = reference_pool(2);
+    vision = load(data_path("vision/mmproj-tiny_text_f32.gguf"), false, pool);
+    picture = reference_views(&image, &settings, pool);
+    n = picture->plan.n_image_tokens * vision_info(vision)->shape.n_embd;
+    whole = malloc(n * sizeof(*whole));
+    found = malloc(n * sizeof(*found));
+    assert_int_equal(vision_encode(vision, picture, 0, 1, NULL, whole, NULL, &err), 0);
+    assert_int_equal(vision_begin(vision, picture, 0, 1, &encoding, &err), 0);
+    while (vision_step(vision, &encoding, found, NULL) == 0)
+        n_steps++;
+    assert_int_equal(n_steps, vision_info(vision)->shape.n_layer);
+    golden_same("layer by layer", found, whole, n);
+
+    assert_int_equal(vision_begin(vision, picture, 0, 1, &encoding, &err), 0);
+    assert_int_equal(vision_step(vision, &encoding, found, NULL), 0);
+    assert_int_equal(vision_begin(vision, picture, 0, 1, &other, &err), 0);
+    assert_int_equal(vision_step(vision, &encoding, found, NULL), -ESTALE);
+    while (vision_step(vision, &other, found, NULL) == 0)
+        ;
+    golden_same("in the place of another", found, whole, n);
+    picture_free(picture);
+    vision_free(vision);
+    image_done(&image);
+    pool_free(pool);
+}
+
 /* A developer may ask for a view that no session does: the workspace grows, within a limit. */
 static void test_views_beyond_the_workspace_are_encoded_up_to_a_limit(void **state)
 {
@@ -445,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_neither_grouping_nor_threads_change_a_bit),
         cmocka_unit_test(test_small_views_are_worth_one_pass_and_large_ones_are_not),
         cmocka_unit_test(test_a_cancelled_encoding_stops_and_the_next_one_is_whole),
+        cmocka_unit_test(test_layers_one_by_one_are_the_same_and_another_encoding_ends_them),
         cmocka_unit_test(test_views_beyond_the_workspace_are_encoded_up_to_a_limit),
     };
 
