@@ -15,7 +15,6 @@
 #include "audio/decode/stream.h"
 #include "base/child.h"
 #include "base/cleanup.h"
-#include "base/utf8.h"
 
 #define SILENCE_MSEC     20000 /* of the child, before it is given up */
 #define CANCEL_POLL_MSEC 20
@@ -184,8 +183,7 @@ static int next_piece(struct sound_decoder *decoder, const atomic_bool *cancel, 
         if (r < 0)
             return r;
         theirs.text[sizeof(theirs.text) - 1] = '\0';
-        utf8_plain(theirs.text);
-        if (theirs.code > ERROR_NONE && theirs.code < _ERROR_N)
+        if (theirs.code > ERROR_NONE && theirs.code < _ERROR_N && theirs.text[0])
             return error_set(err, theirs.code, "%s", theirs.text);
         break;
     }

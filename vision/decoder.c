@@ -192,7 +192,7 @@ static int take_result(int fd, const struct decode_limits *limits, struct image 
         pread(fd, &result, sizeof(result), 0) != (ssize_t)sizeof(result))
         return error_set(err, ERROR_INTERNAL, "The picture decoder left no result.");
     result.error.text[sizeof(result.error.text) - 1] = '\0';
-    if (result.error.code > ERROR_NONE && result.error.code < _ERROR_N)
+    if (result.error.code > ERROR_NONE && result.error.code < _ERROR_N && result.error.text[0])
         return error_set(err, result.error.code, "%s", result.error.text);
     pixels = (uint64_t)result.width * result.height;
     bytes = image_bytes(result.width, result.height);
