@@ -27,6 +27,7 @@
 struct block {
     uint32_t number;
     unsigned n;
+    bool turned; /* down, where that was wanted when it went out */
     int16_t samples[BLOCK];
 };
 
@@ -51,6 +52,7 @@ struct pcm {
     float frame[LISTENER_FRAME];
     size_t n_frame;
     size_t n_sent; /* bytes of the oldest block */
+    float gain;
 };
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -119,6 +121,23 @@ static bool take_input(struct pcm *p)
     return true;
 }
 
+/* What waits in the ring is turned down as well, or it would take a second. */
+static void turn_down(struct pcm *p, struct block *block)
+{
+    const float gain = atomic_load(&p->ducked) ? DUCK_GAIN : 1, before = p->gain;
+
+    if (block->turned)
+        return;
+    block->turned = true;
+    p->gain = gain;
+    for (unsigned i = 0; (gain < 1 || before < 1) && i < block->n; i++) {
+        const float part = (float)(i + 1) / (float)block->n; /* a step would be a click */
+
+        block->samples[i] =
+            (int16_t)lrintf((before + part * (gain - before)) * (float)block->samples[i]);
+    }
+}
+
 /* Blocks into the pipe while it takes them; those whose number is over are dropped. False: nobody
  * reads any more. */
 static bool give_output(struct pcm *p)
@@ -131,8 +150,10 @@ static bool give_output(struct pcm *p)
         const size_t n = block->n * sizeof(int16_t);
 
         if (block->number == atomic_load(&p->number) || p->n_sent > 0) {
-            const ssize_t sent = write(p->out, bytes + p->n_sent, n - p->n_sent);
+            ssize_t sent;
 
+            turn_down(p, block);
+            sent = write(p->out, bytes + p->n_sent, n - p->n_sent);
             if (sent < 0) {
                 ok = errno == EAGAIN || errno == EINTR;
                 break;
@@ -218,7 +239,6 @@ static uint32_t pcm_begin(void *userdata)
 static size_t pcm_write(void *userdata, uint32_t number, const float *samples, size_t n)
 {
     struct pcm *p = userdata;
-    const float gain = atomic_load(&p->ducked) ? DUCK_GAIN : 1;
     size_t done = 0;
 
     if (number != atomic_load(&p->number))
@@ -230,9 +250,10 @@ static size_t pcm_write(void *userdata, uint32_t number, const float *samples, s
             break;
         block->number = number;
         block->n = (unsigned)MIN(n - done, (size_t)BLOCK);
+        block->turned = false;
         for (unsigned i = 0; i < block->n; i++)
-            block->samples[i] = (int16_t)lrintf(
-                32767 * MIN(MAX(gain * samples[done + i], -1.0f), 1.0f));
+            block->samples[i] =
+                (int16_t)lrintf(32767 * MIN(MAX(samples[done + i], -1.0f), 1.0f));
         ring_write_end(&p->ring);
         done += block->n;
     }
@@ -345,6 +366,7 @@ void *pcm_port_new(unsigned in_rate_hz, int *ret_in, int *ret_out, struct error 
         return NULL;
     }
     p->in_rate_hz = in_rate_hz;
+    p->gain = 1;
     p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->wake < 0 || pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
         r = error_set(err, ERROR_BUSY, "No pipes for a conversation can be had: %s.",

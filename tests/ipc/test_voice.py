@@ -59,7 +59,7 @@ class Talk:
         self.session = client.session()
         self.microphone, self.loudspeaker = [fd.take() for fd in self.session.OpenAudio(vardict())]
         self.stream = self.session.StartListening(vardict(**options)).take()
-        self.events, self.played, self.reading = [], 0, True
+        self.events, self.played, self.levels = [], 0, []
         self.threads = [threading.Thread(target=f) for f in (self.read_events, self.play)]
         for thread in self.threads:
             thread.start()
@@ -75,6 +75,7 @@ class Talk:
             if not data:
                 return
             self.played += len(data) // 2
+            self.levels.append(max(map(abs, array.array("h", data[:len(data) // 2 * 2]))))
             time.sleep(len(data) / 2 / RATE_OUT)
 
     def say(self, samples):
@@ -295,6 +296,17 @@ class Voice(unittest.TestCase):
         self.assertEqual(talk.have("speech_end", 2)["turn"], 2)
         talk.have("audio_start", 2)
         talk.stop()
+
+    def test_what_may_be_speech_turns_the_answer_down(self):
+        talk = Talk(self.client)
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        talk.have("audio_start")
+        talk.say(speech(silence(0.3), tone(0.15, level=12000), silence(0.8)))
+        talk.stop()
+        self.assertEqual(only(talk.events, "interrupted"), [])
+        usual = sorted(talk.levels)[len(talk.levels) // 2]
+        self.assertLess(min(talk.levels[5:]), usual / 2)  # at first it fades in
+        self.assertGreater(talk.levels[-1], usual / 2)
 
     def test_half_duplex_is_deaf_while_it_speaks(self):
         talk = Talk(self.client, mode="half-duplex")
