@@ -6,7 +6,10 @@ usage: scripts/with-daemon BUILD /usr/bin/python3 bench/talk.py RECORDING.wav [N
 RECORDING: 16-bit mono, a question of some seconds. Plays it in real time N times (default 10), waits for
 the answer, then speaks into it. Prints medians and the slowest, in milliseconds:
   first_sound   the turn was seen to have ended -> the first sample was handed out
-  interrupt     the first loud 10 ms of the second question -> the answer was cut off
+  first_sound_at_once  the same where the turn ends by command, so that nothing of it was done ahead
+  ducked        the first loud 10 ms of the second question -> what is read of the loudspeaker is
+                turned down (85 ms lie in the pipe); where it plays evenly, as random weights do
+  interrupt     the same -> the answer was cut off
 """
 import array
 import json
@@ -23,15 +26,19 @@ NAME, PATH = "org.lfmd.Assistant1", "/org/lfmd/Assistant1"
 LOUD = 500  # of a sample, on the average of 10 ms
 
 
+def level(samples):
+    return sum(map(abs, samples)) / len(samples)
+
+
 class Talk:
-    def __init__(self, bus, rate):
+    def __init__(self, bus, rate, **options):
         manager = dbus.Interface(bus.get_object(NAME, PATH), NAME + ".Manager")
         path = manager.CreateSession(dbus.Dictionary({}, signature="sv"))
         self.session = dbus.Interface(bus.get_object(NAME, path), NAME + ".Session")
-        options = dbus.Dictionary({"rate": dbus.UInt32(rate)}, signature="sv")
-        self.rate, self.events = rate, []
-        self.microphone, self.loudspeaker = [fd.take() for fd in self.session.OpenAudio(options)]
-        self.stream = self.session.StartListening(dbus.Dictionary({}, signature="sv")).take()
+        sound = dbus.Dictionary({"rate": dbus.UInt32(rate)}, signature="sv")
+        self.rate, self.events, self.levels = rate, [], []
+        self.microphone, self.loudspeaker = [fd.take() for fd in self.session.OpenAudio(sound)]
+        self.stream = self.session.StartListening(dbus.Dictionary(options, signature="sv")).take()
         for function in (self.read, self.play):
             threading.Thread(target=function, daemon=True).start()
 
@@ -42,6 +49,7 @@ class Talk:
 
     def play(self):
         while data := os.read(self.loudspeaker, 480):
+            self.levels.append((time.monotonic(), level(array.array("h", data))))
             time.sleep(len(data) / 2 / 24000)
 
     def find(self, kind):
@@ -56,16 +64,19 @@ class Talk:
             if until and self.find(until):
                 return
 
+    def ducked(self, begin):
+        before = statistics.median(value for at, value in self.levels if begin - 0.2 < at < begin)
+        return [at for at, value in self.levels if at >= begin and value < before / 2][:1]
+
 
 def main():
     with wave.open(sys.argv[1]) as file:
         rate = file.getframerate()
         question = array.array("h", file.readframes(file.getnframes()))
     frame = rate // 100
-    onset = next(i for i in range(0, len(question), frame)
-                 if sum(map(abs, question[i:i + frame])) > LOUD * frame)
+    onset = next(i for i in range(0, len(question), frame) if level(question[i:i + frame]) > LOUD)
     silence = array.array("h", bytes(2 * 5 * rate))
-    first, interrupt = [], []
+    found = {"first_sound": [], "first_sound_at_once": [], "ducked": [], "interrupt": []}
     for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 10):
         talk = Talk(dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION), rate)
         while not talk.find("listening"):
@@ -73,14 +84,25 @@ def main():
         talk.say(question)
         talk.say(silence, "audio_start")
         if start := talk.find("audio_start"):
-            first.append(start["after_ms"])
+            found["first_sound"].append(start["after_ms"])
             time.sleep(0.3)
             begin = time.monotonic()
             talk.say(question[onset:], "interrupted")
             if cut := talk.find("interrupted"):
-                interrupt.append(cut["usec"] / 1e3 - begin * 1e3)
+                found["interrupt"].append(cut["usec"] / 1e3 - begin * 1e3)
+                found["ducked"] += [(at - begin) * 1e3 for at in talk.ducked(begin)]
         talk.session.Close()
-    for name, values in (("first_sound", first), ("interrupt", interrupt)):
+        talk = Talk(dbus.bus.BusConnection(dbus.bus.BusConnection.TYPE_SESSION), rate, mode="push")
+        while not talk.find("listening"):
+            time.sleep(0.01)
+        talk.session.Press()
+        talk.say(question)
+        talk.session.EndOfTurn()
+        talk.say(silence, "audio_start")
+        if start := talk.find("audio_start"):
+            found["first_sound_at_once"].append(start["after_ms"])
+        talk.session.Close()
+    for name, values in found.items():
         if values:
             print(json.dumps({"what": name, "n": len(values), "median_ms": round(statistics.median(values)),
                               "slowest_ms": round(max(values))}))
