@@ -63,7 +63,7 @@ struct sound_decoder *sound_decoder_new(const char *program, int fd, struct erro
         free(decoder);
         return NULL;
     }
-    r = child_spawn(program, arguments, fd, ends[1], &decoder->pid);
+    r = child_spawn(program, arguments, NULL, fd, ends[1], &decoder->pid);
     close(ends[1]);
     decoder->pipe = ends[0];
     if (r < 0) {

@@ -10,9 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-int child_spawn(const char *program, char *const arguments[], int in, int out, pid_t *ret_pid)
+int child_spawn(const char *program, char *const arguments[], char *const environment[], int in,
+                int out, pid_t *ret_pid)
 {
-    char *const environment[] = {NULL};
+    char *const none_at_all[] = {NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none, all;
@@ -29,7 +30,8 @@ int child_spawn(const char *program, char *const arguments[], int in, int out, p
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    r = posix_spawn(ret_pid, program, &actions, &attributes, arguments, environment);
+    r = posix_spawn(ret_pid, program, &actions, &attributes, arguments,
+                    environment ? environment : none_at_all);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return -r;

@@ -14,11 +14,12 @@
 #include "base/error.h"
 
 /*
- * Start `program` with stdin and stdout from `in` and `out`, no environment, all signals as by
- * default, and nothing of what it prints. arguments: NULL-terminated, the name first.
+ * Start `program` with stdin and stdout from `in` and `out`, all signals as by default, and nothing of
+ * what it prints. arguments: NULL-terminated, the name first; environment: likewise, or NULL for none.
  * Returns 0 or a negative errno.
  */
-int child_spawn(const char *program, char *const arguments[], int in, int out, pid_t *ret_pid);
+int child_spawn(const char *program, char *const arguments[], char *const environment[], int in,
+                int out, pid_t *ret_pid);
 
 /*
  * Where a program of ours is: the value of the environment variable, else `built` in the build tree

@@ -14,16 +14,26 @@
 #include "ipc/permissions.h"
 #include "ipc/stream.h"
 #include "ipc/vardict.h"
+#include "session/captions.h"
 #include "session/conversation.h"
 #include "session/device_port.h"
+#include "session/monitor_port.h"
 #include "session/pcm_port.h"
 
 #define SYSTEM_MAX   ((size_t)1 << 20)
 #define MSEC_MAX     600000 /* of any setting of turns */
 #define TURN_MAX_MAX 120000 /* of a turn: it is one clip */
+#define LONG_MSEC    6000   /* of a turn that is only written down */
 
 #define LISTENING_LINE "{\"event\":\"listening\""
 #define XRUN_LINE      "{\"event\":\"xrun\""
+
+/* What StartListening() asks for. */
+struct wanted {
+    struct conversation_options options; /* texts are the message's */
+    bool transcribe;                     /* it is only written down, */
+    bool monitor;                        /* and is what the machine plays */
+};
 
 struct listening {
     struct bus *bus;
@@ -36,7 +46,7 @@ struct listening {
 
     /* StartListening() that is not answered yet */
     sd_bus_message *message; /* or NULL */
-    struct conversation_options options; /* texts are the message's */
+    struct wanted wanted;
     char *model;
 };
 
@@ -157,7 +167,7 @@ struct listening_state listening_state(const struct listening *listening)
     return listening ? listening->state : (struct listening_state){0};
 }
 
-static void conversation_event(void *userdata, const struct task_event *event)
+static void task_event(void *userdata, const struct task_event *event)
 {
     struct listening *l = userdata;
 
@@ -172,10 +182,10 @@ static void conversation_event(void *userdata, const struct task_event *event)
     bus_touch(l->bus);
 }
 
-static const struct task_sink conversation_sink = {.event = conversation_event};
+static const struct task_sink task_sink = {.event = task_event};
 
 struct start_arguments {
-    const char *mode, *system;
+    const char *mode, *source, *system;
     uint32_t hangover_ms, confirm_ms, max_turn_ms, max_wait_ms;
     bool levels, transcripts;
 };
@@ -189,10 +199,11 @@ static int check_msec(const char *name, uint32_t msec, uint32_t max, struct erro
     return 0;
 }
 
-static int read_start(sd_bus_message *message, struct conversation_options *ret, struct error *err)
+static int read_start(sd_bus_message *message, struct wanted *ret, struct error *err)
 {
     static const struct vardict_key keys[] = {
         {"mode", "s", offsetof(struct start_arguments, mode), 32, NULL},
+        {"source", "s", offsetof(struct start_arguments, source), 32, NULL},
         {"system", "s", offsetof(struct start_arguments, system), SYSTEM_MAX, NULL},
         {"hangover_ms", "u", offsetof(struct start_arguments, hangover_ms), 0, NULL},
         {"confirm_ms", "u", offsetof(struct start_arguments, confirm_ms), 0, NULL},
@@ -204,6 +215,7 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
     };
     struct start_arguments a = {
         .mode = "open",
+        .source = "microphone",
         .hangover_ms = turns_default.hangover_msec,
         .confirm_ms = turns_default.confirm_busy_msec,
         .max_turn_ms = turns_default.turn_max_msec,
@@ -220,25 +232,61 @@ static int read_start(sd_bus_message *message, struct conversation_options *ret,
         r = check_msec("max_wait_ms", a.max_wait_ms, MSEC_MAX, err);
     if (r < 0)
         return r;
-    *ret = (struct conversation_options){.system = a.system, .turns = turns_default};
-    ret->turns.hangover_msec = MAX(a.hangover_ms, turns_default.pause_msec);
-    ret->turns.confirm_busy_msec = a.confirm_ms;
-    ret->turns.turn_max_msec = MAX(a.max_turn_ms, 1000u);
-    ret->turns.wait_max_msec = a.max_wait_ms;
-    ret->turns.push_to_talk = strcmp(a.mode, "push") == 0;
-    ret->levels = a.levels;
-    ret->transcripts = a.transcripts;
-    ret->half_duplex = strcmp(a.mode, "half-duplex") == 0;
-    if (!ret->turns.push_to_talk && !ret->half_duplex && strcmp(a.mode, "open") != 0)
+    *ret = (struct wanted){.options = {.system = a.system, .turns = turns_default}};
+    ret->options.turns.hangover_msec = MAX(a.hangover_ms, turns_default.pause_msec);
+    ret->options.turns.confirm_busy_msec = a.confirm_ms;
+    ret->options.turns.turn_max_msec = MAX(a.max_turn_ms, 1000u);
+    ret->options.turns.wait_max_msec = a.max_wait_ms;
+    ret->options.turns.push_to_talk = strcmp(a.mode, "push") == 0;
+    ret->options.levels = a.levels;
+    ret->options.transcripts = a.transcripts;
+    ret->options.half_duplex = strcmp(a.mode, "half-duplex") == 0;
+    ret->transcribe = strcmp(a.mode, "transcribe") == 0;
+    ret->monitor = strcmp(a.source, "monitor") == 0;
+    if (ret->transcribe)
+        ret->options.turns.turn_long_msec = LONG_MSEC;
+    if (!ret->options.turns.push_to_talk && !ret->options.half_duplex && !ret->transcribe &&
+        strcmp(a.mode, "open") != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "The option 'mode' must be open, half-duplex or push, not '%s'.", a.mode);
+                         "The option 'mode' must be open, half-duplex, push or transcribe, not '%s'.",
+                         a.mode);
+    if (!ret->monitor && strcmp(a.source, "microphone") != 0)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The option 'source' must be microphone or monitor, not '%s'.", a.source);
+    if (ret->monitor && !ret->transcribe)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "The source 'monitor' is for the mode 'transcribe'.");
     return 0;
+}
+
+static const struct voice_port *port_of(const struct listening *l)
+{
+    return l->pcm ? &pcm_port : l->wanted.monitor ? &monitor_port : &device_port;
+}
+
+/* What the port hears and says. */
+static void *ends_of(struct listening *l, struct error *err)
+{
+    if (l->pcm)
+        return TAKE_PTR(l->pcm);
+    return l->wanted.monitor ? monitor_port_new(err) : device_port_new(l->bus->engine, err);
+}
+
+static struct task *task_of(struct listening *l, const struct voice_port *port, void *ends,
+                            struct error *err)
+{
+    const struct conversation_options *options = &l->wanted.options;
+    const struct captions_options captions = {
+        .model = options->model, .turns = options->turns, .levels = options->levels};
+
+    return l->wanted.transcribe ? captions_new(l->bus->engine, &captions, port, ends, &task_sink, l, err)
+                         : conversation_new(l->bus->engine, options, port, ends, &task_sink, l, err);
 }
 
 /* Answer StartListening(). */
 static int begin(struct listening *l, struct error *err)
 {
-    const struct voice_port *port = l->pcm ? &pcm_port : &device_port;
+    const struct voice_port *port = port_of(l);
     _cleanup_(closep) int fd = -1;
     void *ends;
 
@@ -246,10 +294,9 @@ static int begin(struct listening *l, struct error *err)
     l->stream = stream_new(l->bus->event, &stream_sink, l, &fd, err);
     if (!l->stream)
         return error_errno(err->code);
-    ends = l->pcm ? TAKE_PTR(l->pcm) : device_port_new(l->bus->engine, err);
+    ends = ends_of(l, err);
     if (ends)
-        l->task = conversation_new(l->bus->engine, &l->options, port, ends, &conversation_sink, l,
-                                   err);
+        l->task = task_of(l, port, ends, err);
     if (!l->task) {
         l->stream = stream_free(l->stream);
         return error_errno(err->code);
@@ -307,13 +354,13 @@ static int may_listen(struct listening *l, struct error *err)
     return permissions_ask(permissions, app, decided, l, err);
 }
 
-int listening_start(struct listening **slot, struct bus *bus, const char *model,
+int listening_start(struct listening **slot, struct bus *bus, const struct model *model,
                     void (*changed)(void *userdata), void *userdata, sd_bus_message *message,
                     struct error *err)
 {
-    struct conversation_options options;
+    struct wanted wanted;
     struct listening *l;
-    int r = read_start(message, &options, err);
+    int r = read_start(message, &wanted, err);
 
     if (r < 0)
         return r;
@@ -322,13 +369,14 @@ int listening_start(struct listening **slot, struct bus *bus, const char *model,
         return -ENOMEM;
     if (l->task || l->message)
         return error_set(err, ERROR_BUSY, "This session listens already.");
-    if (model && !(l->model = strdup(model)))
+    if (model && model->hears && (model->speaks || wanted.transcribe) &&
+        !(l->model = strdup(model->id)))
         return errors_message(err, -ENOMEM);
     l->message = sd_bus_message_ref(message);
     l->changed = changed;
     l->userdata = userdata;
-    l->options = options;
-    l->options.model = l->model;
+    l->wanted = wanted;
+    l->wanted.options.model = l->model;
     r = l->pcm ? 1 : may_listen(l, err);
     if (r == 0)
         return 1;
@@ -346,16 +394,16 @@ int listening_command(struct listening **slot, enum listening_command command, s
         return error_set(err, ERROR_INVALID_ARGUMENT, "This session does not listen.");
     switch (command) {
     case LISTENING_STOP:
-        task_cancel(task);
+        task_stop(task);
         break;
     case LISTENING_PRESS:
-        conversation_press(task);
+        ear_press(task);
         break;
     case LISTENING_END_TURN:
-        conversation_end_turn(task);
+        ear_end_turn(task);
         break;
     case LISTENING_INTERRUPT:
-        conversation_interrupt(task);
+        task_silence(task);
         break;
     }
     return 0;

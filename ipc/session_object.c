@@ -723,13 +723,11 @@ static int method_start_listening(sd_bus_message *message, void *userdata, sd_bu
 {
     struct session_object *object = userdata;
     const struct model *model = session_model(object->session);
-    const bool speaks = model && model->hears && model->speaks;
     struct error err = ERROR_INIT;
 
     return errors_return(ret_error,
-                         listening_start(&object->listening, object->bus,
-                                         speaks ? model->id : NULL, listening_changed, object,
-                                         message, &err),
+                         listening_start(&object->listening, object->bus, model,
+                                         listening_changed, object, message, &err),
                          &err);
 }
 

@@ -719,7 +719,7 @@ static int take_buffers(struct conversation *c, struct error *err)
     const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
     const size_t n_max = listener_clip_max(c->task.listener);
 
-    if (listener_open(c->task.listener, shape->n_mels, err) < 0)
+    if (listener_open(c->task.listener, shape->n_mels, 0, err) < 0)
         return error_errno(err->code);
     c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
     c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
@@ -833,17 +833,7 @@ static const struct work_kind conversation_kind = {
 
 /* --- bus thread ------------------------------------------------------------------------------ */
 
-void conversation_press(struct task *task)
-{
-    listener_press(task->listener);
-}
-
-void conversation_end_turn(struct task *task)
-{
-    listener_release(task->listener);
-}
-
-void conversation_interrupt(struct task *task)
+static void interrupt(struct task *task)
 {
     struct conversation *c = conversation_of(task);
 
@@ -901,7 +891,7 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
         return NULL;
     }
     c->sampling = model->talking;
-    c->task.silence = conversation_interrupt;
+    c->task.silence = interrupt;
     c->task.work.priority = WORK_VOICE;
     task_push(&c->task);
     return &c->task;

@@ -44,8 +44,3 @@ struct conversation_options {
 struct task *conversation_new(struct engine *engine, const struct conversation_options *options,
                               const struct voice_port *port, void *port_userdata,
                               const struct task_sink *sink, void *userdata, struct error *err);
-
-/* The user's commands, bus thread; task_cancel() ends it. */
-void conversation_press(struct task *conversation);    /* push to talk: begin */
-void conversation_end_turn(struct task *conversation); /* what was said so far is the turn */
-void conversation_interrupt(struct task *conversation);

@@ -14,6 +14,11 @@ struct listener *ear_listener(struct task *task)
     return task->listener;
 }
 
+bool ear_speaks(const struct task *task)
+{
+    return task->silence;
+}
+
 void ear_wake(struct task *task)
 {
     engine_wake(task->engine);
@@ -24,6 +29,7 @@ void ear_tell_listening(struct task *task, bool on, const struct error *why)
     struct json_object *line = ear_line("listening", clock_usec(), 0);
     bool ok = json_set(line, "on", json_object_new_boolean(on));
 
+    atomic_store(&task->hears, on);
     if (why && why->code != ERROR_NONE)
         ok = json_set(line, "message", json_object_new_string(why->text)) && ok;
     task_send_line(task, line, ok);
@@ -32,6 +38,16 @@ void ear_tell_listening(struct task *task, bool on, const struct error *why)
 void ear_hang_up(struct task *task)
 {
     task_stop(task);
+}
+
+void ear_press(struct task *task)
+{
+    listener_press(task->listener);
+}
+
+void ear_end_turn(struct task *task)
+{
+    listener_release(task->listener);
 }
 
 struct json_object *ear_line(const char *event, int64_t usec, unsigned turn)

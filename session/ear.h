@@ -20,6 +20,7 @@
 
 /* Ear and mouth. write(), end() engine thread; the others any thread. */
 struct voice_port {
+    bool patient; /* the ear may be kept waiting by its listener: nothing is lost by that */
     /* Frames come to the listener from now on. */
     int (*open)(void *userdata, struct task *task, struct error *err);
     /* What is being said is dropped; what follows has this number. */
@@ -44,12 +45,18 @@ struct voice_port {
 
 /* For the port: the ear's frames go there, on its thread. */
 struct listener *ear_listener(struct task *task);
+/* Whether it has anything to say: a mouth that is gone matters. */
+bool ear_speaks(const struct task *task);
 /* There is room again, or all was said; any thread. */
 void ear_wake(struct task *task);
 /* The microphone is open, or not any more, and why not; any thread. */
 void ear_tell_listening(struct task *task, bool on, const struct error *why);
 /* The client's ear or mouth is gone; any thread. */
 void ear_hang_up(struct task *task);
+
+/* The user's commands, bus thread. */
+void ear_press(struct task *task);    /* push to talk: begin */
+void ear_end_turn(struct task *task); /* what was said so far is the turn */
 
 /* For the task: a line; turn 0: of no turn. Any thread. */
 struct json_object *ear_line(const char *event, int64_t usec, unsigned turn);

@@ -230,6 +230,7 @@ struct task {
     void (*silence)(struct task *task); /* bus thread; NULL: it says nothing aloud */
     void (*stop)(struct task *task);    /* any thread; NULL: it is cancelled */
     struct listener *listener;          /* NULL: it does not listen */
+    atomic_bool hears;                  /* as the client was told last */
 
     /* bus thread */
     LIST_ENTRY(task) link;

@@ -32,13 +32,15 @@ struct listener {
     struct mel *mel; /* of what will be the clip; empty while nobody speaks */
     unsigned pressed, released;
     unsigned n_turns;    /* begun */
+    unsigned draft_frames; /* between drafts; 0: none */
     int64_t speech_usec; /* end of the last frame with speech */
     float peak;
     unsigned n_peak; /* frames that it is of */
 
     pthread_mutex_t lock;
     struct clip clips[LISTENER_CLIPS];
-    unsigned n_clips, n_taken; /* numbers of the present one and of the last that was taken */
+    unsigned present;          /* place of the present one, running freely */
+    unsigned n_clips, n_taken; /* last number that was given, and of the last that was taken */
     size_t n_mels;
     float *offered[LISTENER_CLIPS]; /* [n_mels][mel_n_frames(n_max)] features of the clips */
 };
@@ -81,9 +83,10 @@ struct listener *listener_free(struct listener *l)
     return NULL;
 }
 
-int listener_open(struct listener *l, size_t n_mels, struct error *err)
+int listener_open(struct listener *l, size_t n_mels, unsigned draft_msec, struct error *err)
 {
     l->n_mels = n_mels;
+    l->draft_frames = draft_msec / TURNS_FRAME_MSEC;
     l->mel = mel_new(n_mels, l->n_max, err);
     if (!l->mel)
         return error_errno(err->code);
@@ -105,9 +108,9 @@ static void compute(struct listener *l)
     mel_push(l->mel, l->heard + done, n - done);
 }
 
-static struct clip *clip_of(struct listener *l, unsigned number)
+static struct clip *clip_at(struct listener *l, unsigned place)
 {
-    return &l->clips[number % LISTENER_CLIPS];
+    return &l->clips[place % LISTENER_CLIPS];
 }
 
 static void offer(struct listener *l, enum clip_state state, int64_t usec)
@@ -116,11 +119,12 @@ static void offer(struct listener *l, enum clip_state state, int64_t usec)
 
     compute(l);
     pthread_mutex_lock(&l->lock);
-    clip = clip_of(l, l->n_clips);
+    if (clip_at(l, l->present)->state == CLIP_CONFIRMED)
+        l->present++;
+    clip = clip_at(l, l->present);
     if (clip->state != CLIP_OFFERED) {
-        clip = clip_of(l, ++l->n_clips);
-        mel_features(l->mel, l->offered[l->n_clips % LISTENER_CLIPS]);
-        clip->number = l->n_clips;
+        mel_features(l->mel, l->offered[l->present % LISTENER_CLIPS]);
+        clip->number = ++l->n_clips;
         clip->turn = l->n_turns;
         clip->n = mel_n_samples(l->mel);
         clip->end_usec = l->speech_usec;
@@ -133,7 +137,7 @@ static void offer(struct listener *l, enum clip_state state, int64_t usec)
 static void withdraw(struct listener *l)
 {
     pthread_mutex_lock(&l->lock);
-    clip_of(l, l->n_clips)->state = CLIP_NONE;
+    clip_at(l, l->present)->state = CLIP_NONE;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -171,10 +175,21 @@ static void act(struct listener *l, unsigned events, int64_t usec)
         offer(l, CLIP_CONFIRMED, usec);
     else if (events & TURNS_PAUSE)
         offer(l, CLIP_OFFERED, usec);
+    if (events & TURNS_END) /* what was said is not said again before the next */
+        memset(l->heard, 0, l->n_to_speech * sizeof(*l->heard));
     if (events & (TURNS_END | TURNS_CLEAR))
         keep_preroll(l);
     if (events)
         l->sink->heard(l->userdata, events, usec);
+}
+
+/* At a pause there is more than that: an offer. */
+static void draft(struct listener *l, int64_t usec)
+{
+    if (l->draft_frames == 0 || l->turns.paused || l->turns.n_turn % l->draft_frames != 0)
+        return;
+    offer(l, CLIP_DRAFT, usec);
+    l->sink->heard(l->userdata, 0, usec);
 }
 
 static void meter(struct listener *l, const float *samples, int64_t usec)
@@ -208,8 +223,10 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
         act(l, turns_release(&l->turns), usec);
     l->pressed = pressed;
     l->released = released;
-    if (l->turns.state == TURNS_SPEAKING)
+    if (l->turns.state == TURNS_SPEAKING) {
         compute(l);
+        draft(l, usec);
+    }
 }
 
 /* --- any thread ------------------------------------------------------------------------------ */
@@ -230,34 +247,50 @@ void listener_release(struct listener *l)
     atomic_fetch_add(&l->n_released, 1);
 }
 
+static bool is_waiting(const struct listener *l, const struct clip *clip)
+{
+    return clip->state == CLIP_CONFIRMED && clip->number > l->n_taken;
+}
+
 struct clip listener_clip(struct listener *l)
 {
     struct clip clip;
-    unsigned number;
+    unsigned place;
 
     pthread_mutex_lock(&l->lock);
-    number = MAX(l->n_taken + 1, l->n_clips - MIN(l->n_clips, LISTENER_CLIPS - 1u));
-    while (number < l->n_clips && clip_of(l, number)->state != CLIP_CONFIRMED)
-        number++;
-    clip = *clip_of(l, MIN(number, l->n_clips));
+    place = l->present - MIN(l->present, LISTENER_CLIPS - 1u);
+    while (place < l->present && !is_waiting(l, clip_at(l, place)))
+        place++;
+    clip = *clip_at(l, place);
     pthread_mutex_unlock(&l->lock);
     return clip;
 }
 
-bool listener_take(struct listener *l, unsigned number, float *out)
+unsigned listener_n_waiting(struct listener *l)
 {
-    const struct clip *clip = clip_of(l, number);
-    bool there;
+    unsigned n = 0;
 
     pthread_mutex_lock(&l->lock);
-    there = clip->number == number && clip->state != CLIP_NONE;
-    if (there) {
-        memcpy(out, l->offered[number % LISTENER_CLIPS],
-               mel_n_frames(clip->n) * l->n_mels * sizeof(*out));
+    for (size_t i = 0; i < LISTENER_CLIPS; i++)
+        n += is_waiting(l, &l->clips[i]);
+    pthread_mutex_unlock(&l->lock);
+    return n;
+}
+
+bool listener_take(struct listener *l, unsigned number, float *out)
+{
+    size_t i = 0;
+
+    pthread_mutex_lock(&l->lock);
+    while (i < LISTENER_CLIPS &&
+           (l->clips[i].number != number || l->clips[i].state == CLIP_NONE))
+        i++;
+    if (i < LISTENER_CLIPS) {
+        memcpy(out, l->offered[i], mel_n_frames(l->clips[i].n) * l->n_mels * sizeof(*out));
         l->n_taken = MAX(l->n_taken, number);
     }
     pthread_mutex_unlock(&l->lock);
-    return there;
+    return i < LISTENER_CLIPS;
 }
 
 size_t listener_clip_max(const struct listener *l)

@@ -10,6 +10,9 @@
  * offered clip has nothing to change when it is confirmed. Whoever is late finds the turns that have ended
  * meanwhile one after the other, LISTENER_CLIPS of them.
  *
+ * What was said of a turn so far can be had too, as drafts of its clip: for who shows words while they
+ * are spoken.
+ *
  * A clip is had as its features (audio/in/mel.h), which are computed while somebody speaks, so that at
  * a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms: it is
  * no real-time thread, and looks for speech in every frame anyway.
@@ -31,7 +34,7 @@
 #define LISTENER_CLIPS   4
 
 struct listener_sink {
-    /* enum turns_event; usec: CLOCK_MONOTONIC of the frame's end */
+    /* enum turns_event, 0: there is a draft; usec: CLOCK_MONOTONIC of the frame's end */
     void (*heard)(void *userdata, unsigned events, int64_t usec);
     /* ten times a second: the highest sample since the last time, 0 .. 1; may be NULL */
     void (*level)(void *userdata, float peak, int64_t usec);
@@ -43,8 +46,8 @@ struct listener *listener_new(const struct turns_settings *settings,
                               const struct listener_sink *sink, void *userdata, struct error *err);
 struct listener *listener_free(struct listener *listener); /* accepts and returns NULL */
 
-/* n_mels: of the encoder that is to hear. 0 or NO_MEMORY. */
-int listener_open(struct listener *listener, size_t n_mels, struct error *err);
+/* n_mels: of the encoder that is to hear. draft_msec: between drafts; 0: none. 0 or NO_MEMORY. */
+int listener_open(struct listener *listener, size_t n_mels, unsigned draft_msec, struct error *err);
 
 void listener_frame(struct listener *listener, const float samples[LISTENER_FRAME], int64_t usec);
 
@@ -55,11 +58,11 @@ void listener_set_busy(struct listener *listener, bool busy, bool deaf);
 void listener_press(struct listener *listener);
 void listener_release(struct listener *listener);
 
-enum clip_state { CLIP_NONE, CLIP_OFFERED, CLIP_CONFIRMED };
+enum clip_state { CLIP_NONE, CLIP_DRAFT, CLIP_OFFERED, CLIP_CONFIRMED };
 
 struct clip {
     enum clip_state state;
-    unsigned number;  /* another for each clip that was offered */
+    unsigned number;  /* another for each clip that was offered, and each draft */
     unsigned turn;    /* that it is of, from 1 */
     size_t n;         /* samples, 16 kHz */
     int64_t end_usec; /* when its last speech ended, CLOCK_MONOTONIC */
@@ -68,6 +71,9 @@ struct clip {
 
 /* The present clip, or the oldest that was confirmed and not taken. */
 struct clip listener_clip(struct listener *listener);
+
+/* Clips that were confirmed and not taken; with LISTENER_CLIPS of them, the next turn replaces one. */
+unsigned listener_n_waiting(struct listener *listener);
 
 /* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn, or
  * too old. */

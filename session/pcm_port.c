@@ -184,7 +184,7 @@ static void *pcm_main(void *userdata)
         struct pollfd fds[] = {
             {.fd = p->in, .events = POLLIN},
             {.fd = p->wake, .events = POLLIN},
-            {.fd = p->out, .events = waits ? POLLOUT : 0},
+            {.fd = ear_speaks(p->task) ? p->out : -1, .events = waits ? POLLOUT : 0},
         };
         uint64_t count;
 
@@ -343,6 +343,7 @@ static void pcm_free(void *userdata)
 }
 
 const struct voice_port pcm_port = {
+    .patient = true,
     .open = pcm_open,
     .begin = pcm_begin,
     .write = pcm_write,

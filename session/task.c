@@ -92,13 +92,18 @@ struct task *task_abandon(struct task *task)
     return NULL;
 }
 
+void task_silence(struct task *task)
+{
+    if (task->silence)
+        task->silence(task);
+}
+
 void tasks_silence(struct engine *engine)
 {
     struct task *task;
 
     LIST_FOREACH(task, &engine->tasks, link)
-    if (task->silence)
-        task->silence(task);
+    task_silence(task);
 }
 
 void task_hold(struct task *task, bool hold)

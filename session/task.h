@@ -69,6 +69,9 @@ void task_cancel(struct task *task);
 /* What was heard so far is worked on, and then it ends, where a task can do that. Any thread. */
 void task_stop(struct task *task);
 
+/* What it says aloud ends; a conversation goes on listening. */
+void task_silence(struct task *task);
+
 /* Cancelled, and no event follows. Returns NULL. */
 struct task *task_abandon(struct task *task);
 

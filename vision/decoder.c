@@ -128,7 +128,7 @@ static int spawn(const char *program, int in, int out, const struct decode_limit
     snprintf(numbers[2], sizeof(numbers[2]), "%" PRIu32, limits->side_max);
     /* Several threads use up more than the clock on the wall, which is the parent's to watch. */
     snprintf(numbers[3], sizeof(numbers[3]), "%" PRIi64, limits->timeout_usec / 1000000 * 2 + 1);
-    return child_spawn(program, arguments, in, out, ret_pid);
+    return child_spawn(program, arguments, NULL, in, out, ret_pid);
 }
 
 /* Until the child has ended by itself, or must. It is reaped in any case. */

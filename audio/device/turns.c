@@ -75,6 +75,9 @@ static unsigned speak(struct turns *turns, bool speech)
         turns->paused = true;
         events = TURNS_PAUSE;
     }
+    if (turns->paused && settings->turn_long_msec > 0 &&
+        reached(turns->n_turn, settings->turn_long_msec))
+        return events | end(turns);
     return reached(turns->n_silence, settings->hangover_msec) ? events | end(turns) : events;
 }
 

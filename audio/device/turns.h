@@ -27,6 +27,7 @@ struct turns_settings {
     unsigned noise_msec;        /* of silence that take a suspicion back */
     unsigned pause_msec;        /* of silence until a pause is told */
     unsigned hangover_msec;     /* of silence until the turn ends */
+    unsigned turn_long_msec;    /* a turn this long ends at its next pause; 0: none is too long */
     unsigned turn_max_msec;
     unsigned wait_max_msec;     /* without a turn, then TURNS_WAIT_OVER once; 0: for ever */
     bool push_to_talk;          /* turns begin and end by command alone */

@@ -76,11 +76,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                      .noise_msec = data[2] * 8u,
                                                      .pause_msec = data[3] * 8u,
                                                      .hangover_msec = data[4] * 8u,
+                                                     .turn_long_msec = data[4] % 2 * data[5] * 8u,
                                                      .turn_max_msec = 1000u + data[5] * 8u,
                                                      .wait_max_msec = data[6] / 2 * 8u,
                                                      .push_to_talk = data[6] & 1},
                             &sink, NULL, &err);
-    if (listener && listener_open(listener, N_MELS, &err) == 0)
+    if (listener && listener_open(listener, N_MELS, 100 * (data[5] % 4u), &err) == 0)
         features = reallocarray(NULL, mel_n_frames(listener_clip_max(listener)),
                                 N_MELS * sizeof(*features));
     if (!features)

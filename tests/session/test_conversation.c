@@ -316,10 +316,10 @@ static void test_speech_and_the_command_silence_an_answer(void **state)
     assert_false(atomic_load(&ends.ducked));
     hear(SECOND, false);
     WAIT_FOR(find("text", 2) || find("audio_start", 2));
-    conversation_interrupt(task);
+    task_silence(task);
     WAIT_FOR(find("turn_done", 2));
     assert_string_equal(word_of(find("turn_done", 2), "reason"), "interrupted");
-    conversation_interrupt(task); /* nothing is being said */
+    task_silence(task); /* nothing is being said */
     stop(task);
 }
 
@@ -332,8 +332,8 @@ static void test_the_shortest_turn_is_a_turn(void **state)
     options.turns.push_to_talk = true;
     task = start(&options);
     WAIT_FOR(find("listening", 0));
-    conversation_press(task);
-    conversation_end_turn(task);
+    ear_press(task);
+    ear_end_turn(task);
     hear(LISTENER_FRAME, false);
     WAIT_FOR(find("turn_done", 1));
     stop(task);
@@ -448,8 +448,8 @@ static void test_pictures_that_are_looked_at_keep_nobody_waiting(void **state)
     session = ask_about_pictures();
     WAIT_FOR(asked.begun); /* the pixels are there */
     while (asked.n_seen == 0 && !asked.ended) {
-        conversation_press(task);
-        conversation_end_turn(task);
+        ear_press(task);
+        ear_end_turn(task);
         hear(LISTENER_FRAME, false);
         n_turns++;
         WAIT_FOR(find("turn_done", n_turns));
@@ -487,11 +487,11 @@ static void live(void (*end)(struct task *task), unsigned n_events)
     for (unsigned i = 0; json_object_array_length(told.lines) < n_events; i++) {
         assert_true(pump());
         if (i % 3 == 0)
-            conversation_interrupt(task);
+            task_silence(task);
         if (i % 5 == 0)
-            conversation_press(task);
+            ear_press(task);
         if (i % 7 == 0)
-            conversation_end_turn(task);
+            ear_end_turn(task);
     }
     end(task);
     atomic_store(&quiet, true);

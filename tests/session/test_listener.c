@@ -53,17 +53,22 @@ static void on_level(void *userdata, float level, int64_t usec)
 static const struct listener_sink sink = {.heard = on_heard};
 static const struct listener_sink sink_levels = {.heard = on_heard, .level = on_level};
 
-static struct listener *start(const struct turns_settings *settings)
+static struct listener *start_with_drafts(const struct turns_settings *settings, unsigned draft_msec)
 {
     struct error err = ERROR_INIT;
     struct listener *listener = listener_new(settings, &sink, NULL, &err);
 
     assert_non_null(listener);
-    assert_int_equal(listener_open(listener, MEL_BINS, &err), 0);
+    assert_int_equal(listener_open(listener, MEL_BINS, draft_msec, &err), 0);
     n_heard = 0;
     events = n_turns = 0;
     voice_seed = 1;
     return listener;
+}
+
+static struct listener *start(const struct turns_settings *settings)
+{
+    return start_with_drafts(settings, 0);
 }
 
 static void give(struct listener *listener, size_t n)
@@ -276,6 +281,73 @@ static void test_who_is_late_finds_the_turns_one_after_the_other(void **state)
     listener_free(listener);
 }
 
+static void test_drafts_have_what_was_said_so_far(void **state)
+{
+    struct listener *listener = start_with_drafts(&turns_default, 300);
+    unsigned last = 0, n_drafts = 0;
+    size_t from;
+
+    (void)state;
+    be_silent(listener, SECOND);
+    from = n_heard;
+    draw_room(2 * SECOND);
+    voice_draw(heard + from, 2 * SECOND, 120, 0.3);
+    while (n_heard < from + 2 * SECOND) {
+        give(listener, LISTENER_FRAME);
+        if (listener_clip(listener).number == last)
+            continue;
+        last = listener_clip(listener).number;
+        n_drafts++;
+        expect_clip(listener, CLIP_DRAFT, from, n_heard - SECOND / 4);
+    }
+    assert_in_range(n_drafts, 4, 7);
+    be_silent(listener, SECOND);
+    expect_clip(listener, CLIP_CONFIRMED, from, from + 2 * SECOND);
+    assert_int_equal(n_turns, 1);
+    listener_free(listener);
+}
+
+static void test_drafts_do_not_push_turns_out(void **state)
+{
+    struct listener *listener = start_with_drafts(&turns_default, 100);
+    _cleanup_(freep) float *features = room(listener);
+
+    (void)state;
+    for (unsigned i = 0; i < LISTENER_CLIPS; i++) {
+        be_silent(listener, SECOND);
+        speak(listener, 2 * SECOND);
+    }
+    for (unsigned i = 1; i < LISTENER_CLIPS; i++) {
+        const struct clip clip = listener_clip(listener);
+
+        assert_int_equal(clip.turn, i);
+        assert_int_equal(listener_n_waiting(listener), LISTENER_CLIPS - i);
+        assert_true(listener_take(listener, clip.number, features));
+    }
+    assert_int_equal(listener_clip(listener).state, CLIP_DRAFT);
+    listener_free(listener);
+}
+
+static void test_a_long_turn_ends_at_the_next_pause(void **state)
+{
+    struct turns_settings settings = turns_default;
+    struct listener *listener;
+
+    (void)state;
+    settings.hangover_msec = 2000;
+    settings.turn_long_msec = 3000;
+    listener = start(&settings);
+    be_silent(listener, SECOND);
+    speak(listener, 2 * SECOND);
+    be_silent(listener, SECOND / 2);
+    assert_int_equal(n_turns, 0);
+    speak(listener, 2 * SECOND);
+    be_silent(listener, SECOND * 6 / 10);
+    assert_int_equal(n_turns, 1);
+    assert_int_equal(events & TURNS_TOO_LONG, 0);
+    listener_free(listener);
+}
+
 static void test_push_to_talk_takes_what_is_between_press_and_release(void **state)
 {
     struct turns_settings settings = turns_default;
@@ -403,7 +475,7 @@ static void test_levels_are_told_ten_times_a_second(void **state)
     struct listener *listener = listener_new(&turns_default, &sink_levels, NULL, &err);
 
     (void)state;
-    assert_int_equal(listener_open(listener, MEL_BINS, &err), 0);
+    assert_int_equal(listener_open(listener, MEL_BINS, 0, &err), 0);
     n_heard = 0;
     atomic_store(&n_levels, 0);
     draw_room(SECOND);
@@ -475,6 +547,9 @@ int main(void)
         cmocka_unit_test(test_a_clip_does_not_depend_on_how_long_was_waited),
         cmocka_unit_test(test_a_second_turn_has_nothing_of_the_first),
         cmocka_unit_test(test_who_is_late_finds_the_turns_one_after_the_other),
+        cmocka_unit_test(test_drafts_have_what_was_said_so_far),
+        cmocka_unit_test(test_drafts_do_not_push_turns_out),
+        cmocka_unit_test(test_a_long_turn_ends_at_the_next_pause),
         cmocka_unit_test(test_push_to_talk_takes_what_is_between_press_and_release),
         cmocka_unit_test(test_a_key_that_is_only_touched_gives_a_clip_that_can_be_heard),
         cmocka_unit_test(test_a_command_ends_a_turn_at_once),
