@@ -818,8 +818,13 @@ struct desktop *desktop_new(const char *program, const struct desktop_host *host
     desktop->tools = g_ptr_array_new_with_free_func(tool_free);
     desktop->listings = g_ptr_array_new_with_free_func(listing_free);
     g_queue_init(&desktop->calls);
+    timers_tools(desktop);
+    volume_tools(desktop);
+    apps_tools(desktop);
     notes_tools(desktop);
     clock_tools(desktop);
+    media_tools(desktop);
+    clipboard_tools(desktop);
     return desktop;
 }
 
@@ -833,6 +838,7 @@ struct desktop *desktop_free(struct desktop *desktop)
         detach(call);
         call_unref(call);
     }
+    timers_free(desktop->timers);
     g_ptr_array_unref(desktop->listings);
     g_ptr_array_unref(desktop->tools);
     g_free(desktop->program);

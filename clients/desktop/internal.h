@@ -67,11 +67,7 @@ void call_undo(struct call *call, struct json_object *undo);
 const char *call_text(struct call *call, const char *key);
 int64_t call_number(struct call *call, const char *key);
 
-/* --- the desktop's parts, each made when it is needed --- */
-
 struct timers;
-struct volume;
-struct mcp;
 
 struct desktop {
     char *program;
@@ -82,8 +78,6 @@ struct desktop {
     GPtrArray *listings; /* of struct listing */
 
     struct timers *timers;
-    struct volume *volume;
-    struct mcp *mcp;
 };
 
 /* A new tool at the end of the list; NULL when there is one with that name. Texts are copied,
@@ -112,7 +106,13 @@ char *desktop_path(const char *base, const char *name);
  * max bytes. g_free */
 char *desktop_plain(const char *text, size_t max, bool lines);
 
-/* --- the tools' files --- */
+/* --- the tools' files, in the order of models/tools.json as far as its models know them --- */
 
-void clock_tools(struct desktop *desktop);     /* clock.c: get_time, calculate */
-void notes_tools(struct desktop *desktop);     /* notes.c */
+void timers_tools(struct desktop *desktop);
+void timers_free(struct timers *timers);
+void volume_tools(struct desktop *desktop);
+void apps_tools(struct desktop *desktop);
+void notes_tools(struct desktop *desktop);
+void clock_tools(struct desktop *desktop); /* date and time, calculator */
+void media_tools(struct desktop *desktop);
+void clipboard_tools(struct desktop *desktop);
