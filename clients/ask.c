@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/utf8.h"
 #include "clients/conversation.h"
+#include "clients/tools.h"
 #include "clients/verbs.h"
 
 #define QUESTION_MAX  ((size_t)4 << 20)
@@ -158,6 +159,8 @@ int ask_run(sd_bus *bus, const struct options *options)
         status = conversation_ask(&conversation, text.bytes, &pictures);
     if (status == STATUS_OK && options->keep && !options->json)
         terminal_note("kept: lfmctl ask --session %s ...", conversation.id);
+    if (status == STATUS_OK)
+        status = tools_wait_for_timers();
     conversation_close(&conversation);
     pictures_done(&pictures);
     free(text.bytes);

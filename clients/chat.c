@@ -22,6 +22,7 @@
 #include "base/utf8.h"
 #include "clients/bus.h"
 #include "clients/conversation.h"
+#include "clients/tools.h"
 #include "clients/verbs.h"
 
 #define HISTORY_LINES 1000
@@ -669,6 +670,8 @@ int chat_run(sd_bus *bus, const struct options *options)
     }
     if (chat.edit && options->keep && chat.conversation.id)
         terminal_note("kept: lfmctl chat --session %s", chat.conversation.id);
+    if (status == STATUS_OK)
+        status = tools_wait_for_timers();
     conversation_close(&chat.conversation);
     pictures_done(&chat.pictures);
     editor_close(&chat);

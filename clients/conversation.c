@@ -87,20 +87,16 @@ static char *system_text(const struct options *options, bool own_model)
     return text;
 }
 
-/* -1 after a sentence; *ret NULL: none */
-static int tools_text(const struct options *options, bool own_model, char **ret)
+/* -1 after a sentence; *ret NULL: none. own_model NULL: another one. */
+static int tools_text(const struct options *options, const char *own_model, char **ret)
 {
-    const char *installed = LFMD_DATADIR "/lfmd/tools.json";
-
     *ret = NULL;
-    if (options->no_tools)
+    if (options->no_tools || (!options->tools && !own_model))
         return 0;
-    if (options->tools)
+    if (options->tools && strcmp(options->tools, "desktop") != 0)
         *ret = read_file(options->tools);
-    else if (!own_model || access(installed, R_OK) < 0)
-        return 0;
     else
-        *ret = read_file(installed);
+        *ret = tools_list(own_model);
     return *ret ? 0 : -1;
 }
 
@@ -173,7 +169,7 @@ int conversation_open(struct conversation *c, sd_bus *bus, const struct options 
             own_model = strncmp(c->model, "lfmd-", 5) == 0;
         }
         system = system_text(options, own_model);
-        if (tools_text(options, own_model, &tools) < 0)
+        if (tools_text(options, own_model ? c->model : NULL, &tools) < 0)
             return STATUS_ERROR;
     }
     status = create(c, system, tools);

@@ -5,7 +5,7 @@
  * A session with the daemon: ask, show what streams, answer tool calls, ask on.
  *
  * lfmd's own model (its id begins with "lfmd-") was trained with a clock line in its system text
- * and with the tools of share/lfmd/tools.json; it gets both unless the options say otherwise, but for
+ * and with some of the desktop's tools; it gets both unless the options say otherwise, but for
  * questions about pictures, which go without.
  *
  * Threads: main thread.

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
+#include "clients/tools.h"
 #include "clients/verbs.h"
 
 static int run(const struct options *options)
@@ -34,6 +35,8 @@ static int run(const struct options *options)
         options_help();
         return STATUS_OK;
     }
+    if (strcmp(options->verb, "tools") == 0)
+        return toolbox_run(options); /* no daemon is needed */
     status = bus_open(&bus);
     for (size_t i = 0; i < ARRAY_LEN(table) && status == STATUS_OK; i++) {
         if (strcmp(table[i].verb, options->verb) == 0)
@@ -72,6 +75,7 @@ int main(int argc, char **argv)
     terminal_catch_interrupts();
 
     status = finish_output(run(&options));
+    tools_close();
     return terminal_interrupts() > 0 && status == STATUS_OK && strcmp(options.verb, "chat") != 0
                ? STATUS_INTERRUPTED
                : status;

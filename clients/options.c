@@ -84,7 +84,7 @@ static const struct rule {
     {"now", no_argument, OPTION_NOW, "v"},
     {"mode", required_argument, OPTION_MODE, "l"},
     {"hangover", required_argument, OPTION_HANGOVER, "l"},
-    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDr"},
+    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDrT"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},
@@ -94,7 +94,7 @@ static const struct rule {
     {"min-p", required_argument, OPTION_MIN_P, "ac"},
     {"top-k", required_argument, OPTION_TOP_K, "ac"},
     {"seed", required_argument, OPTION_SEED, "ac"},
-    {"all", no_argument, 'a', "m"},
+    {"all", no_argument, 'a', "mT"},
     {"quiet", no_argument, 'q', "*"},
     {"color", required_argument, OPTION_COLOR, "*"},
     {"help", no_argument, 'h', "*"},
@@ -108,7 +108,7 @@ static const struct {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
     {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"devices", 'D'},
-    {"permissions", 'r'}, {"silence", '\0'}, {"help", '\0'},
+    {"permissions", 'r'}, {"tools", 'T'}, {"silence", '\0'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -129,6 +129,9 @@ void options_help(void)
           "  devices                  microphones and loudspeakers\n"
           "  permissions [list]       which programs may use the microphone\n"
           "  permissions allow|deny|ask PROGRAM\n"
+          "  tools [list]             what a model may do on this desktop\n"
+          "  tools run NAME [JSON]    try one; allow NAME: for good, revoke NAME: ask again\n"
+          "  tools log;  tools undo [ID]\n"
           "  sessions [list]          kept conversations\n"
           "  sessions show|remove ID\n"
           "  models [list]            what is installed and what can be fetched\n"
@@ -145,7 +148,8 @@ void options_help(void)
           "  -s, --system TEXT        instructions for the model\n"
           "      --keep               the conversation survives; --title TEXT names it\n"
           "  -S, --session ID         go on with a kept one\n"
-          "      --tools FILE         tools that the model may call (JSON); --no-tools: none\n"
+          "      --tools FILE         tools that the model may call (JSON); desktop: those of\n"
+          "                           \"lfmctl tools\"; --no-tools: none\n"
           "      --tool-command PROG  answers calls: PROG NAME, arguments on its standard input\n"
           "      --dry-run-tools      answer every call with {\"ok\": true}\n"
           "      --format FILE        the answer is JSON that fits this JSON Schema; json: any\n"
@@ -156,7 +160,7 @@ void options_help(void)
           "      --background         let other questions go first\n"
           "      --stats              time to first token, tokens per second\n"
           "      --json               JSON, one object a line\n"
-          "  -a, --all                every quantisation (models)\n"
+          "  -a, --all                every quantisation (models), all there is (tools)\n"
           "  -q, --quiet              only the answer and errors\n"
           "      --color WHEN         auto, always or never\n"
           "  -h, --help               --version\n"

@@ -222,7 +222,7 @@ void terminal_forget_interrupts(void)
     interrupts = 0;
 }
 
-int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec)
+int terminal_poll_alone(struct pollfd *fds, size_t n, int timeout_msec)
 {
     struct timespec timeout = {timeout_msec / 1000, timeout_msec % 1000 * 1000000L};
     sigset_t none;
@@ -231,6 +231,18 @@ int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec)
     sigemptyset(&none);
     r = ppoll(fds, n, timeout_msec < 0 ? NULL : &timeout, &none);
     return r < 0 ? -errno : r;
+}
+
+static int (*poll_by)(struct pollfd *fds, size_t n, int timeout_msec) = terminal_poll_alone;
+
+void terminal_poll_by(int (*poll)(struct pollfd *fds, size_t n, int timeout_msec))
+{
+    poll_by = poll ? poll : terminal_poll_alone;
+}
+
+int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec)
+{
+    return poll_by(fds, n, timeout_msec);
 }
 
 int terminal_wait(int fd, int timeout_msec)

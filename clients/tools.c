@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
-#include "clients/calculate.h"
+#include "clients/terminal.h"
+#include "clients/status.h"
 
 #define RESULT_MAX ((size_t)1 << 18) /* bytes of what a program may answer */
 
@@ -49,21 +51,6 @@ static char *error_text(const char *sentence)
                  json_object_to_json_string_ext(string, JSON_C_TO_STRING_NOSLASHESCAPE)) < 0)
         return NULL;
     return text;
-}
-
-static char *answer_calculate(struct json_object *arguments)
-{
-    struct json_object *expr;
-    char result[CALCULATE_RESULT];
-    struct error err = ERROR_INIT;
-    char *text = NULL;
-
-    if (!json_object_object_get_ex(arguments, "expr", &expr) &&
-        !json_object_object_get_ex(arguments, "expression", &expr))
-        return error_text("calculate needs expr");
-    if (calculate(json_object_get_string(expr), result, &err) < 0)
-        return error_text(err.text);
-    return asprintf(&text, "{\"result\": %s}", result) < 0 ? NULL : text;
 }
 
 /* Feed a child; it may end without reading. The pipe is given back as closed. */
@@ -150,11 +137,277 @@ static char *answer_program(const char *program, const char *name, struct json_o
     return error_text(sentence);
 }
 
+/* --- the desktop's tools --------------------------------------------------------------------- */
+
+static struct desktop *desktop; /* NULL: not needed yet */
+static bool asks;               /* there is a terminal to ask at */
+static struct desktop_question *question; /* waits for the user */
+
+static void on_confirm(struct desktop_question *asked, void *userdata)
+{
+    (void)userdata;
+    question = asked;
+}
+
+static void on_withdrawn(struct desktop_question *asked, void *userdata)
+{
+    (void)asked;
+    (void)userdata;
+    question = NULL;
+}
+
+static void on_rang(const char *sentence, bool notified, void *userdata)
+{
+    (void)notified;
+    (void)userdata;
+    fprintf(stderr, "%s\a%s%s%s\n", isatty(STDERR_FILENO) ? "\r\033[J" : "",
+            terminal_style(2, STYLE_BOLD), sentence, terminal_style(2, STYLE_PLAIN));
+    raise(SIGCONT); /* the line that is edited is drawn anew */
+}
+
+/* One round of GLib's main loop, which also ends when one of the caller's descriptors is ready. */
+static int iterate(struct pollfd *fds, size_t n, int timeout_msec)
+{
+    GMainContext *context = g_main_context_default();
+    g_autofree GPollFD *theirs = NULL;
+    g_autofree struct pollfd *all = NULL;
+    int priority, their_timeout, n_theirs, has = 0, r;
+
+    g_main_context_acquire(context);
+    g_main_context_prepare(context, &priority);
+    n_theirs = g_main_context_query(context, priority, &their_timeout, NULL, 0);
+    do {
+        has = n_theirs;
+        theirs = g_renew(GPollFD, theirs, (size_t)has);
+        n_theirs = g_main_context_query(context, priority, &their_timeout, theirs, has);
+    } while (n_theirs > has);
+    all = g_new0(struct pollfd, n + (size_t)n_theirs);
+    for (size_t i = 0; i < n; i++)
+        all[i] = fds[i];
+    for (int i = 0; i < n_theirs; i++)
+        all[n + (size_t)i] = (struct pollfd){.fd = theirs[i].fd, .events = (short)theirs[i].events};
+    if (timeout_msec < 0 || (their_timeout >= 0 && their_timeout < timeout_msec))
+        timeout_msec = their_timeout;
+    r = terminal_poll_alone(all, n + (size_t)n_theirs, timeout_msec);
+    for (int i = 0; i < n_theirs; i++)
+        theirs[i].revents = r > 0 ? (gushort)all[n + (size_t)i].revents : 0;
+    if (g_main_context_check(context, priority, theirs, n_theirs))
+        g_main_context_dispatch(context);
+    g_main_context_release(context);
+    if (r < 0)
+        return r;
+    r = 0;
+    for (size_t i = 0; i < n; i++) {
+        fds[i].revents = all[i].revents;
+        r += fds[i].revents != 0;
+    }
+    return r;
+}
+
+/* Timers go on while something else is waited for. */
+static int poll_with_desktop(struct pollfd *fds, size_t n, int timeout_msec)
+{
+    const int64_t end = g_get_monotonic_time() + (int64_t)timeout_msec * 1000;
+    int r, left = timeout_msec;
+
+    do {
+        r = iterate(fds, n, left);
+        if (timeout_msec >= 0)
+            left = (int)MAX((end - g_get_monotonic_time()) / 1000, 0);
+    } while (r == 0 && left != 0);
+    return r;
+}
+
+struct desktop *tools_desktop(void)
+{
+    struct desktop_host host = {.withdrawn = on_withdrawn, .rang = on_rang};
+    int fd;
+
+    if (desktop)
+        return desktop;
+    fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+    asks = fd >= 0 && isatty(STDERR_FILENO);
+    closep(&fd);
+    if (asks)
+        host.confirm = on_confirm;
+    desktop = desktop_new("lfmctl", &host, NULL);
+    terminal_poll_by(poll_with_desktop);
+    return desktop;
+}
+
+void tools_close(void)
+{
+    desktop = desktop_free(desktop);
+    terminal_poll_by(NULL);
+}
+
+/* A key of the user: 'y', 'n', 'a'; 0: interrupted, or nobody is there. */
+static char read_choice(void)
+{
+    _cleanup_(closep) int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    struct termios before, now;
+    char key = 0;
+
+    if (fd < 0 || tcgetattr(fd, &before) < 0)
+        return 0;
+    now = before;
+    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    tcsetattr(fd, TCSAFLUSH, &now);
+    while (!key && terminal_interrupts() == 0) {
+        if (terminal_wait(fd, -1) < 0)
+            continue;
+        if (read(fd, &key, 1) <= 0)
+            break;
+        key = (char)g_ascii_tolower(key);
+        key = strchr("yna", key) ? key : key == '\n' || key == '\033' || key == 4 ? 'n' : 0;
+    }
+    tcsetattr(fd, TCSANOW, &before);
+    return key;
+}
+
+static enum desktop_decision ask_user(void)
+{
+    g_auto(GStrv) lines = g_strsplit(desktop_question_detail(question), "\n", -1);
+    const char *origin = desktop_question_origin(question);
+    char choice;
+
+    fprintf(stderr, "%s%s%s\n", terminal_style(2, STYLE_BOLD), desktop_question_text(question),
+            terminal_style(2, STYLE_PLAIN));
+    for (size_t i = 0; lines[i]; i++)
+        fprintf(stderr, "  %s\n", lines[i]);
+    if (strcmp(origin, "built in") != 0)
+        fprintf(stderr, "  (%s)\n", origin);
+    fputs("yes, no or always? [y/n/a] ", stderr);
+    choice = read_choice();
+    fprintf(stderr, "%s\n", choice == 'y'   ? "yes"
+                            : choice == 'a' ? "always"
+                                            : "no");
+    return choice == 'y' ? DESKTOP_ONCE : choice == 'a' ? DESKTOP_ALWAYS : DESKTOP_REFUSE;
+}
+
+struct outcome {
+    bool done;
+    struct tools_result *result;
+};
+
+static void on_done(const struct desktop_result *result, void *userdata)
+{
+    struct outcome *outcome = userdata;
+
+    outcome->done = true;
+    *outcome->result = (struct tools_result){
+        .ok = result->ok,
+        .text = strdup(result->text),
+        .sentence = strdup(result->sentence),
+        .undo = result->undo ? strdup(result->undo) : NULL,
+    };
+}
+
+static void wait_for(struct outcome *outcome, GCancellable *cancellable)
+{
+    while (!outcome->done) {
+        if (question) {
+            struct desktop_question *asked = question;
+            const enum desktop_decision decision = ask_user();
+
+            if (question) { /* it may have been withdrawn meanwhile */
+                question = NULL;
+                desktop_answer(asked, decision);
+            }
+        }
+        if (cancellable && terminal_interrupts() > 0)
+            g_cancellable_cancel(cancellable);
+        iterate(NULL, 0, -1);
+    }
+}
+
+void tools_call(const char *name, struct json_object *arguments, struct tools_result *ret)
+{
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    struct outcome outcome = {.result = ret};
+
+    desktop_call(tools_desktop(), name, arguments, cancellable, on_done, &outcome);
+    wait_for(&outcome, cancellable);
+}
+
+void tools_undo(const char *id, struct tools_result *ret)
+{
+    struct outcome outcome = {.result = ret};
+
+    desktop_undo(tools_desktop(), id, on_done, &outcome);
+    wait_for(&outcome, NULL);
+}
+
+void tools_result_done(struct tools_result *result)
+{
+    free(result->text);
+    free(result->sentence);
+    free(result->undo);
+    *result = (struct tools_result){0};
+}
+
+struct listed {
+    bool done;
+    char *text;
+};
+
+static void on_listed(struct json_object *tools, const char *const *problems, void *userdata)
+{
+    struct listed *listed = userdata;
+
+    for (size_t i = 0; problems[i]; i++)
+        terminal_error("%s", problems[i]);
+    listed->done = true;
+    listed->text = strdup(json_object_to_json_string_ext(tools, JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+char *tools_list(const char *model)
+{
+    struct listed listed = {0};
+
+    desktop_list(tools_desktop(), model, on_listed, &listed);
+    while (!listed.done)
+        iterate(NULL, 0, -1);
+    return listed.text;
+}
+
+int tools_wait_for_timers(void)
+{
+    bool told = false;
+
+    while (desktop && terminal_interrupts() == 0) {
+        struct json_object *timers = desktop_timers(desktop);
+        const size_t n = json_object_array_length(timers);
+
+        if (n > 0 && !told)
+            terminal_note("(waiting for %zu %s; ^C ends)", n, n == 1 ? "timer" : "timers");
+        told = true;
+        json_object_put(timers);
+        if (n == 0 && !desktop_busy(desktop))
+            return STATUS_OK;
+        iterate(NULL, 0, -1);
+    }
+    return desktop ? STATUS_INTERRUPTED : STATUS_OK;
+}
+
 char *tools_answer(const struct options *options, const char *name, struct json_object *arguments)
 {
+    struct tools_result result;
+    enum desktop_way way;
+    char *text;
+
     if (options->tool_command)
         return answer_program(options->tool_command, name, arguments);
-    if (strcmp(name, "calculate") == 0)
-        return answer_calculate(arguments);
-    return options->dry_run_tools ? strdup("{\"ok\": true}") : NULL;
+    if (options->dry_run_tools && strcmp(name, "calculate") != 0)
+        return strdup("{\"ok\": true}");
+    way = desktop_way(tools_desktop(), name);
+    if (way == DESKTOP_ASKS && !asks)
+        terminal_note("(nobody can be asked here: lfmctl tools allow %s)", name);
+    if (way == DESKTOP_UNKNOWN || (way == DESKTOP_ASKS && !asks))
+        return NULL;
+    tools_call(name, arguments, &result);
+    terminal_note("  %s", result.sentence);
+    text = TAKE_PTR(result.text);
+    tools_result_done(&result);
+    return text;
 }

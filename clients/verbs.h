@@ -24,4 +24,5 @@ int silence_run(sd_bus *bus, const struct options *options);    /* voice.c */
 int listen_run(sd_bus *bus, const struct options *options);     /* listen.c */
 int devices_run(sd_bus *bus, const struct options *options);    /* listen.c */
 int permissions_run(sd_bus *bus, const struct options *options); /* listen.c */
+int toolbox_run(const struct options *options);                  /* toolbox.c: tools */
 int status_run(sd_bus *bus, const struct options *options);   /* status.c */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Date and time, and the calculator. */
-#include "clients/calculate.h"
+#include "clients/desktop/calculate.h"
 #include "clients/desktop/internal.h"
 
 /* {"result": text} */

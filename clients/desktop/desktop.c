@@ -31,27 +31,31 @@ char *desktop_path(const char *base, const char *name)
     return g_build_filename(base, "lfmd", name, NULL);
 }
 
+/* Those that turn the direction of writing: what is shown would not be what is there. */
+static bool turns(gunichar c)
+{
+    return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
 char *desktop_plain(const char *text, size_t max, bool lines)
 {
-    const size_t length = strlen(text);
-    char *out = g_strndup(text, MIN(length, max));
+    g_autofree char *part = g_strndup(text, MIN(strlen(text), max));
+    GString *out = g_string_new(NULL);
 
-    for (char *line = out, *end; lines && (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        utf8_plain(line);
-        *end = '\n';
-    }
-    if (!lines)
-        utf8_plain(out);
-    else
-        utf8_plain(strrchr(out, '\n') ? strrchr(out, '\n') + 1 : out);
-    if (length > max) {
-        char *cut = g_strconcat(out, "…", NULL);
+    utf8_repair(part);
+    for (const char *at = part; *at; at = g_utf8_next_char(at)) {
+        const gunichar c = g_utf8_get_char(at);
 
-        g_free(out);
-        out = cut;
+        if (c == '\n' && lines)
+            g_string_append_c(out, '\n');
+        else if (g_unichar_iscntrl(c) || turns(c))
+            g_string_append_c(out, g_unichar_isspace(c) ? ' ' : '?');
+        else
+            g_string_append_unichar(out, c);
     }
-    return out;
+    if (strlen(text) > max)
+        g_string_append(out, "…");
+    return g_string_free(out, FALSE);
 }
 
 static const char *member(struct json_object *object, const char *key)
@@ -167,32 +171,48 @@ static char *digest(const struct tool *tool)
     return sum;
 }
 
-static bool is_allowed(const struct tool *tool, struct json_object *allowed)
+static bool is_allowed(const struct tool *tool)
 {
     g_autofree char *sum = digest(tool);
+    struct json_object *allowed;
+    bool is;
 
-    return strcmp(member(allowed, tool->name), sum) == 0;
+    allowed_read(&allowed, NULL); /* of a damaged file nothing */
+    is = strcmp(member(allowed, tool->name), sum) == 0;
+    json_object_put(allowed);
+    return is;
 }
 
 bool desktop_tool_at(struct desktop *desktop, size_t i, struct desktop_tool *ret)
 {
-    struct json_object *allowed;
     struct tool *tool;
 
     if (i >= desktop->tools->len)
         return false;
     tool = g_ptr_array_index(desktop->tools, i);
-    allowed_read(&allowed, NULL);
     *ret = (struct desktop_tool){
         .name = tool->name,
         .description = tool->description,
         .parameters = tool->parameters,
         .origin = tool->origin,
         .harmless = tool->harmless,
-        .allowed = is_allowed(tool, allowed),
+        .allowed = is_allowed(tool),
     };
-    json_object_put(allowed);
     return true;
+}
+
+enum desktop_way desktop_way(struct desktop *desktop, const char *name)
+{
+    const struct tool *tool = find_tool(desktop, name);
+
+    if (!tool)
+        return DESKTOP_UNKNOWN;
+    return tool->harmless || is_allowed(tool) ? DESKTOP_RUNS : DESKTOP_ASKS;
+}
+
+bool desktop_busy(const struct desktop *desktop)
+{
+    return desktop->calls.length > 0 || timers_ringing(desktop->timers);
 }
 
 int desktop_allow(struct desktop *desktop, const char *name, struct error *err)
@@ -526,7 +546,6 @@ static gboolean on_start(void *userdata)
 {
     struct call *call = userdata;
     struct error err = ERROR_INIT;
-    struct json_object *allowed;
 
     if (!call->desktop)
         return G_SOURCE_REMOVE;
@@ -540,11 +559,10 @@ static gboolean on_start(void *userdata)
         call->decision = "harmless";
         run(call);
     } else {
-        const bool is = allowed_read(&allowed, NULL) == 0 && is_allowed(call->tool, allowed);
+        const bool allowed = is_allowed(call->tool);
 
-        json_object_put(allowed);
-        call->decision = is ? "allowed" : "refused";
-        if (is)
+        call->decision = allowed ? "allowed" : "refused";
+        if (allowed)
             run(call);
         else if (call->desktop->host.confirm)
             ask(call);
@@ -692,10 +710,15 @@ static bool was_undone(struct json_object *records, const char *id)
     return false;
 }
 
-static bool undoable(struct json_object *records, struct json_object *record)
+/* A timer is only undone by the program in which it runs. */
+static bool undoable(struct desktop *desktop, struct json_object *records,
+                     struct json_object *record)
 {
-    return json_object_object_get_ex(record, "undo", NULL) &&
-           !was_undone(records, member(record, "id"));
+    struct json_object *undo = NULL;
+
+    return json_object_object_get_ex(record, "undo", &undo) &&
+           !was_undone(records, member(record, "id")) &&
+           timers_are_ours(desktop->timers, member(undo, "instance"));
 }
 
 struct json_object *desktop_log(struct desktop *desktop, size_t n, struct error *err)
@@ -703,7 +726,6 @@ struct json_object *desktop_log(struct desktop *desktop, size_t n, struct error 
     struct json_object *records = log_read(err), *out;
     size_t length;
 
-    (void)desktop;
     if (!records)
         return NULL;
     out = json_object_new_array();
@@ -718,7 +740,7 @@ struct json_object *desktop_log(struct desktop *desktop, size_t n, struct error 
                 json_object_object_add(shown, key, json_object_get(value));
         }
         json_object_object_add(shown, "undoable",
-                               json_object_new_boolean(undoable(records, record)));
+                               json_object_new_boolean(undoable(desktop, records, record)));
         json_object_array_add(out, shown);
     }
     json_object_put(records);
@@ -726,17 +748,19 @@ struct json_object *desktop_log(struct desktop *desktop, size_t n, struct error 
 }
 
 /* The record to undo; borrowed. NULL with what is wrong. */
-static struct json_object *to_undo(struct json_object *records, const char *id, const char **why)
+static struct json_object *to_undo(struct desktop *desktop, struct json_object *records,
+                                   const char *id, const char **why)
 {
     for (size_t i = json_object_array_length(records); i-- > 0;) {
         struct json_object *record = json_object_array_get_idx(records, i);
 
-        if (!id && undoable(records, record))
+        if (!id && undoable(desktop, records, record))
             return record;
         if (id && strcmp(member(record, "id"), id) == 0) {
-            if (undoable(records, record))
+            if (undoable(desktop, records, record))
                 return record;
-            *why = was_undone(records, id) ? "it is undone already" : "it cannot be undone";
+            *why = was_undone(records, id) ? "it is undone already"
+                                           : "it cannot be undone, or not by this program";
             return NULL;
         }
     }
@@ -786,7 +810,7 @@ void desktop_undo(struct desktop *desktop, const char *id, desktop_done done, vo
     struct call *call;
 
     if (records)
-        record = to_undo(records, id, &why);
+        record = to_undo(desktop, records, id, &why);
     if (record) {
         json_object_object_get_ex(record, "undo", &undo);
         tool = find_tool(desktop, member(record, "tool"));

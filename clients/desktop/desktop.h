@@ -106,6 +106,18 @@ typedef void (*desktop_done)(const struct desktop_result *result, void *userdata
 void desktop_call(struct desktop *desktop, const char *name, struct json_object *arguments,
                   GCancellable *cancellable, desktop_done done, void *userdata);
 
+enum desktop_way {
+    DESKTOP_UNKNOWN, /* there is no such tool */
+    DESKTOP_ASKS,
+    DESKTOP_RUNS, /* harmless, or allowed for good */
+};
+
+/* What desktop_call() would do now. */
+enum desktop_way desktop_way(struct desktop *desktop, const char *name);
+
+/* Calls, or the telling that a timer has ended, are under way. */
+bool desktop_busy(const struct desktop *desktop);
+
 /* Of a question: what to show. Valid until it is answered or withdrawn. */
 const char *desktop_question_tool(const struct desktop_question *question);
 const char *desktop_question_text(const struct desktop_question *question); /* "Write a note?" */

@@ -110,6 +110,9 @@ char *desktop_plain(const char *text, size_t max, bool lines);
 
 void timers_tools(struct desktop *desktop);
 void timers_free(struct timers *timers);
+bool timers_ringing(const struct timers *timers);
+/* instance: of the handle of a timer; "": of something else. */
+bool timers_are_ours(const struct timers *timers, const char *instance);
 void volume_tools(struct desktop *desktop);
 void apps_tools(struct desktop *desktop);
 void notes_tools(struct desktop *desktop);

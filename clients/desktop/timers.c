@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <glib-unix.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +30,7 @@ struct timer {
 struct timers {
     struct desktop *desktop;
     GPtrArray *list; /* of struct timer */
-    unsigned last_id;
+    unsigned last_id, ringing;
     char *instance; /* no other program's timers are meant */
     GCancellable *cancellable;
 };
@@ -66,6 +67,7 @@ static void on_notified(GVariant *reply, const GError *error, void *userdata)
     if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
         struct desktop *desktop = ringing->timers->desktop;
 
+        ringing->timers->ringing--;
         if (desktop->host.rang)
             desktop->host.rang(ringing->sentence, reply != NULL, desktop->userdata);
     }
@@ -79,6 +81,7 @@ static void notify(struct timers *timers, const char *label, const char *sentenc
     g_autofree char *body = g_markup_escape_text(sentence, -1);
     GVariantBuilder hints;
 
+    timers->ringing++;
     ringing->timers = timers;
     ringing->sentence = g_strdup(sentence);
     g_variant_builder_init(&hints, G_VARIANT_TYPE_VARDICT);
@@ -363,21 +366,10 @@ static void run_cancel(struct call *call)
     cancel(call, timer);
 }
 
-static bool is_ours(struct call *call)
-{
-    if (g_strcmp0(call_text(call, "instance"), call->desktop->timers->instance) == 0)
-        return true;
-    call_fail(call, "the timer belongs to another program, or to one that has ended");
-    return false;
-}
-
 static void undo_set(struct call *call)
 {
-    struct timer *timer;
+    struct timer *timer = find(call->desktop->timers, call_number(call, "id"));
 
-    if (!is_ours(call))
-        return;
-    timer = find(call->desktop->timers, call_number(call, "id"));
     if (timer)
         cancel(call, timer);
     else
@@ -391,7 +383,7 @@ static void undo_cancel(struct call *call)
                                  .tv_nsec = (long)call_number(call, "nanoseconds")};
     struct timer *timer;
 
-    if (!is_ours(call) || !has_room(call))
+    if (!has_room(call))
         return;
     timer = arm(call->desktop->timers, clock, end, g_strdup(call_text(call, "label")),
                 g_strdup(call_text(call, "sentence")));
@@ -452,6 +444,16 @@ void timers_tools(struct desktop *desktop)
     timers->cancellable = g_cancellable_new();
     desktop->timers = timers;
     desktop_add_builtins(desktop, builtins, G_N_ELEMENTS(builtins));
+}
+
+bool timers_ringing(const struct timers *timers)
+{
+    return timers->ringing > 0;
+}
+
+bool timers_are_ours(const struct timers *timers, const char *instance)
+{
+    return !*instance || strcmp(instance, timers->instance) == 0;
 }
 
 void timers_free(struct timers *timers)

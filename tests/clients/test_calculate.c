@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The calculator: results as people expect them, and sentences for what it cannot do. */
-#include "clients/calculate.h"
+#include "clients/desktop/calculate.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/calculate.h"
+#include "clients/desktop/calculate.h"
 
 #include <stdbool.h>
 #include <stdint.h>
