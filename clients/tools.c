@@ -375,19 +375,21 @@ int tools_wait_for_timers(void)
 {
     bool told = false;
 
-    while (desktop && terminal_interrupts() == 0) {
+    while (desktop) {
         struct json_object *timers = desktop_timers(desktop);
         const size_t n = json_object_array_length(timers);
 
-        if (n > 0 && !told)
-            terminal_note("(waiting for %zu %s; ^C ends)", n, n == 1 ? "timer" : "timers");
-        told = true;
         json_object_put(timers);
         if (n == 0 && !desktop_busy(desktop))
-            return STATUS_OK;
+            break;
+        if (terminal_interrupts() > 0)
+            return STATUS_INTERRUPTED;
+        if (!told && n > 0)
+            terminal_note("(waiting for %zu %s; ^C ends)", n, n == 1 ? "timer" : "timers");
+        told = true;
         iterate(NULL, 0, -1);
     }
-    return desktop ? STATUS_INTERRUPTED : STATUS_OK;
+    return STATUS_OK;
 }
 
 char *tools_answer(const struct options *options, const char *name, struct json_object *arguments)

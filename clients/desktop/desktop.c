@@ -90,15 +90,18 @@ int64_t call_number(struct call *call, const char *key)
 
 /* --- tools ----------------------------------------------------------------------------------- */
 
-static void tool_free(void *pointer)
+static void tool_unref(void *pointer)
 {
     struct tool *tool = pointer;
 
+    if (--tool->references > 0)
+        return;
     if (tool->source_free)
         tool->source_free(tool->source);
     g_free(tool->name);
     g_free(tool->description);
     g_free(tool->origin);
+    g_free(tool->extra);
     json_object_put(tool->parameters);
     g_free(tool);
 }
@@ -124,6 +127,7 @@ struct tool *desktop_add_tool(struct desktop *desktop, const char *name, const c
         return NULL;
     }
     tool = g_new0(struct tool, 1);
+    tool->references = 1;
     tool->name = g_strdup(name);
     tool->description = g_strdup(description);
     tool->origin = g_strdup("built in");
@@ -166,6 +170,7 @@ static char *digest(const struct tool *tool)
     char *sum;
 
     json_object_object_add(all, "origin", json_object_new_string(tool->origin));
+    json_object_object_add(all, "extra", json_object_new_string(tool->extra ? tool->extra : ""));
     sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, compact(all), -1);
     json_object_put(all);
     return sum;
@@ -246,23 +251,10 @@ int desktop_revoke(struct desktop *desktop, const char *name, struct error *err)
 /* --- listing --------------------------------------------------------------------------------- */
 
 struct listing {
-    struct desktop *desktop;
     bool trained_only;
     desktop_listed listed;
     void *userdata;
-    GSource *idle;
 };
-
-static void listing_free(void *pointer)
-{
-    struct listing *listing = pointer;
-
-    if (listing->idle) {
-        g_source_destroy(listing->idle);
-        g_source_unref(listing->idle);
-    }
-    g_free(listing);
-}
 
 /* What fits; the first ones that do not are named. */
 static struct json_object *offered(struct desktop *desktop, bool trained_only, GPtrArray *problems)
@@ -294,34 +286,50 @@ static struct json_object *offered(struct desktop *desktop, bool trained_only, G
     return list;
 }
 
-static gboolean on_list(void *userdata)
+static void complete(struct desktop *desktop, struct listing *listing, GPtrArray *found)
 {
-    struct listing *listing = userdata;
-    struct desktop *desktop = listing->desktop;
-    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
-    struct json_object *list = offered(desktop, listing->trained_only, problems);
-    desktop_listed listed = listing->listed;
-    void *of = listing->userdata;
+    g_autoptr(GPtrArray) problems = g_ptr_array_copy(found, (GCopyFunc)(void *)g_strdup, NULL);
+    struct json_object *list;
 
+    g_ptr_array_set_free_func(problems, g_free);
+    list = offered(desktop, listing->trained_only, problems);
     g_ptr_array_add(problems, NULL);
-    g_ptr_array_remove_fast(desktop->listings, listing);
-    listed(list, (const char *const *)problems->pdata, of);
+    listing->listed(list, (const char *const *)problems->pdata, listing->userdata);
     json_object_put(list);
-    return G_SOURCE_REMOVE;
+}
+
+/* The servers have told what they have: the list is made anew, for all who wait. */
+static void on_servers(struct desktop *desktop)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    GPtrArray *waiting = desktop->listings;
+
+    for (guint i = desktop->tools->len; i-- > 0;) {
+        const struct tool *tool = g_ptr_array_index(desktop->tools, i);
+
+        if (tool->from != TOOL_BUILTIN)
+            g_ptr_array_remove_index(desktop->tools, i);
+    }
+    user_tools(desktop, problems);
+    mcp_add_tools(desktop->mcp, problems);
+    desktop->listing = false;
+    desktop->listings = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < waiting->len; i++)
+        complete(desktop, g_ptr_array_index(waiting, i), problems);
+    g_ptr_array_unref(waiting);
 }
 
 void desktop_list(struct desktop *desktop, const char *model, desktop_listed listed, void *userdata)
 {
     struct listing *listing = g_new0(struct listing, 1);
 
-    listing->desktop = desktop;
     listing->trained_only = model && g_str_has_prefix(model, "lfmd-");
     listing->listed = listed;
     listing->userdata = userdata;
-    listing->idle = g_idle_source_new();
-    g_source_set_callback(listing->idle, on_list, listing, NULL);
-    g_source_attach(listing->idle, g_main_context_get_thread_default());
     g_ptr_array_add(desktop->listings, listing);
+    if (!desktop->listing)
+        mcp_list(desktop->mcp, on_servers);
+    desktop->listing = true;
 }
 
 /* --- calls ----------------------------------------------------------------------------------- */
@@ -375,7 +383,7 @@ static void detach(struct call *call)
     drop_question(call);
     g_queue_unlink(&call->desktop->calls, &call->link);
     call->desktop = NULL;
-    call->tool = NULL;
+    g_clear_pointer(&call->tool, tool_unref);
     g_cancellable_cancel(call->cancellable);
 }
 
@@ -616,6 +624,8 @@ static struct call *call_new(struct desktop *desktop, struct tool *tool,
 
     call->desktop = desktop;
     call->tool = tool;
+    if (tool)
+        tool->references++;
     call->arguments = arguments ? json_object_get(arguments) : json_object_new_object();
     call->cancellable = g_cancellable_new();
     call->decision = "";
@@ -839,9 +849,10 @@ struct desktop *desktop_new(const char *program, const struct desktop_host *host
     desktop->program = g_strdup(program);
     desktop->host = host ? *host : (struct desktop_host){0};
     desktop->userdata = userdata;
-    desktop->tools = g_ptr_array_new_with_free_func(tool_free);
-    desktop->listings = g_ptr_array_new_with_free_func(listing_free);
+    desktop->tools = g_ptr_array_new_with_free_func(tool_unref);
+    desktop->listings = g_ptr_array_new_with_free_func(g_free);
     g_queue_init(&desktop->calls);
+    desktop->mcp = mcp_new(desktop);
     timers_tools(desktop);
     volume_tools(desktop);
     apps_tools(desktop);
@@ -863,6 +874,7 @@ struct desktop *desktop_free(struct desktop *desktop)
         call_unref(call);
     }
     timers_free(desktop->timers);
+    mcp_free(desktop->mcp);
     g_ptr_array_unref(desktop->listings);
     g_ptr_array_unref(desktop->tools);
     g_free(desktop->program);

@@ -56,7 +56,8 @@ struct desktop_host {
 
 /* program: who asks, for the log ("lfm-assistant"). Never NULL. */
 struct desktop *desktop_new(const char *program, const struct desktop_host *host, void *userdata);
-/* What is under way ends, timers and MCP servers too; no callback comes any more. Returns NULL. */
+/* What is under way ends, timers and MCP servers too; no callback comes any more but `withdrawn`. Not
+ * from within a callback. Accepts and returns NULL. */
 struct desktop *desktop_free(struct desktop *desktop);
 
 /* --- which tools there are ------------------------------------------------------------------- */

@@ -13,8 +13,13 @@
 
 struct call;
 
+enum tool_from { TOOL_BUILTIN, TOOL_USER, TOOL_MCP };
+
 struct tool {
+    unsigned references; /* the desktop's list, and calls */
+    enum tool_from from;
     char *name, *description, *origin;
+    char *extra; /* what else the user agrees to, for the digest; or NULL */
     struct json_object *parameters;
     bool harmless, trained; /* trained: lfmd's own models know it */
     const char *question;   /* "Write a note?"; NULL: "Run NAME?" */
@@ -68,6 +73,7 @@ const char *call_text(struct call *call, const char *key);
 int64_t call_number(struct call *call, const char *key);
 
 struct timers;
+struct mcp;
 
 struct desktop {
     char *program;
@@ -77,7 +83,9 @@ struct desktop {
     GQueue calls;     /* under way */
     GPtrArray *listings; /* of struct listing */
 
+    bool listing;        /* servers are waited for */
     struct timers *timers;
+    struct mcp *mcp;
 };
 
 /* A new tool at the end of the list; NULL when there is one with that name. Texts are copied,
@@ -99,6 +107,15 @@ void desktop_add_builtins(struct desktop *desktop, const struct builtin *builtin
 
 #define NO_PARAMETERS "{\"type\": \"object\", \"properties\": {}, \"required\": []}"
 
+/* Made of at most 64 letters, digits and _, as calls are written. */
+bool tool_name_ok(const char *name);
+
+/* A file of the user that says what to run: a JSON object, only writable by the user. The caller's. */
+struct json_object *desktop_read_json(const char *path, size_t max, struct error *err);
+/* Of a list of texts, and of an object of texts as NAME=VALUE (NULL: none); g_strfreev. */
+GStrv desktop_strings(struct json_object *list, size_t max, bool *ok);
+GStrv desktop_environment(struct json_object *object, bool *ok);
+
 /* $XDG_..._HOME/lfmd/name; g_free */
 char *desktop_path(const char *base, const char *name);
 
@@ -119,3 +136,14 @@ void notes_tools(struct desktop *desktop);
 void clock_tools(struct desktop *desktop); /* date and time, calculator */
 void media_tools(struct desktop *desktop);
 void clipboard_tools(struct desktop *desktop);
+
+/* --- tools from elsewhere; problems: of texts, g_free --- */
+
+void user_tools(struct desktop *desktop, GPtrArray *problems);
+
+struct mcp *mcp_new(struct desktop *desktop);
+void mcp_free(struct mcp *mcp);
+/* Have the servers of mcp.json running and their tools known, then call `ready`, later. */
+void mcp_list(struct mcp *mcp, void (*ready)(struct desktop *desktop));
+/* What is known then. */
+void mcp_add_tools(struct mcp *mcp, GPtrArray *problems);

@@ -83,7 +83,7 @@ int log_append(struct json_object *record, struct error *err)
 static void read_records(const char *name, struct json_object *records)
 {
     g_autofree char *path = state_path(name);
-    _cleanup_(freep) char *text = read_text(path, LOG_BYTES_MAX);
+    _cleanup_(freep) char *text = read_text(path, 2 * LOG_BYTES_MAX);
 
     for (char *line = text, *end; line && *line; line = end) {
         struct json_object *record;

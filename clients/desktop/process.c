@@ -61,6 +61,7 @@ int process_spawn(const char *const *argv, const char *const *environment, const
     g_auto(GStrv) all = process_environment();
     g_autoptr(GError) error = NULL;
 
+    signal(SIGPIPE, SIG_IGN); /* as GLib's sockets do: one that has ended is no reason to end */
     for (size_t i = 0; environment && environment[i]; i++) {
         g_autofree char *name = g_strndup(environment[i], strcspn(environment[i], "="));
 
