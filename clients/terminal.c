@@ -43,7 +43,8 @@ void terminal_error(const char *format, ...)
     va_list args;
 
     fflush(stdout);
-    fprintf(stderr, "%slfmctl:%s ", terminal_style(2, STYLE_ERROR), terminal_style(2, STYLE_PLAIN));
+    fprintf(stderr, "%s%s:%s ", terminal_style(2, STYLE_ERROR), program_invocation_short_name,
+            terminal_style(2, STYLE_PLAIN));
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);

@@ -27,7 +27,7 @@ void terminal_setup(enum colour_mode mode, bool quiet);
 /* The sequence that begins a style on stdout (1) or stderr (2); "" where there is no colour. */
 const char *terminal_style(int fd, enum style style);
 
-/* "lfmctl: sentence" on stderr, also when quiet. */
+/* "PROGRAM: sentence" on stderr, also when quiet. */
 void terminal_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A sentence on stderr, unless quiet. */
 void terminal_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

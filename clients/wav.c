@@ -13,7 +13,6 @@
 #include "clients/status.h"
 #include "clients/terminal.h"
 
-#define HEAD_BYTES 44
 #define FILE_MAX   ((size_t)64 << 20)
 
 /* --- reading -------------------------------------------------------------------------------- */
@@ -138,20 +137,27 @@ static bool write_all(int fd, const uint8_t *bytes, size_t n)
     return true;
 }
 
-/* A length that is not known yet is as large as can be. */
-static bool write_head(int fd, uint32_t n_bytes)
+void wav_head(uint8_t head[WAV_HEAD_BYTES], uint32_t rate_hz, unsigned channels,
+              unsigned sample_bytes, uint32_t n_bytes)
 {
-    uint8_t head[HEAD_BYTES] = "RIFF....WAVEfmt ....................data...";
-
+    memcpy(head, "RIFF....WAVEfmt ....................data...", WAV_HEAD_BYTES);
     put32(head + 4, n_bytes > UINT32_MAX - 36 ? UINT32_MAX : n_bytes + 36);
     put32(head + 16, 16);
     put16(head + 20, 1);
-    put16(head + 22, 1);
-    put32(head + 24, WAV_OUT_RATE_HZ);
-    put32(head + 28, WAV_OUT_RATE_HZ * 2);
-    put16(head + 32, 2);
-    put16(head + 34, 16);
+    put16(head + 22, (uint16_t)channels);
+    put32(head + 24, rate_hz);
+    put32(head + 28, rate_hz * channels * sample_bytes);
+    put16(head + 32, (uint16_t)(channels * sample_bytes));
+    put16(head + 34, (uint16_t)(8 * sample_bytes));
     put32(head + 40, n_bytes);
+}
+
+/* A length that is not known yet is as large as can be. */
+static bool write_head(int fd, uint32_t n_bytes)
+{
+    uint8_t head[WAV_HEAD_BYTES];
+
+    wav_head(head, WAV_OUT_RATE_HZ, 1, 2, n_bytes);
     return write_all(fd, head, sizeof(head));
 }
 
