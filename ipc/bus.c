@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "ipc/client.h"
 #include "ipc/errors.h"
@@ -36,6 +37,7 @@ static void on_model_changed(struct bus *bus, const char *id)
     if (!bus->models)
         return;
     model_object_changed(bus, id);
+    speech_provider_changed(bus);
     bus->hooks->models_changed(bus->userdata);
 }
 
@@ -52,6 +54,7 @@ static void on_models_removed(void *userdata, const char *id)
     if (!bus->models)
         return;
     model_object_removed(bus, id);
+    speech_provider_changed(bus);
     bus->hooks->models_changed(bus->userdata);
 }
 
@@ -111,43 +114,59 @@ struct bus *bus_new(sd_event *event, sd_bus *connection, const struct bus_hooks 
     return bus;
 }
 
+/* The last is what clients wait for. */
+static const char *const names[] = {BUS_SPEECH_NAME, BUS_NAME};
+
+static int request_next(struct bus *bus);
+
 /* One handler for both answers: the name is ours, or it is not. */
 static int on_name(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
     struct bus *bus = userdata;
+    const char *name = names[bus->n_names];
     struct error err = ERROR_INIT;
     uint32_t result = 0;
+    int r;
 
     (void)ret_error;
     if (sd_bus_message_is_method_error(reply, NULL))
-        error_set(&err, ERROR_NOT_ALLOWED, "The bus refuses the name " BUS_NAME ": %s.",
+        error_set(&err, ERROR_NOT_ALLOWED, "The bus refuses the name %s: %s.", name,
                   sd_bus_message_get_error(reply)->message);
     else if (sd_bus_message_read_basic(reply, 'u', &result) < 0 || (result != 1 && result != 4))
         error_set(&err, ERROR_BUSY,
-                  "The name " BUS_NAME " belongs to another program; is lfmd running already?");
+                  "The name %s belongs to another program; is lfmd running already?", name);
+    else if (++bus->n_names < ARRAY_LEN(names) && (r = request_next(bus)) < 0)
+        errors_message(&err, r);
     if (err.code)
         bus->hooks->refused(bus->userdata, &err);
-    else
+    else if (bus->n_names == ARRAY_LEN(names))
         bus->hooks->ready(bus->userdata);
     return 1;
 }
 
+static int request_next(struct bus *bus)
+{
+    bus->name_slot = sd_bus_slot_unref(bus->name_slot);
+    return sd_bus_request_name_async(bus->connection, &bus->name_slot, names[bus->n_names], 0,
+                                     on_name, bus);
+}
+
 int bus_request(struct bus *bus, struct error *err)
 {
-    int r;
+    const int r = request_next(bus);
 
-    bus->name_slot = sd_bus_slot_unref(bus->name_slot);
-    r = sd_bus_request_name_async(bus->connection, &bus->name_slot, BUS_NAME, 0, on_name, bus);
     return r < 0 ? errors_message(err, r) : 0;
 }
 
-/* Messages that were sent to the name before come before this answer. */
+/* Messages that were sent to a name before come before this answer. */
 static int on_released(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
     struct bus *bus = userdata;
 
     (void)reply, (void)ret_error;
-    bus->hooks->released(bus->userdata);
+    bus->n_names--;
+    if (bus->n_names == 0 || bus_release(bus, NULL) < 0)
+        bus->hooks->released(bus->userdata);
     return 1;
 }
 
@@ -156,7 +175,8 @@ int bus_release(struct bus *bus, struct error *err)
     int r;
 
     bus->name_slot = sd_bus_slot_unref(bus->name_slot);
-    r = sd_bus_release_name_async(bus->connection, &bus->name_slot, BUS_NAME, on_released, bus);
+    r = sd_bus_release_name_async(bus->connection, &bus->name_slot, names[bus->n_names - 1],
+                                  on_released, bus);
     return r < 0 ? errors_message(err, r) : 0;
 }
 
@@ -184,9 +204,12 @@ int bus_start(struct bus *bus, struct models *models, struct engine *engine, con
         r = model_object_attach(bus);
     if (r >= 0)
         r = session_object_attach(bus);
+    if (r >= 0)
+        r = speech_provider_attach(bus);
     if (r < 0)
         return errors_message(err, r);
     manager_default_changed(bus);
+    speech_provider_changed(bus);
     return bus_request(bus, err);
 }
 
@@ -223,12 +246,14 @@ struct bus *bus_free(struct bus *bus)
         sd_bus_slot_unref(bus->session_slots[i]);
         sd_bus_slot_unref(bus->model_slots[i]);
     }
+    sd_bus_slot_unref(bus->speech_slot);
     sd_bus_slot_unref(bus->filter_slot);
     sd_bus_slot_unref(bus->name_slot);
     permissions_free(bus->permissions);
     sd_bus_unref(bus->connection);
     sd_event_unref(bus->event);
     free(bus->default_model);
+    free(bus->voices);
     free(bus);
     return NULL;
 }

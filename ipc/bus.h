@@ -35,12 +35,17 @@
 #define BUS_SESSION "org.lfmd.Assistant1.Session"
 #define BUS_MODEL   "org.lfmd.Assistant1.Model"
 
+/* The voice of other programs (Spiel). */
+#define BUS_SPEECH_NAME "org.lfmd.Speech.Provider"
+#define BUS_SPEECH_PATH "/org/lfmd/Speech/Provider"
+#define BUS_SPEECH      "org.freedesktop.Speech.Provider"
+
 #define BUS_CLIENTS_MAX 256 /* that hold something */
 #define BUS_TURNS_MAX   512 /* queued, running, or with an unread stream: a descriptor each */
 
 struct bus_hooks {
-    void (*ready)(void *userdata);                              /* the name is ours */
-    void (*refused)(void *userdata, const struct error *error); /* it belongs to another */
+    void (*ready)(void *userdata);                              /* both names are ours */
+    void (*refused)(void *userdata, const struct error *error); /* one belongs to another */
     void (*released)(void *userdata); /* after bus_release(): no new call can come */
     void (*models_changed)(void *userdata); /* a file, a download, or what is in memory */
     int (*reload)(void *userdata, struct error *err);
@@ -60,10 +65,13 @@ struct bus {
     struct session_object *sessions;
     struct model_object *model_objects;
     char *default_model; /* path, as last told */
+    char *voices;        /* as last told */
     unsigned n_turns;
     uint64_t active_usec; /* CLOCK_MONOTONIC of the last call, or end of something */
 
-    sd_bus_slot *manager_slots[2], *session_slots[2], *model_slots[2], *filter_slot, *name_slot;
+    sd_bus_slot *manager_slots[2], *session_slots[2], *model_slots[2], *speech_slot;
+    sd_bus_slot *filter_slot, *name_slot;
+    size_t n_names; /* of names[] that are ours */
     sd_event_source *engine_source, *models_source;
 };
 
@@ -76,7 +84,7 @@ struct bus *bus_new(sd_event *event, sd_bus *connection, const struct bus_hooks 
 int bus_start(struct bus *bus, struct models *models, struct engine *engine, const char *state,
               struct error *err);
 
-/* Give up the name or ask for it again. Calls that came before are answered first. */
+/* Give up the names or ask for them again. Calls that came before are answered first. */
 int bus_release(struct bus *bus, struct error *err);
 int bus_request(struct bus *bus, struct error *err);
 

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The three interfaces, one file each: manager.c, session_object.c, model_object.c; and the calls of
- * Manager that are about a picture (picture.c), or about speech (voice.c).
+ * The interfaces, one file each: manager.c, session_object.c, model_object.c, speech_provider.c; and
+ * the calls of Manager that are about a picture (picture.c), or about speech (voice.c).
  *
  * Threads: bus thread.
  */
@@ -79,8 +79,19 @@ void picture_drop(struct client *client);
 int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err);
 int voice_speak(struct bus *bus, sd_bus_message *message, struct error *err);
 
+struct task_options;
+/* A text as packets of the media type audio/x-spiel into the client's pipe. Nothing is answered. */
+int voice_synthesize(struct bus *bus, sd_bus_message *message, int fd, const char *text,
+                     const struct task_options *options, struct error *err);
+
 /* End all that a client has heard or said. */
 void voice_drop(struct client *client);
+
+/* speech_provider.c */
+
+int speech_provider_attach(struct bus *bus);
+/* Tell when there are other voices. */
+void speech_provider_changed(struct bus *bus);
 
 /* The keys of the options "sampling" and "image"; the latter also stand in parts of a question. */
 extern const struct vardict_key objects_sampling_keys[], objects_image_keys[];

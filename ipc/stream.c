@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "ipc/stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@ struct stream {
     const struct stream_sink *sink;
     void *userdata;
 
+    bool packets; /* each with its length before it, which is not written */
     char *buffer; /* [capacity]; bytes start .. end - 1 wait */
     size_t start, end, capacity;
     bool held;   /* the producer was asked to wait */
@@ -42,10 +45,15 @@ static size_t waiting(const struct stream *stream)
 static void write_buffer(struct stream *stream)
 {
     while (!stream->broken && waiting(stream)) {
-        ssize_t n = write(stream->fd, stream->buffer + stream->start, waiting(stream));
+        const size_t before = stream->packets ? sizeof(uint16_t) : 0;
+        uint16_t packet = 0;
+        ssize_t n;
 
+        memcpy(&packet, stream->buffer + stream->start, before);
+        n = write(stream->fd, stream->buffer + stream->start + before,
+                  stream->packets ? packet : waiting(stream));
         if (n >= 0)
-            stream->start += (size_t)n;
+            stream->start += before + (size_t)n;
         else if (errno == EAGAIN)
             return;
         else if (errno != EINTR)
@@ -85,32 +93,62 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
     return 0;
 }
 
-struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void *userdata,
-                          int *ret_fd, struct error *err)
+/* Takes fd. */
+static struct stream *make(sd_event *event, int fd, const struct stream_sink *sink, void *userdata,
+                           struct error *err)
 {
-    struct stream *stream = calloc(1, sizeof(*stream));
-    int fds[2];
+    struct stream *stream = fd >= 0 ? calloc(1, sizeof(*stream)) : NULL;
 
     if (!stream) {
         error_set(err, ERROR_NO_MEMORY, "There is not enough memory for another stream.");
+        close(fd);
         return NULL;
     }
-    if (pipe2(fds, O_CLOEXEC) < 0) {
-        error_set(err, ERROR_BUSY, "No pipe for another stream can be had: %s.", strerror(errno));
-        free(stream);
-        return NULL;
-    }
-    /* Only our end: blocking is the client's choice for its own. */
-    fcntl(fds[1], F_SETFL, O_NONBLOCK);
-    stream->fd = fds[1];
+    stream->fd = fd;
     stream->sink = sink;
     stream->userdata = userdata;
-    if (sd_event_add_io(event, &stream->source, stream->fd, 0, on_io, stream) < 0) {
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (sd_event_add_io(event, &stream->source, fd, 0, on_io, stream) < 0) {
         error_set(err, ERROR_NO_MEMORY, "There is not enough memory for another stream.");
-        close(fds[0]);
         return stream_free(stream);
     }
-    *ret_fd = fds[0];
+    return stream;
+}
+
+struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void *userdata,
+                          int *ret_fd, struct error *err)
+{
+    struct stream *stream;
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        error_set(err, ERROR_BUSY, "No pipe for another stream can be had: %s.", strerror(errno));
+        return NULL;
+    }
+    /* Only our end does not block: that is the client's choice for its own. */
+    stream = make(event, fds[1], sink, userdata, err);
+    if (stream)
+        *ret_fd = fds[0];
+    else
+        close(fds[0]);
+    return stream;
+}
+
+struct stream *stream_new_on(sd_event *event, int fd, const struct stream_sink *sink,
+                             void *userdata, struct error *err)
+{
+    struct stream *stream;
+    struct stat st;
+
+    if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode) ||
+        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The descriptor is not the writing end of a pipe.");
+        return NULL;
+    }
+    stream = make(event, fcntl(fd, F_DUPFD_CLOEXEC, 3), sink, userdata, err);
+    if (stream)
+        stream->packets = true;
     return stream;
 }
 
@@ -151,16 +189,20 @@ static bool reserve(struct stream *stream, size_t n)
 
 static void put(struct stream *stream, const void *bytes, size_t length, bool newline)
 {
+    const uint16_t packet = (uint16_t)length;
+    const size_t before = stream->packets ? sizeof(packet) : 0;
+
     if (stream->broken || stream->ended)
         return;
-    if (!reserve(stream, length + newline)) {
+    if (!reserve(stream, before + length + newline)) {
         /* It is lost as a whole, and nothing may follow a gap: `closed` comes after what waits. */
         stream->ended = true;
         watch(stream);
         return;
     }
-    memcpy(stream->buffer + stream->end, bytes, length);
-    stream->end += length;
+    memcpy(stream->buffer + stream->end, &packet, before);
+    memcpy(stream->buffer + stream->end + before, bytes, length);
+    stream->end += before + length;
     if (newline)
         stream->buffer[stream->end++] = '\n';
 
@@ -179,6 +221,12 @@ void stream_line(struct stream *stream, const char *line, size_t length)
 
 void stream_bytes(struct stream *stream, const void *bytes, size_t length)
 {
+    put(stream, bytes, length, false);
+}
+
+void stream_packet(struct stream *stream, const void *bytes, size_t length)
+{
+    assert(stream->packets && length > 0 && length <= STREAM_PACKET_MAX);
     put(stream, bytes, length, false);
 }
 

@@ -21,7 +21,7 @@ struct vardict_key {
     const char *name;
     /*
      * D-Bus type, and what is written at offset:
-     * "s" const char *, "b" bool, "u" uint32_t, "x" int64_t, "h" int (the message's, to be dup'ed),
+     * "s" const char *, "b" bool, "d" double, "u" uint32_t, "x" int64_t, "h" int (the message's, to be dup'ed),
      * "as" char ** (NULL-terminated), "a{sv}" char *, a JSON object of the keys of `nested`, whose
      * types may be s, b, d, u and t. NULL: the keys of `nested` stand among the others, and are
      * members of the json_object * at offset, which is made with the first.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Manager.Transcribe() and Manager.Speak(): speech without a conversation.
+ * Manager.Transcribe() and Manager.Speak(), and Speech.Provider's Synthesize(): speech without a
+ * conversation.
  *
  * Each call is an object that its client holds. Transcribe() and what is said on the machine's own
  * loudspeaker have a stream of lines from the beginning; sound for the client comes with the
@@ -20,6 +21,7 @@
 #include "ipc/objects.h"
 #include "ipc/stream.h"
 #include "ipc/vardict.h"
+#include "session/script.h"
 #include "session/task.h"
 
 #define MODEL_ID_MAX 4096 /* bytes */
@@ -48,17 +50,31 @@ static int check_word(const char *name, const char *word, const char *one, const
     return 0;
 }
 
+static int check_factor(const char *name, double value, float low, float high, struct error *err)
+{
+    if (value >= (double)low && value <= (double)high)
+        return 0;
+    return error_set(err, ERROR_INVALID_ARGUMENT, "The option '%s' must be %.1f to %.1f, not %g.",
+                     name, (double)low, (double)high, value);
+}
+
 static int read_options(sd_bus_message *message, struct task_options *ret, struct error *err)
 {
     struct arguments {
         const char *model, *voice, *priority, *output, *when;
-    } arguments = {0};
+        bool ssml;
+        double rate, pitch, volume;
+    } arguments = {.rate = 1, .pitch = 1, .volume = 1};
     static const struct vardict_key keys[] = {
         {"model", "s", offsetof(struct arguments, model), MODEL_ID_MAX, NULL},
         {"voice", "s", offsetof(struct arguments, voice), VOICE_MAX, NULL},
         {"priority", "s", offsetof(struct arguments, priority), 32, NULL},
         {"output", "s", offsetof(struct arguments, output), 32, NULL},
         {"when", "s", offsetof(struct arguments, when), 32, NULL},
+        {"ssml", "b", offsetof(struct arguments, ssml), 0, NULL},
+        {"rate", "d", offsetof(struct arguments, rate), 0, NULL},
+        {"pitch", "d", offsetof(struct arguments, pitch), 0, NULL},
+        {"volume", "d", offsetof(struct arguments, volume), 0, NULL},
         {0},
     };
     int r = vardict_read(message, "option", keys, &arguments, err);
@@ -69,6 +85,12 @@ static int read_options(sd_bus_message *message, struct task_options *ret, struc
         r = check_word("output", arguments.output, "stream", "device", err);
     if (r == 0)
         r = check_word("when", arguments.when, "queue", "now", err);
+    if (r == 0)
+        r = check_factor("rate", arguments.rate, SCRIPT_RATE_MIN, SCRIPT_RATE_MAX, err);
+    if (r == 0)
+        r = check_factor("pitch", arguments.pitch, SCRIPT_PITCH_MIN, SCRIPT_PITCH_MAX, err);
+    if (r == 0)
+        r = check_factor("volume", arguments.volume, 0, SCRIPT_VOLUME_MAX, err);
     if (r < 0)
         return r;
     *ret = (struct task_options){
@@ -77,6 +99,10 @@ static int read_options(sd_bus_message *message, struct task_options *ret, struc
         .background = is_word(arguments.priority, "background"),
         .aloud = is_word(arguments.output, "device"),
         .now = is_word(arguments.when, "now"),
+        .ssml = arguments.ssml,
+        .rate = (float)arguments.rate,
+        .pitch = (float)arguments.pitch,
+        .volume = (float)arguments.volume,
     };
     return 0;
 }
@@ -169,7 +195,8 @@ static void line_event(void *userdata, const struct task_event *event)
 {
     struct voice_call *call = userdata;
 
-    stream_line(call->stream, event->line, event->length);
+    if (event->type != TASK_MARK)
+        stream_line(call->stream, event->line, event->length);
     if (event->type == TASK_DONE || event->type == TASK_ERROR)
         call_finish(call);
 }
@@ -221,6 +248,7 @@ static void speak_event(void *userdata, const struct task_event *event)
 
     switch (event->type) {
     case TASK_LINE:
+    case TASK_MARK:
         break;
     case TASK_SOUND:
         answer(call);
@@ -269,4 +297,100 @@ int voice_speak(struct bus *bus, sd_bus_message *message, struct error *err)
     if (options.aloud)
         answer(call); /* lines may wait, sound may not */
     return 1;
+}
+
+/* --- packets of a speech provider (audio/x-spiel) --------------------------------------------- */
+
+#define AUDIO_BYTES_MAX (STREAM_PACKET_MAX - sizeof(struct audio_head) - 1)
+
+enum packet_type { PACKET_AUDIO = 1, PACKET_EVENT = 2 };
+enum packet_event { PACKET_MARK = 4 };
+
+struct audio_head {
+    uint8_t type;
+    uint32_t n_bytes;
+} __attribute__((packed));
+
+struct event_head {
+    uint8_t type, event;
+    uint32_t range_start, range_end, mark_length;
+} __attribute__((packed));
+
+static void send_packet(struct voice_call *call, const void *head, size_t n_head,
+                        const void *bytes, size_t n)
+{
+    char packet[STREAM_PACKET_MAX];
+
+    memcpy(packet, head, n_head);
+    memcpy(packet + n_head, bytes, n);
+    stream_packet(call->stream, packet, n_head + n);
+}
+
+static void send_audio(struct voice_call *call, const int16_t *sound, size_t n_samples)
+{
+    while (n_samples > 0) {
+        const size_t n = MIN(n_samples, AUDIO_BYTES_MAX / sizeof(*sound));
+        const struct audio_head head = {PACKET_AUDIO, (uint32_t)(n * sizeof(*sound))};
+
+        send_packet(call, &head, sizeof(head), sound, n * sizeof(*sound));
+        sound += n;
+        n_samples -= n;
+    }
+}
+
+/* Its readers take the length of a name for its characters: what is not ASCII is told as "?". */
+static void send_mark(struct voice_call *call, const char *name, size_t length)
+{
+    struct event_head head = {PACKET_EVENT, PACKET_MARK, 0, 0, 0};
+    char plain[256];
+    size_t n = 0;
+
+    for (size_t i = 0; i < length && n < sizeof(plain); i++)
+        if (((unsigned char)name[i] & 0xc0) != 0x80)
+            plain[n++] = (unsigned char)name[i] < 0x80 ? name[i] : '?';
+    head.mark_length = (uint32_t)n;
+    send_packet(call, &head, sizeof(head), plain, n);
+}
+
+static void packet_event(void *userdata, const struct task_event *event)
+{
+    struct voice_call *call = userdata;
+
+    switch (event->type) {
+    case TASK_LINE:
+        break;
+    case TASK_SOUND:
+        send_audio(call, event->sound, event->n_samples);
+        break;
+    case TASK_MARK:
+        send_mark(call, event->line, event->length);
+        break;
+    case TASK_ERROR:
+        log_warning("A text could not be spoken to its end: %s", event->error->text);
+        call_finish(call);
+        break;
+    case TASK_DONE:
+        call_finish(call);
+        break;
+    }
+}
+
+static const struct task_sink packet_sink = {.event = packet_event};
+
+int voice_synthesize(struct bus *bus, sd_bus_message *message, int fd, const char *text,
+                     const struct task_options *options, struct error *err)
+{
+    struct voice_call *call = call_new(bus, message, err);
+
+    if (!call)
+        return error_errno(err->code);
+    call->stream = stream_new_on(bus->event, fd, &stream_sink, call, err);
+    if (call->stream)
+        call->task = speak_new(bus->engine, text, options, &packet_sink, call, err);
+    if (!call->task) {
+        call_end(call);
+        return error_errno(err->code);
+    }
+    stream_packet(call->stream, "0.01", 4);
+    return 0;
 }

@@ -916,6 +916,7 @@ struct engine *engine_new(const struct engine_config *config, struct models *mod
     TAILQ_INIT(&engine->work);
     TAILQ_INIT(&engine->queries);
     TAILQ_INIT(&engine->descriptions);
+    phrases_init(&engine->phrases);
     atomic_store(&engine->progress_usec, clock_usec());
     if (config->state_directory && !(engine->store = store_new(config->state_directory, err)))
         goto no_store;
@@ -1037,6 +1038,7 @@ struct engine *engine_free(struct engine *engine)
     sound_free(engine->sound);
     photos_free(engine->photos);
     descriptions_forget(engine);
+    phrases_done(&engine->phrases);
     while ((entry = LIST_FIRST(&engine->memory))) {
         LIST_REMOVE(entry, link);
         free(entry);

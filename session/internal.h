@@ -20,6 +20,7 @@
 #include "base/queue.h"
 #include "session/image_query.h"
 #include "session/photo.h"
+#include "session/phrases.h"
 #include "session/prompt.h"
 #include "session/rows_cache.h"
 #include "session/session.h"
@@ -228,6 +229,8 @@ struct task {
     struct engine *engine;
     void (*free)(struct task *task);    /* the rest of it, on the bus thread */
     void (*silence)(struct task *task); /* bus thread; NULL: it says nothing aloud */
+    bool finishes_pieces; /* it is held between two pieces only, by is_waiting(): `held` */
+    atomic_bool held;
     void (*stop)(struct task *task);    /* any thread; NULL: it is cancelled */
     struct listener *listener;          /* NULL: it does not listen */
     atomic_bool hears;                  /* as the client was told last */
@@ -341,6 +344,7 @@ struct engine {
     size_t n_queries;
     LIST_HEAD(, task) tasks;
     struct sound *sound; /* NULL: nobody has spoken or listened yet; then any thread */
+    struct phrases phrases; /* that were spoken */
     TAILQ_HEAD(description_list, description) descriptions; /* that were made; last used first */
     size_t n_descriptions;
     size_t n_closing;
@@ -459,6 +463,8 @@ int task_init(struct task *task, struct engine *engine, const struct work_kind *
               const struct task_options *options, const struct task_sink *sink, void *userdata,
               struct error *err);
 void task_push(struct task *task);
+/* The same for one that is done already: its last event goes up. */
+void task_answer(struct task *task);
 void task_discard(struct task *task);
 
 /* Engine thread. Model, ear, voice and sequence, as they are needed. 1: all are there; 0: it waits
@@ -468,7 +474,8 @@ int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct 
 /* Engine thread. A line (taken), or sound, for the client. */
 struct json_object *task_line(const char *event);
 void task_send_line(struct task *task, struct json_object *line, bool complete);
-void task_send_sound(struct task *task, const float *samples, size_t n);
+void task_send_sound(struct task *task, const int16_t *samples, size_t n);
+void task_send_mark(struct task *task, const char *name, size_t length);
 /* The end. Return true, for work_kind.run(). text: of the done line, or NULL. */
 bool task_finish(struct task *task, const char *reason, const char *text);
 bool task_fail(struct task *task, const struct error *err);

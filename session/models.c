@@ -279,6 +279,7 @@ static void read_speech(const struct gguf *gguf, struct entry *e)
 {
     static const struct sampling codes = {.top_k_ties = true, .top_p = 1, .repetition_penalty = 1};
     struct sampling *const both[] = {&e->model.reading, &e->model.talking};
+    struct gguf_string voice;
     uint32_t n;
     float x;
 
@@ -293,8 +294,12 @@ static void read_speech(const struct gguf *gguf, struct entry *e)
         if (gguf_u32(gguf, "lfmd.speech.top_k", &n, NULL) == 0 && n <= 100000)
             both[i]->top_k = n;
     }
+    e->model.n_words_max = 0;
+    if (gguf_u32(gguf, "lfmd.speech.words", &n, NULL) == 0 && n <= 1000)
+        e->model.n_words_max = n;
     replace(&e->voice, "US male");
     read_text(gguf, "lfmd.speech.voice", &e->voice);
+    e->model.has_one_voice = gguf_str(gguf, "lfmd.speech.voice", &voice, NULL) == 0;
 }
 
 /* A retrieval model ends in an embedding: it pools, projects, or sees both ways. */

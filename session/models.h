@@ -44,6 +44,8 @@ struct model {
     struct sampling sampling; /* the published defaults of this model */
     struct sampling reading, talking; /* of the codes of what it says: aloud, in a conversation */
     const char *voice;        /* of what it reads aloud, where none is named */
+    bool has_one_voice;       /* else also the others that LFM2.5-Audio was published with */
+    uint32_t n_words_max;     /* of such a text, and it knows nothing but words; 0: any text */
     bool is_default;         /* used when a session names none */
     bool user_owned;         /* installed in the user's own directory: may be removed */
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */

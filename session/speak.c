@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A text to sound, sentence by sentence: each is a short sequence of its own, so that neither the
- * context nor the delay grows with the text.
+ * A text to sound, piece by piece: each is a short sequence of its own, so that neither the context
+ * nor the delay grows with the text. Between two pieces another text may be spoken.
  */
 
-#include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,22 +15,31 @@
 #include "base/utf8.h"
 #include "session/internal.h"
 #include "session/json.h"
+#include "session/script.h"
 #include "session/speech.h"
+#include "session/stretch.h"
 
-#define SENTENCE_MIN  40 /* bytes; what is shorter is joined with the next */
-#define SENTENCE_MAX  300
 #define FRAMES_BASE   64 /* of a reply at most: so many, */
 #define FRAMES_PER_BYTE 3 /* and so many for each byte: several times what is slow speech */
-#define CONTEXT       2048 /* tokens: a sentence of SENTENCE_MAX and its frames */
+#define CONTEXT       2048 /* tokens: the longest piece of a script and its frames */
+#define KEPT_ITEMS_MAX 8 /* of a text whose phrases are looked up, and kept */
+
+static const struct script_style neutral = {1, 1, 1};
 
 struct speaking {
     struct task task;
-    char *text, *voice;
-    size_t length, at; /* of what is still to be said */
-    struct sampling sampling; /* of codes */
+    char *voice, *model_path; /* under which its phrases are kept */
+    struct script script;
+    size_t item, done;            /* the one that is being said, and samples of it that were */
+    struct phrase_sound **sounds; /* [script.n] NULL: not said yet; or NULL: none is kept */
+    bool all_known;               /* every text was said before, and no model is needed */
+    struct sampling sampling;     /* of codes */
     struct token_list ids;
-    struct speech *speech; /* of the present sentence; NULL: between two */
-    bool cut;              /* a sentence was not finished */
+    struct speech *speech; /* of the present item; NULL: between two */
+    struct stretch *stretch;
+    int16_t *recorded; /* [PHRASE_SAMPLES_MAX] of the present item, or NULL */
+    size_t n_recorded;
+    bool cut; /* a piece was not finished */
 
     /* aloud */
     bool aloud, now;
@@ -38,18 +47,36 @@ struct speaking {
     bool said;                     /* something of it */
     uint32_t number;               /* of what it says there */
     unsigned n_seen;               /* changes of the sound when it was full */
-    float pending[2 * VOCODER_FRAME];
+    float pending[VOCODER_FRAME];
     size_t n_pending;
 };
 
 /* --- bus thread ------------------------------------------------------------------------------ */
 
+/* What was said for the first time is kept. */
+static void keep_phrases(struct speaking *speaking)
+{
+    const struct script *script = &speaking->script;
+
+    for (size_t i = 0; speaking->sounds && i < script->n; i++)
+        if (speaking->sounds[i]) {
+            phrases_add(&speaking->task.engine->phrases, speaking->model_path, speaking->voice,
+                        script->text + script->items[i].at, script->items[i].length,
+                        speaking->sounds[i]);
+            phrase_sound_unref(speaking->sounds[i]);
+        }
+    free(speaking->sounds);
+}
+
 static void speaking_free(struct task *task)
 {
     struct speaking *speaking = (struct speaking *)task;
 
-    free(speaking->text);
+    keep_phrases(speaking);
+    script_done(&speaking->script);
+    stretch_free(speaking->stretch);
     free(speaking->voice);
+    free(speaking->model_path);
     free(speaking);
 }
 
@@ -68,29 +95,11 @@ static int check_text(const char *text, struct error *err)
     return 0;
 }
 
-/* --- engine thread --------------------------------------------------------------------------- */
+/* --- a piece of text: engine thread ---------------------------------------------------------- */
 
-/* Where the sentence that begins at `at` ends. */
-static size_t sentence_end(const char *text, size_t at, size_t length)
+static const struct script_item *item(const struct speaking *speaking)
 {
-    const size_t last = MIN(length, at + SENTENCE_MAX);
-    size_t space = 0, end;
-
-    for (end = at; end < last; end++) {
-        const bool is_space = isspace((unsigned char)text[end]);
-
-        if (is_space)
-            space = end;
-        if (is_space && end > at && end - at >= SENTENCE_MIN && strchr(".!?;:\n", text[end - 1]))
-            return end;
-    }
-    if (end == length)
-        return length;
-    if (space > at)
-        return space;
-    while (end > at && ((unsigned char)text[end] & 0xc0) == 0x80)
-        end--;
-    return end;
+    return &speaking->script.items[speaking->item];
 }
 
 static int put_prompt(struct speaking *speaking, const char *sentence, size_t length,
@@ -117,25 +126,24 @@ static int put_prompt(struct speaking *speaking, const char *sentence, size_t le
     return r < 0 ? r : speech_prompt_begin(tokenizer, "assistant", ids, err);
 }
 
-/* Prefill the next sentence. */
-static int begin_sentence(struct speaking *speaking, struct error *err)
+/* Prefill a piece of the text. */
+static int begin_piece(struct speaking *speaking, struct error *err)
 {
     struct task *task = &speaking->task;
     struct loaded_model *model = task->work.model;
-    const size_t end = sentence_end(speaking->text, speaking->at, speaking->length);
     const struct speech_options options = {
         .kind = MODES_SEQUENTIAL,
-        .n_max = FRAMES_BASE + FRAMES_PER_BYTE * (end - speaking->at),
+        .n_max = FRAMES_BASE + FRAMES_PER_BYTE * item(speaking)->length,
         .text = SAMPLING_GREEDY,
         .audio = speaking->sampling,
     };
     const float *hidden = NULL;
     size_t n;
-    int r = put_prompt(speaking, speaking->text + speaking->at, end - speaking->at, err);
+    int r = put_prompt(speaking, speaking->script.text + item(speaking)->at,
+                       item(speaking)->length, err);
 
     if (r < 0)
         return r;
-    speaking->at = end;
     n = sequence_rewind(task->sequence, speaking->ids.ids, speaking->ids.n);
     for (size_t part; n < speaking->ids.n; n += part) {
         part = MIN(speaking->ids.n - n, sequence_n_rows_max(task->sequence));
@@ -147,27 +155,128 @@ static int begin_sentence(struct speaking *speaking, struct error *err)
             return error_set(err, ERROR_INTERNAL, "A sentence of %zu tokens did not fit.",
                              speaking->ids.n);
     }
-    vocoder_reset(model->vocoder);
     speaking->speech =
         speech_new(task->sequence, model->lm, model->depthformer, &options, hidden, err);
-    return speaking->speech ? 0 : error_errno(err->code);
+    if (!speaking->speech)
+        return error_errno(err->code);
+    vocoder_reset(model->vocoder);
+    model->speaker = task;
+    if (speaking->sounds && item(speaking)->length <= PHRASE_TEXT_MAX)
+        speaking->recorded = malloc(PHRASE_SAMPLES_MAX * sizeof(*speaking->recorded));
+    speaking->n_recorded = 0;
+    return 0;
 }
 
-static void send_sound(struct speaking *speaking, const float *samples, size_t n)
+/* Let go of what a piece holds, finished or not. */
+static void leave_piece(struct speaking *speaking)
+{
+    struct loaded_model *model = speaking->task.work.model;
+
+    if (model && model->speaker == &speaking->task)
+        model->speaker = NULL;
+    speaking->speech = speech_free(speaking->speech);
+    free(speaking->recorded);
+    speaking->recorded = NULL;
+}
+
+static void end_piece(struct speaking *speaking)
+{
+    const bool complete = speech_is_complete(speaking->speech);
+
+    if (speaking->recorded && speaking->n_recorded == speaking->done && complete)
+        speaking->sounds[speaking->item] =
+            phrase_sound_new(speaking->recorded, speaking->n_recorded);
+    speaking->cut = speaking->cut || !complete;
+    leave_piece(speaking);
+}
+
+/* Sound of the present item; n up to VOCODER_FRAME. */
+static int put_sound(struct speaking *speaking, const int16_t *samples, size_t n,
+                     struct error *err)
+{
+    speaking->done += n;
+    if (stretch_push(speaking->stretch, samples, n) < 0)
+        return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for sound.");
+    return 0;
+}
+
+/* The same, as the model made it. */
+static int put_voice(struct speaking *speaking, const float *samples, size_t n, struct error *err)
+{
+    int16_t sound[VOCODER_FRAME];
+
+    for (size_t i = 0; i < n; i++)
+        sound[i] = (int16_t)lrintf(32767 * MIN(MAX(samples[i], -1.0f), 1.0f));
+    if (speaking->recorded && n <= PHRASE_SAMPLES_MAX - speaking->n_recorded) {
+        memcpy(speaking->recorded + speaking->n_recorded, sound, n * sizeof(*sound));
+        speaking->n_recorded += n;
+    }
+    return put_sound(speaking, sound, n, err);
+}
+
+/* The next sound of the vocoder. As speech_next(). */
+static int next_sound(struct speaking *speaking, float samples[VOCODER_FRAME], size_t *ret_n)
 {
     struct task *task = &speaking->task;
+    struct vocoder *vocoder = task->work.model->vocoder;
+    struct speech_event event;
+    int64_t start = clock_usec();
+    int r = speech_next(speaking->speech, &task->work.cancel, &event);
 
-    if (n == 0)
-        return;
+    task->usage.think_usec += clock_usec() - start;
+    start = clock_usec();
+    if (r == 0)
+        *ret_n = vocoder_flush(vocoder, samples);
+    else if (r > 0 && event.is_frame && event.heard &&
+             vocoder_push(vocoder, &event.codes, 1, &task->work.cancel, samples, ret_n) ==
+                 -ECANCELED)
+        r = -ECANCELED;
+    task->usage.speak_usec += clock_usec() - start;
+    return r;
+}
+
+/* One token or frame of a text. 1: it has been said. */
+static int make_text(struct speaking *speaking, struct error *err)
+{
+    float samples[VOCODER_FRAME];
+    size_t n = 0;
+    int r;
+
+    if (!speaking->speech) {
+        const int64_t start = clock_usec();
+
+        r = begin_piece(speaking, err);
+        speaking->task.usage.think_usec += clock_usec() - start;
+        return r;
+    }
+    r = next_sound(speaking, samples, &n);
+    if (r < 0)
+        return r;
+    if (put_voice(speaking, samples, n, err) < 0)
+        return error_errno(err->code);
+    if (r == 0)
+        end_piece(speaking);
+    return r == 0;
+}
+
+/* --- to the client --------------------------------------------------------------------------- */
+
+static void count_sound(struct task *task, size_t n)
+{
     if (!task->usage.first_usec)
         task->usage.first_usec = clock_usec() - task->usage.started_usec;
     task->usage.audio_ms += (int64_t)(n * 1000 / SPEAK_RATE_HZ);
-    if (!speaking->aloud) {
-        task_send_sound(task, samples, n);
-        return;
+}
+
+static void send_sound(struct speaking *speaking)
+{
+    int16_t samples[VOCODER_FRAME];
+    size_t n;
+
+    while ((n = stretch_read(speaking->stretch, samples, ARRAY_LEN(samples))) > 0) {
+        count_sound(&speaking->task, n);
+        task_send_sound(&speaking->task, samples, n);
     }
-    memcpy(speaking->pending + speaking->n_pending, samples, n * sizeof(*samples));
-    speaking->n_pending += n;
 }
 
 /* --- aloud ----------------------------------------------------------------------------------- */
@@ -198,27 +307,51 @@ static int check_loudspeaker(const struct speaking *speaking, struct error *err)
     return error_set(err, counts.error.code, "%s", counts.error.text);
 }
 
-/* What was made goes to the loudspeaker. 0: it is full. */
+/* Whether something is to happen first: others are to have said what they say, there must be room. */
+static bool aloud_must_wait(const struct speaking *speaking)
+{
+    struct sound *sound = speaking->task.engine->sound;
+
+    if (!speaking->begun)
+        return speaking->n_pending > 0 && !speaking->now && !sound_is_idle(sound);
+    if (speaking->all_said)
+        return !sound_is_idle(sound);
+    return !has_room(speaking);
+}
+
+/* What is ready goes to the loudspeaker. 0: it must wait. */
 static int say(struct speaking *speaking, struct error *err)
 {
     struct engine *engine = speaking->task.engine;
+    int16_t samples[VOCODER_FRAME];
     size_t n;
 
-    if (speaking->n_pending == 0)
-        return 1;
-    if (!speaking->begun) {
-        speaking->begun = true;
-        speaking->number = sound_begin(engine->sound);
-        tell(speaking, "audio_start");
-    }
-    speaking->n_seen = atomic_load(&engine->sound_changes);
-    n = sound_write(engine->sound, speaking->number, speaking->pending, speaking->n_pending);
-    speaking->n_pending -= n;
-    memmove(speaking->pending, speaking->pending + n,
-            speaking->n_pending * sizeof(*speaking->pending));
-    speaking->is_full = speaking->n_pending > 0;
-    speaking->said |= n > 0;
-    return speaking->is_full ? check_loudspeaker(speaking, err) : 1;
+    do {
+        if (speaking->n_pending == 0) {
+            n = stretch_read(speaking->stretch, samples, ARRAY_LEN(samples));
+            for (size_t i = 0; i < n; i++)
+                speaking->pending[i] = (float)samples[i] / 32767;
+            count_sound(&speaking->task, n);
+            speaking->n_pending = n;
+        }
+        if (speaking->n_pending == 0)
+            return 1;
+        if (!speaking->begun) {
+            if (aloud_must_wait(speaking))
+                return 0;
+            speaking->begun = true;
+            speaking->number = sound_begin(engine->sound);
+            tell(speaking, "audio_start");
+        }
+        speaking->n_seen = atomic_load(&engine->sound_changes);
+        n = sound_write(engine->sound, speaking->number, speaking->pending, speaking->n_pending);
+        speaking->n_pending -= n;
+        memmove(speaking->pending, speaking->pending + n,
+                speaking->n_pending * sizeof(*speaking->pending));
+        speaking->is_full = speaking->n_pending > 0;
+        speaking->said |= n > 0;
+    } while (!speaking->is_full);
+    return check_loudspeaker(speaking, err);
 }
 
 /* All was made: wait until it was heard. 1: it was. */
@@ -240,72 +373,74 @@ static int drain(struct speaking *speaking)
     return 1;
 }
 
-/* Whether something is to happen first: others are to have said what they say, there must be room. */
-static bool aloud_must_wait(const struct speaking *speaking)
-{
-    struct sound *sound = speaking->task.engine->sound;
+/* --- step by step ---------------------------------------------------------------------------- */
 
-    if (!speaking->begun)
-        return speaking->n_pending > 0 && !speaking->now && !sound_is_idle(sound);
-    if (speaking->all_said)
-        return !sound_is_idle(sound);
-    return !has_room(speaking);
+/* A part of what is known; sound: NULL for silence. 1: that was all. */
+static int copy_sound(struct speaking *speaking, const int16_t *sound, size_t n, struct error *err)
+{
+    static const int16_t silence[VOCODER_FRAME];
+    const size_t part = MIN(n - speaking->done, VOCODER_FRAME);
+    const int r = put_sound(speaking, sound ? sound + speaking->done : silence, part, err);
+
+    return r < 0 ? r : speaking->done == n;
 }
 
-/* One token or frame. 1: the text has been spoken. */
+/* Some of the present item. 1: it has been said. */
+static int make_item(struct speaking *speaking, struct error *err)
+{
+    const struct script_item *now = item(speaking);
+    const struct phrase_sound *known = speaking->sounds ? speaking->sounds[speaking->item] : NULL;
+
+    if (now->kind == SCRIPT_MARK) {
+        task_send_mark(&speaking->task, speaking->script.text + now->at, now->length);
+        return 1;
+    }
+    if (!speaking->speech && speaking->done == 0)
+        stretch_set(speaking->stretch, now->kind == SCRIPT_TEXT ? &now->style : &neutral);
+    if (now->kind == SCRIPT_SILENCE)
+        return copy_sound(speaking, NULL,
+                          (size_t)((float)now->msec * SPEAK_RATE_HZ / 1000 / now->style.rate), err);
+    return known ? copy_sound(speaking, known->samples, known->n, err) : make_text(speaking, err);
+}
+
+/* A little more. 1: all has been spoken. */
 static int step(struct speaking *speaking, struct error *err)
 {
-    struct task *task = &speaking->task;
-    struct vocoder *vocoder = task->work.model->vocoder;
-    float samples[VOCODER_FRAME];
-    struct speech_event event;
-    int64_t start = clock_usec();
-    size_t n;
     int r = speaking->aloud ? say(speaking, err) : 1;
 
     if (r <= 0)
         return r;
-    if (!speaking->speech) {
-        speaking->at += strspn(speaking->text + speaking->at, " \t\r\n");
-        if (speaking->at == speaking->length)
-            return speaking->aloud ? drain(speaking) : 1;
-        r = begin_sentence(speaking, err);
-        task->usage.think_usec += clock_usec() - start;
-        return r;
-    }
-    r = speech_next(speaking->speech, &task->work.cancel, &event);
-    task->usage.think_usec += clock_usec() - start;
+    if (speaking->item == speaking->script.n)
+        return speaking->aloud ? drain(speaking) : 1;
+    r = make_item(speaking, err);
     if (r < 0)
         return r;
-    start = clock_usec();
-    if (r == 0) {
-        n = vocoder_flush(vocoder, samples);
-        send_sound(speaking, samples, n);
-        speaking->cut = speaking->cut || !speech_is_complete(speaking->speech);
-        speaking->speech = speech_free(speaking->speech);
-    } else if (event.is_frame && event.heard) {
-        r = vocoder_push(vocoder, &event.codes, 1, &task->work.cancel, samples, &n);
-        if (r == -ECANCELED)
-            return r;
-        if (r == 0)
-            send_sound(speaking, samples, n);
+    if (r > 0) {
+        if (stretch_flush(speaking->stretch) < 0)
+            return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for sound.");
+        speaking->item++;
+        speaking->done = 0;
     }
-    task->usage.speak_usec += clock_usec() - start;
+    if (!speaking->aloud)
+        send_sound(speaking);
     return 0;
 }
 
-/* Model, voice and sequence, and nobody else who speaks. 0: `announced` says whether it is so. */
+/* --- work ------------------------------------------------------------------------------------ */
+
+/* Model, voice and sequence, where they are needed. 0: `announced` says whether they are there. */
 static int begin(struct speaking *speaking, struct error *err)
 {
     struct task *task = &speaking->task;
     struct json_object *line;
-    const int r = task_load(task, false, true, CONTEXT, err);
+    int r = 1;
 
+    if (speaking->all_known)
+        task->usage.started_usec = clock_usec();
+    else
+        r = task_load(task, false, true, CONTEXT, err);
     if (r <= 0)
         return r;
-    if (task->work.model->speaker)
-        return 0;
-    task->work.model->speaker = task;
     line = task_line("start");
     task_send_line(task, line,
                    json_set(line, "model", json_object_new_string(task->work.model_id)));
@@ -349,21 +484,30 @@ static bool speak_run(struct work *work, int64_t usec)
 static void speak_release(struct work *work)
 {
     struct speaking *speaking = (struct speaking *)work;
-    struct loaded_model *model = work->model;
 
-    if (model && model->speaker == &speaking->task)
-        model->speaker = NULL;
-    speaking->speech = speech_free(speaking->speech);
+    leave_piece(speaking);
     token_list_done(&speaking->ids);
     engine_drop_task_sequence(&speaking->task);
+}
+
+/* The vocoder is another's. */
+static bool voice_is_taken(const struct speaking *speaking)
+{
+    const struct loaded_model *model = speaking->task.work.model;
+    const bool needed = !speaking->speech && speaking->item < speaking->script.n &&
+                        item(speaking)->kind == SCRIPT_TEXT &&
+                        !(speaking->sounds && speaking->sounds[speaking->item]);
+
+    return needed && model && model->speaker;
 }
 
 static bool speak_is_waiting(const struct work *work)
 {
     const struct speaking *speaking = (const struct speaking *)work;
-    const struct loaded_model *model = work->model;
 
-    return (model && model->speaker && &model->speaker->work != work) ||
+    /* A piece that has begun is finished, so that a slow reader keeps nobody from speaking. */
+    return voice_is_taken(speaking) ||
+           (atomic_load(&speaking->task.held) && !speaking->speech) ||
            (speaking->aloud && speaking->task.announced && aloud_must_wait(speaking));
 }
 
@@ -374,6 +518,64 @@ static const struct work_kind speak_kind = {
 };
 
 /* --- bus thread ------------------------------------------------------------------------------ */
+
+/* Sounds of what was said before, where the text is short. */
+static int find_phrases(struct speaking *speaking, struct phrases *phrases)
+{
+    const struct script *script = &speaking->script;
+
+    if (script->n > KEPT_ITEMS_MAX)
+        return 0;
+    speaking->sounds = calloc(MAX(script->n, 1), sizeof(struct phrase_sound *));
+    if (!speaking->sounds)
+        return -ENOMEM;
+    speaking->all_known = true;
+    for (size_t i = 0; i < script->n; i++) {
+        const struct script_item *one = &script->items[i];
+
+        if (one->kind == SCRIPT_TEXT)
+            speaking->sounds[i] = phrases_find(phrases, speaking->model_path, speaking->voice,
+                                               script->text + one->at, one->length);
+        if (one->kind != SCRIPT_MARK && !speaking->sounds[i])
+            speaking->all_known = false;
+    }
+    return 0;
+}
+
+/* Whatever the engine is at, what is known is said at once. */
+static void say_at_once(struct speaking *speaking)
+{
+    struct error err = ERROR_INIT;
+    int r = begin(speaking, &err);
+
+    while (r == 0)
+        r = step(speaking, &err);
+    if (r < 0)
+        task_fail(&speaking->task, &err);
+    else
+        task_finish(&speaking->task, "stop", NULL);
+    task_answer(&speaking->task);
+}
+
+static int prepare(struct speaking *speaking, const char *text, const struct model *model,
+                   const struct task_options *options, struct error *err)
+{
+    const struct script_options reading = {
+        .ssml = options->ssml,
+        .n_words_max = model->n_words_max,
+        .style = {.rate = options->rate, .pitch = options->pitch, .volume = options->volume},
+    };
+
+    speaking->voice = strdup(options->voice ? options->voice : model->voice);
+    speaking->model_path = strdup(model->path);
+    speaking->stretch = stretch_new(SPEAK_RATE_HZ, err);
+    if (!speaking->stretch || script_read(&speaking->script, text, strlen(text), &reading, err) < 0)
+        return error_errno(err->code);
+    if (!speaking->voice || !speaking->model_path ||
+        find_phrases(speaking, &speaking->task.engine->phrases) < 0)
+        return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
+    return 0;
+}
 
 struct task *speak_new(struct engine *engine, const char *text, const struct task_options *options,
                        const struct task_sink *sink, void *userdata, struct error *err)
@@ -393,23 +595,23 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
         error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
         return NULL;
     }
-    speaking->text = strdup(text);
-    speaking->voice = strdup(options->voice ? options->voice : model->voice);
     speaking->sampling = model->reading;
     speaking->aloud = options->aloud;
     speaking->now = options->now;
     if (options->aloud)
         speaking->task.silence = task_cancel;
-    speaking->length = strlen(text);
     if (task_init(&speaking->task, engine, &speak_kind, speaking_free, model, options, sink,
                   userdata, err) < 0 ||
-        !speaking->text || !speaking->voice) {
-        error_set(err, ERROR_NO_MEMORY, "There is not enough memory for a task.");
+        prepare(speaking, text, model, options, err) < 0) {
         task_discard(&speaking->task);
         return NULL;
     }
+    speaking->task.finishes_pieces = true;
     if (options->aloud && options->now)
         tasks_silence(engine);
-    task_push(&speaking->task);
+    if (speaking->all_known && !speaking->aloud)
+        say_at_once(speaking);
+    else
+        task_push(&speaking->task);
     return &speaking->task;
 }

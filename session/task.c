@@ -2,7 +2,6 @@
 #include "session/task.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +53,14 @@ void task_push(struct task *task)
 {
     LIST_INSERT_HEAD(&task->engine->tasks, task, link);
     engine_push(task->engine, &task->work.job);
+}
+
+void task_answer(struct task *task)
+{
+    struct event *last = TAKE_PTR(task->work.last);
+
+    LIST_INSERT_HEAD(&task->engine->tasks, task, link);
+    queue_push(&task->engine->events, &last->node);
 }
 
 void task_discard(struct task *task)
@@ -108,7 +115,7 @@ void tasks_silence(struct engine *engine)
 
 void task_hold(struct task *task, bool hold)
 {
-    atomic_store(&task->work.hold, hold);
+    atomic_store(task->finishes_pieces ? &task->held : &task->work.hold, hold);
     if (!hold)
         engine_wake(task->engine);
 }
@@ -204,19 +211,26 @@ void task_send_line(struct task *task, struct json_object *line, bool complete)
     send_event(task, make_event(task, TASK_LINE, line, complete));
 }
 
-void task_send_sound(struct task *task, const float *samples, size_t n)
+static void send_copy(struct task *task, enum task_event_type type, const void *bytes, size_t n)
 {
-    struct event *event = event_new(EVENT_TASK, n * sizeof(int16_t));
+    struct event *event = event_new(EVENT_TASK, n);
 
     if (event) {
-        int16_t *out = (int16_t *)(void *)event->text;
-
-        for (size_t i = 0; i < n; i++)
-            out[i] = (int16_t)lrintf(32767 * MIN(MAX(samples[i], -1.0f), 1.0f));
+        memcpy(event->text, bytes, n);
         event->task = task;
-        event->task_type = TASK_SOUND;
+        event->task_type = type;
     }
     send_event(task, event);
+}
+
+void task_send_sound(struct task *task, const int16_t *samples, size_t n)
+{
+    send_copy(task, TASK_SOUND, samples, n * sizeof(*samples));
+}
+
+void task_send_mark(struct task *task, const char *name, size_t length)
+{
+    send_copy(task, TASK_MARK, name, length);
 }
 
 bool task_fail(struct task *task, const struct error *err)

@@ -19,7 +19,7 @@
  * first_usec (until the first text or sound).
  *
  * A recording is cut at pauses into segments that the model can take at once; the times are those of
- * the recording. Sound is 24 kHz, mono, 16 bits, in the machine's order of bytes.
+ * the recording. What was spoken lately, and is short, is not made again (phrases.h). Sound is 24 kHz, mono, 16 bits, in the machine's order of bytes.
  *
  * Threads: bus thread.
  */
@@ -30,11 +30,11 @@
 #define SPEAK_TEXT_MAX     ((size_t)1 << 20) /* bytes */
 #define SPEAK_RATE_HZ      24000
 
-enum task_event_type { TASK_LINE, TASK_SOUND, TASK_DONE, TASK_ERROR };
+enum task_event_type { TASK_LINE, TASK_SOUND, TASK_MARK, TASK_DONE, TASK_ERROR };
 
 struct task_event {
     enum task_event_type type;
-    const char *line;     /* JSON, no newline; all but SOUND */
+    const char *line;     /* JSON, no newline; of MARK, its name; none of SOUND */
     size_t length;
     const int16_t *sound; /* SOUND */
     size_t n_samples;
@@ -54,6 +54,8 @@ struct task_options {
     const char *voice; /* as the model names it ("US female"); NULL: its first */
     bool aloud;        /* on the machine's loudspeaker, after what is being said there: no SOUND */
     bool now;          /* aloud, in place of what is being said */
+    bool ssml;         /* the text is; its marks are told with the sound, not aloud (script.h) */
+    float rate, pitch, volume; /* 1: the voice's own (script.h) */
 };
 
 /* fd: borrowed; a file or memfd of any sound format. */

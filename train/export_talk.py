@@ -23,6 +23,7 @@ import train_talk
 from lfm2 import LFM2, Config
 
 HOW_TO_SPEAK = {"lfmd.speech.voice": "US female",  # as the system turn names it
+                "lfmd.speech.words": 16,  # of a text at most, and nothing but words
                 "lfmd.speech.temperature": 0.0, "lfmd.speech.top_k": 1}  # of codes
 NO_MODEL = "this model cannot be used as LLM, use it via --model-vocoder in TTS examples"
 

@@ -24,14 +24,19 @@ DESTDIR=$folder meson install -C "$build" --no-rebuild --quiet >"$folder/log" 2>
 root=$folder$prefix
 unit=$root/lib/systemd/user/lfmd.service
 [ -f "$unit" ] || fail "$unit is absent."
-[ -f "$root/share/dbus-1/interfaces/org.lfmd.Assistant1.xml" ] || fail "The interfaces are absent."
+for interface in org.lfmd.Assistant1 org.freedesktop.Speech.Provider; do
+    [ -f "$root/share/dbus-1/interfaces/$interface.xml" ] || fail "$interface.xml is absent."
+done
 
-activation=$root/share/dbus-1/services/org.lfmd.Assistant1.service
-program=$(sed -n 's/^Exec=//p' "$activation")
-[ -x "$folder$program" ] || fail "Exec of $activation is $program, which was not installed."
+for name in org.lfmd.Speech.Provider org.lfmd.Assistant1; do
+    activation=$root/share/dbus-1/services/$name.service
+    program=$(sed -n 's/^Exec=//p' "$activation")
+    [ -x "$folder$program" ] || fail "Exec of $activation is $program, which was not installed."
+    grep -qx "Name=$name" "$activation" || fail "$activation is for another name."
+    grep -qx 'SystemdService=lfmd.service' "$activation" || fail "No SystemdService in $activation."
+done
 [ -x "$folder$(sed -n 's/^Environment=LFMD_FETCH=//p' "$unit")" ] ||
     fail "The program of LFMD_FETCH was not installed."
-grep -qx 'SystemdService=lfmd.service' "$activation" || fail "No SystemdService in $activation."
 if ldd "$folder$program" | grep -q libcurl; then
     fail "The daemon links libcurl."
 fi
