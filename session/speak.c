@@ -22,6 +22,9 @@
 #define FRAMES_BASE   64 /* of a reply at most: so many, */
 #define FRAMES_PER_BYTE 3 /* and so many for each byte: several times what is slow speech */
 #define CONTEXT       2048 /* tokens: the longest piece of a script and its frames */
+#define QUIET         0.01f /* of samples that are no voice */
+#define QUIET_WORDS   5    /* frames of silence that end words without punctuation, */
+#define QUIET_TEXT    25   /* and any text: some models go on with silence for ever */
 #define KEPT_ITEMS_MAX 8 /* of a text whose phrases are looked up, and kept */
 
 static const struct script_style neutral = {1, 1, 1};
@@ -34,6 +37,8 @@ struct speaking {
     struct phrase_sound **sounds; /* [script.n] NULL: not said yet; or NULL: none is kept */
     bool all_known;               /* every text was said before, and no model is needed */
     struct sampling sampling;     /* of codes */
+    size_t quiet_max, n_quiet;    /* frames of silence that end a piece; since it was heard */
+    bool heard;                   /* something of the piece */
     struct token_list ids;
     struct speech *speech; /* of the present item; NULL: between two */
     struct stretch *stretch;
@@ -163,7 +168,8 @@ static int begin_piece(struct speaking *speaking, struct error *err)
     model->speaker = task;
     if (speaking->sounds && item(speaking)->length <= PHRASE_TEXT_MAX)
         speaking->recorded = malloc(PHRASE_SAMPLES_MAX * sizeof(*speaking->recorded));
-    speaking->n_recorded = 0;
+    speaking->n_recorded = speaking->n_quiet = 0;
+    speaking->heard = false;
     return 0;
 }
 
@@ -179,10 +185,20 @@ static void leave_piece(struct speaking *speaking)
     speaking->recorded = NULL;
 }
 
-static void end_piece(struct speaking *speaking)
+/* The piece has fallen silent. */
+static bool is_over(struct speaking *speaking, const float *samples, size_t n)
 {
-    const bool complete = speech_is_complete(speaking->speech);
+    bool loud = false;
 
+    for (size_t i = 0; i < n && !loud; i++)
+        loud = fabsf(samples[i]) > QUIET;
+    speaking->heard |= loud;
+    speaking->n_quiet = loud ? 0 : speaking->n_quiet + (speaking->heard && n > 0);
+    return speaking->n_quiet >= speaking->quiet_max;
+}
+
+static void end_piece(struct speaking *speaking, bool complete)
+{
     if (speaking->recorded && speaking->n_recorded == speaking->done && complete)
         speaking->sounds[speaking->item] =
             phrase_sound_new(speaking->recorded, speaking->n_recorded);
@@ -240,6 +256,7 @@ static int make_text(struct speaking *speaking, struct error *err)
 {
     float samples[VOCODER_FRAME];
     size_t n = 0;
+    bool over;
     int r;
 
     if (!speaking->speech) {
@@ -254,9 +271,11 @@ static int make_text(struct speaking *speaking, struct error *err)
         return r;
     if (put_voice(speaking, samples, n, err) < 0)
         return error_errno(err->code);
-    if (r == 0)
-        end_piece(speaking);
-    return r == 0;
+    over = is_over(speaking, samples, n);
+    if (r > 0 && !over)
+        return 0;
+    end_piece(speaking, over || speech_is_complete(speaking->speech));
+    return 1;
 }
 
 /* --- to the client --------------------------------------------------------------------------- */
@@ -596,6 +615,7 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
         return NULL;
     }
     speaking->sampling = model->reading;
+    speaking->quiet_max = model->n_words_max > 0 ? QUIET_WORDS : QUIET_TEXT;
     speaking->aloud = options->aloud;
     speaking->now = options->now;
     if (options->aloud)
