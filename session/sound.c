@@ -13,7 +13,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-#define TICK_USEC          10000
+#define TICK_USEC          5000
 #define QUEUE_CAPTURE_MSEC 1000
 #define QUEUE_PLAY_MSEC    4000
 #define LINGER_USEC        8000000 /* the loudspeaker stays open for, and PortAudio */
@@ -21,14 +21,14 @@
 #define RETRY_MAX_USEC     5000000
 
 /* More of them in a second: the stream is starved, not just late once. */
-#define STARVED_XRUNS 20
+#define STARVED_XRUNS 5
 #define SECOND_USEC   1000000
 
 /* Positions of the last while, one for each tick: what was heard is what was played then. */
 #define HISTORY (PCM_LATENCY_MSEC_MAX * 1000 / TICK_USEC + 1)
 
 /* The loudspeaker's latency at least; the next one when it is starved. */
-static const unsigned latencies_msec[] = {0, 100, 200};
+static const unsigned latencies_msec[] = {0, 60, 100, 200};
 
 struct wanted {
     char names[_DEVICE_DIRECTION_N][DEVICE_NAME_MAX];

@@ -37,7 +37,7 @@
 #define SOUND_FRAME   CAPTURE_FRAME /* samples at 16 kHz, 10 ms */
 #define SOUND_RATE_HZ 24000         /* of what is played */
 
-#define SOUND_LATENCY_MSEC 50 /* default; what the device takes shows in sound_counts() */
+#define SOUND_LATENCY_MSEC 30 /* default; what the device takes shows in sound_counts() */
 
 struct sound_config {
     const char *capture, *playback; /* device names (audio/device/device.h); NULL: the default */
@@ -45,7 +45,7 @@ struct sound_config {
     bool keep_echo; /* headphones, or a microphone that takes the echo out itself */
     /*
      * Something of sound_counts() or of the loudspeaker's state changed: there is room again, all
-     * was played, a device came or went. On the sound thread, at most every 10 ms. May be NULL.
+     * was played, a device came or went. On the sound thread, at most every 5 ms. May be NULL.
      */
     void (*changed)(void *userdata);
     void *userdata;

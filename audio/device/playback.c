@@ -14,7 +14,7 @@
 #define PLAYBACK_DEVICE_HZ 48000 /* what most devices and servers have */
 
 #define FADE_MSEC    3  /* in and out */
-#define GAIN_MSEC    20 /* from 1 to 0 */
+#define GAIN_MSEC    10 /* from 1 to 0 */
 #define EMITTED_MSEC 1000
 
 /* In one atomic, so that the two belong together: generation << 40 | samples at 24 kHz, and

@@ -93,7 +93,7 @@ unsigned playback_latency_msec(struct playback *playback);
 /* Whether nothing of the present generation is being played or waits to be. */
 bool playback_is_idle(struct playback *playback);
 
-/* Turn down, or up again, within 20 ms. */
+/* Turn down, or up again, within 10 ms of the next block. */
 void playback_duck(struct playback *playback, bool ducked);
 
 /*
