@@ -46,6 +46,10 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
 /* The next value of a message as JSON; containers become arrays and objects. NULL at the end. */
 struct json_object *bus_value(sd_bus_message *message);
 
+/* A session of the caller's; model NULL: the daemon's choice. *ret_path is the reply's. */
+int bus_create_session(sd_bus *bus, const char *model, sd_bus_message **ret_reply,
+                       const char **ret_path);
+
 /* All properties of an interface of an object. */
 int bus_properties(sd_bus *bus, const char *path, const char *interface,
                    struct json_object **ret);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -26,7 +25,6 @@ struct ear {
     char line[LINE_MAX_BYTES];
     size_t length;
     bool has_terminal; /* for keys */
-    struct termios before;
     bool in_text, has_meter, speaking, push;
     bool one_turn; /* of a recording: until it is answered and written down */
     bool answered, understood;
@@ -200,14 +198,9 @@ static void on_key(struct ear *ear)
 
 static void take_keys(struct ear *ear)
 {
-    struct termios now;
-
-    ear->has_terminal = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &ear->before) == 0;
+    ear->has_terminal = terminal_take_keys();
     if (!ear->has_terminal)
         return;
-    now = ear->before;
-    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-    tcsetattr(STDIN_FILENO, TCSANOW, &now);
     terminal_note("%s, s to silence it, q to end.",
                   ear->push ? "Space to speak and to end your turn" : "Space to end your turn");
 }
@@ -285,19 +278,6 @@ static int start(sd_bus *bus, const struct options *options, const char *path,
     return r < 0 ? bus_failure(&error, r) : STATUS_OK;
 }
 
-static int create(sd_bus *bus, const struct options *options, sd_bus_message **ret_reply,
-                  const char **ret_path)
-{
-    int status = options->model ? bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply,
-                                           "a{sv}", 1, "model", "s", options->model)
-                                : bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply,
-                                           "a{sv}", 0);
-
-    if (status == STATUS_OK && sd_bus_message_read(*ret_reply, "o", ret_path) < 0)
-        status = bus_failure(NULL, -EBADMSG);
-    return status;
-}
-
 int listen_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *session = NULL, *stream = NULL;
@@ -317,7 +297,7 @@ int listen_run(sd_bus *bus, const struct options *options)
     ear->bus = bus;
     ear->options = options;
     ear->push = options->mode && strcmp(options->mode, "push") == 0;
-    status = create(bus, options, &session, &ear->path);
+    status = bus_create_session(bus, options->model, &session, &ear->path);
     if (status == STATUS_OK && options->input)
         status = recorded_open(bus, ear->path, options->input, options->output, &recorded);
     if (status == STATUS_OK)
@@ -332,8 +312,7 @@ int listen_run(sd_bus *bus, const struct options *options)
             status = run(ear);
         clear_meter(ear);
         end_text(ear);
-        if (ear->has_terminal)
-            tcsetattr(STDIN_FILENO, TCSANOW, &ear->before);
+        terminal_give_keys_back();
         command(ear, "Close");
     }
     saved = recorded_close(recorded);

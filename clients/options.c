@@ -45,6 +45,9 @@ enum {
     OPTION_MODE,
     OPTION_HANGOVER,
     OPTION_INPUT,
+    OPTION_TO,
+    OPTION_SOURCE,
+    OPTION_SILENCE,
     OPTION_COLOR,
     OPTION_VERSION,
 };
@@ -55,7 +58,7 @@ static const struct rule {
     int has_argument, code;
     const char *verbs;
 } rules[] = {
-    {"model", required_argument, 'm', "acidtvl"},
+    {"model", required_argument, 'm', "acidtvlw"},
     {"image", required_argument, 'i', "a"},
     {"detail", required_argument, OPTION_DETAIL, "acid"},
     {"max-encode-ms", required_argument, OPTION_MAX_ENCODE_MS, "acid"},
@@ -83,8 +86,11 @@ static const struct rule {
     {"times", no_argument, OPTION_TIMES, "t"},
     {"now", no_argument, OPTION_NOW, "v"},
     {"mode", required_argument, OPTION_MODE, "l"},
-    {"hangover", required_argument, OPTION_HANGOVER, "l"},
-    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDrT"},
+    {"hangover", required_argument, OPTION_HANGOVER, "lw"},
+    {"to", required_argument, OPTION_TO, "w"},
+    {"source", required_argument, OPTION_SOURCE, "w"},
+    {"silence", required_argument, OPTION_SILENCE, "w"},
+    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDrTw"},
     {"stats", no_argument, OPTION_STATS, "ac"},
     {"thinking", no_argument, OPTION_THINKING, "ac"},
     {"max-tokens", required_argument, 'n', "ac"},
@@ -107,8 +113,8 @@ static const struct {
 } verbs[] = {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
-    {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"devices", 'D'},
-    {"permissions", 'r'}, {"tools", 'T'}, {"silence", '\0'}, {"help", '\0'},
+    {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"dictate", 'w'},
+    {"devices", 'D'}, {"permissions", 'r'}, {"tools", 'T'}, {"silence", '\0'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -126,6 +132,9 @@ void options_help(void)
           "  listen                   speak and be answered; --mode open, half-duplex or push;\n"
           "                           --hangover MS: silence that ends your turn;\n"
           "                           --input FILE -o FILE: one turn, from WAV to WAV\n"
+          "  dictate                  write down what you say, until you are silent or press a key;\n"
+          "                           --to stdout, clipboard or window; --silence SECONDS;\n"
+          "                           --source monitor: what the computer plays\n"
           "  devices                  microphones and loudspeakers\n"
           "  permissions [list]       which programs may use the microphone\n"
           "  permissions allow|deny|ask PROGRAM\n"
@@ -339,6 +348,22 @@ static int take(struct options *o, const struct rule *rule)
         break;
     case OPTION_INPUT:
         o->input = optarg;
+        break;
+    case OPTION_TO:
+        if (strcmp(optarg, "stdout") != 0 && strcmp(optarg, "clipboard") != 0 &&
+            strcmp(optarg, "window") != 0)
+            return bad_value(rule->name, "stdout, clipboard or window");
+        o->to = optarg;
+        break;
+    case OPTION_SOURCE:
+        if (strcmp(optarg, "microphone") != 0 && strcmp(optarg, "monitor") != 0)
+            return bad_value(rule->name, "microphone or monitor");
+        o->source = optarg;
+        break;
+    case OPTION_SILENCE:
+        if (!read_whole(optarg, 600, &n))
+            return bad_value(rule->name, "seconds, up to 600; 0: for ever");
+        o->silence_ms = n > 0 ? (uint32_t)n * 1000 : UINT32_MAX;
         break;
     case OPTION_MODE:
         if (strcmp(optarg, "open") != 0 && strcmp(optarg, "half-duplex") != 0 &&

@@ -28,7 +28,8 @@ struct options {
     uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms;
     bool no_tiling, no_thumbnail;
     const char *voice, *input, *output, *mode; /* of speech */
-    uint32_t hangover_ms;              /* 0: not given */
+    const char *to, *source;                    /* of dictation */
+    uint32_t hangover_ms, silence_ms;           /* 0: not given */
     bool times, now;
     bool keep, background, no_tools, no_clock, dry_run_tools;
     bool json, stats, quiet, thinking, all;

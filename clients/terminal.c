@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -176,6 +177,30 @@ void progress_clear(struct progress *p)
     if (p->drawn)
         fputs("\r\033[K", stderr);
     p->drawn = false;
+}
+
+/* --- keys ------------------------------------------------------------------------------------ */
+
+static struct termios before_keys;
+static bool has_keys;
+
+bool terminal_take_keys(void)
+{
+    struct termios now;
+
+    if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &before_keys) < 0)
+        return false;
+    now = before_keys;
+    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    has_keys = tcsetattr(STDIN_FILENO, TCSANOW, &now) == 0;
+    return has_keys;
+}
+
+void terminal_give_keys_back(void)
+{
+    if (has_keys)
+        tcsetattr(STDIN_FILENO, TCSANOW, &before_keys);
+    has_keys = false;
 }
 
 /* --- interrupts ----------------------------------------------------------------------------- */

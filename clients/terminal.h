@@ -52,6 +52,12 @@ void progress_clear(struct progress *progress);
 /* "695.8 MB" */
 const char *terminal_size(uint64_t bytes, char text[24]);
 
+/* --- keys ------------------------------------------------------------------------------------ */
+
+/* Single keys from standard input, without showing them. False: it is no terminal. */
+bool terminal_take_keys(void);
+void terminal_give_keys_back(void); /* if they were taken */
+
 /* --- Ctrl-C --------------------------------------------------------------------------------- */
 
 /*

@@ -21,6 +21,7 @@ int describe_run(sd_bus *bus, const struct options *options); /* image.c */
 int transcribe_run(sd_bus *bus, const struct options *options); /* voice.c */
 int say_run(sd_bus *bus, const struct options *options);        /* voice.c */
 int silence_run(sd_bus *bus, const struct options *options);    /* voice.c */
+int dictate_run(sd_bus *bus, const struct options *options);    /* dictate.c */
 int listen_run(sd_bus *bus, const struct options *options);     /* listen.c */
 int devices_run(sd_bus *bus, const struct options *options);    /* listen.c */
 int permissions_run(sd_bus *bus, const struct options *options); /* listen.c */

@@ -5,14 +5,14 @@
  */
 #include <string.h>
 
+#include "clients/desktop/clipboard.h"
 #include "clients/desktop/internal.h"
 #include "clients/desktop/process.h"
 
 #define TEXT_MAX        ((size_t)16 << 10) /* bytes that are read */
 #define TIMEOUT_SECONDS 5
 
-/* NULL: there is no program, or no display. */
-static const char *const *command(bool write)
+const char *const *clipboard_command(bool write)
 {
     static const char *const wl_copy[] = {"wl-copy", NULL};
     static const char *const wl_paste[] = {"wl-paste", "--no-newline", "--type", "text", NULL};
@@ -76,7 +76,7 @@ static void on_copied(const struct process_result *result, void *userdata)
 static void run_program(struct call *call, const char *input, bool write, process_ended ended)
 {
     const struct process_limits limits = {TIMEOUT_SECONDS, 16 * TEXT_MAX, write};
-    const char *const *argv = command(write);
+    const char *const *argv = clipboard_command(write);
 
     if (argv)
         process_run(argv, NULL, NULL, input, limits, call->cancellable, ended, call_ref(call));

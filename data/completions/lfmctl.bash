@@ -26,7 +26,7 @@ _lfmctl()
     local options='--model --image --detail --max-encode-ms --min-image-tokens --max-image-tokens
         --min-tiles --max-tiles --no-tiling --no-thumbnail --session --system --tools --no-tools --tool-command --dry-run-tools
         --no-clock --format --title --stop --keep --background --json --stats --thinking
-        --times --output --voice --now --mode --hangover --input
+        --times --output --voice --now --mode --hangover --input --to --silence --source
         --max-tokens --context --temperature --top-p --min-p --top-k --seed --all --quiet --color
         --help --version'
 
@@ -38,6 +38,8 @@ _lfmctl()
     --model | -m) _lfmctl_offer -W "$(_lfmctl_ids models)"; return ;;
     --session | -S) _lfmctl_offer -W "$(_lfmctl_ids sessions)"; return ;;
     --detail) _lfmctl_offer -W 'low auto high'; return ;;
+    --to) _lfmctl_offer -W 'stdout clipboard window'; return ;;
+    --source) _lfmctl_offer -W 'microphone monitor'; return ;;
     --mode) _lfmctl_offer -W 'open half-duplex push'; return ;;
     --tools | --format | --image | -i | --input | --output | -o) _lfmctl_offer -f; return ;;
     --tool-command) _lfmctl_offer -c; return ;;
@@ -48,7 +50,7 @@ _lfmctl()
         return
     fi
     case $verb:$sub in
-    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen devices permissions sessions models pull ps status help' ;;
+    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen dictate devices permissions sessions models pull ps status help' ;;
     image:) _lfmctl_offer -W plan ;;
     permissions:) _lfmctl_offer -W 'list allow deny ask' ;;
     permissions:*) _lfmctl_offer -W "$(_lfmctl_programs)" ;;

@@ -5,7 +5,7 @@ end
 function __lfmctl_programs
     lfmctl --quiet --json permissions 2>/dev/null | string match -rga '"program":"([^"]*)"'
 end
-set -l verbs ask chat describe image transcribe say silence listen devices permissions sessions models pull ps status help
+set -l verbs ask chat describe image transcribe say silence listen dictate devices permissions sessions models pull ps status help
 complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
 set -l second 'not __fish_seen_subcommand_from list show pull verify remove load unload'
 complete -c lfmctl -f -n "__fish_seen_subcommand_from models; and $second" -a 'list pull verify remove load unload'
@@ -23,6 +23,8 @@ complete -c lfmctl -f -n '__fish_seen_subcommand_from permissions; and __fish_se
 complete -c lfmctl -s o -l output -r -d 'WAV file'
 complete -c lfmctl -l input -r -d 'a recording'
 complete -c lfmctl -l mode -x -a 'open half-duplex push'
+complete -c lfmctl -l to -x -a 'stdout clipboard window'
+complete -c lfmctl -l source -x -a 'microphone monitor'
 complete -c lfmctl -s i -l image -r -d 'picture'
 complete -c lfmctl -l detail -x -a 'low auto high' -d 'how finely'
 complete -c lfmctl -s m -l model -x -a '(__lfmctl_ids models)' -d 'which model'
@@ -33,7 +35,7 @@ complete -c lfmctl -l tool-command -r -d 'answers calls'
 complete -c lfmctl -l format -r -d 'JSON Schema'
 complete -c lfmctl -s n -l max-tokens -x -d 'length of the answer'
 complete -c lfmctl -l color -x -a 'auto always never'
-for option in voice hangover title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
+for option in voice hangover silence title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
     max-tiles
     complete -c lfmctl -l $option -x
 end

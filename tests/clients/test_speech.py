@@ -68,6 +68,7 @@ if __name__ == "__main__" and len(sys.argv) > 5 and sys.argv[5] == "notify":
 sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "ipc"))
 import dbus  # noqa: E402
+from sound import Server  # noqa: E402
 from test_bus import NAME, PATH, Client, Daemon, wait_until  # noqa: E402
 
 os.environ["LFMD_SOUND"] = DECODER
@@ -101,52 +102,6 @@ def voice(seconds, pitch=120, level=0.3, seed=1):
 
 def silence(seconds):
     return array.array("h", bytes(2 * int(seconds * RATE)))
-
-
-class Server:
-    """PulseAudio: what is played to "room" is heard by "mic"; "spk" is the loudspeaker."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp()
-        os.chmod(self.folder, 0o700)
-        os.environ.update(XDG_RUNTIME_DIR=self.folder, HOME=self.folder)
-        for name in ("PULSE_SERVER", "DISPLAY"):
-            os.environ.pop(name, None)
-        with open(self.folder + "/.asoundrc", "w") as file:
-            file.write('pcm.!default { type pulse hint { show on description "Pulse" } }\n'
-                       "ctl.!default { type pulse }\n")
-        self.log = open(self.folder + "/log", "w")
-        self.start()
-
-    def spawn(self, *words):
-        return subprocess.Popen(words, stdout=self.log, stderr=self.log)
-
-    def start(self):
-        self.processes = [self.spawn(
-            "pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1",
-            "--disable-shm=yes", "--log-target=stderr", "-L", "module-native-protocol-unix",
-            "-L", "module-null-sink sink_name=spk rate=48000 channels=2",
-            "-L", "module-null-sink sink_name=room rate=48000 channels=2",
-            "-L", "module-remap-source source_name=mic master=room.monitor")]
-        wait_until(lambda: subprocess.run(("pactl", "info"), stdout=self.log, stderr=self.log).returncode == 0)
-        self.control("set-default-sink", "spk")
-        self.control("set-default-source", "mic")
-        for source in ("mic", "spk.monitor"):  # a null sink that nobody records loses two seconds
-            self.processes.append(self.spawn("parec", "--latency-msec=20", "-d", source, "--raw", "/dev/null"))
-        time.sleep(2.5)
-
-    def control(self, *words):
-        return subprocess.run(("pactl",) + words, check=True, stdout=subprocess.PIPE, text=True).stdout
-
-    def kill(self):
-        for process in reversed(self.processes):
-            process.kill()
-            process.wait()
-
-    def stop(self):
-        self.kill()
-        self.log.close()
-        shutil.rmtree(self.folder)
 
 
 class Loudspeaker:
