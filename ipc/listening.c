@@ -46,6 +46,7 @@ struct listening {
 
     /* StartListening() that is not answered yet */
     sd_bus_message *message; /* or NULL */
+    struct session *session;
     struct wanted wanted;
     char *model;
 };
@@ -280,7 +281,7 @@ static struct task *task_of(struct listening *l, const struct voice_port *port, 
         .model = options->model, .turns = options->turns, .levels = options->levels};
 
     return l->wanted.transcribe ? captions_new(l->bus->engine, &captions, port, ends, &task_sink, l, err)
-                         : conversation_new(l->bus->engine, options, port, ends, &task_sink, l, err);
+                         : conversation_new(l->session, options, port, ends, &task_sink, l, err);
 }
 
 /* Answer StartListening(). */
@@ -354,7 +355,8 @@ static int may_listen(struct listening *l, struct error *err)
     return permissions_ask(permissions, app, decided, l, err);
 }
 
-int listening_start(struct listening **slot, struct bus *bus, const struct model *model,
+int listening_start(struct listening **slot, struct bus *bus, struct session *session,
+                    const struct model *model,
                     void (*changed)(void *userdata), void *userdata, sd_bus_message *message,
                     struct error *err)
 {
@@ -373,6 +375,7 @@ int listening_start(struct listening **slot, struct bus *bus, const struct model
         !(l->model = strdup(model->id)))
         return errors_message(err, -ENOMEM);
     l->message = sd_bus_message_ref(message);
+    l->session = session;
     l->changed = changed;
     l->userdata = userdata;
     l->wanted = wanted;

@@ -726,7 +726,7 @@ static int method_start_listening(sd_bus_message *message, void *userdata, sd_bu
     struct error err = ERROR_INIT;
 
     return errors_return(ret_error,
-                         listening_start(&object->listening, object->bus, model,
+                         listening_start(&object->listening, object->bus, object->session, model,
                                          listening_changed, object, message, &err),
                          &err);
 }

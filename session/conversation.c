@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "session/internal.h"
 #include "session/json.h"
+#include "session/prompt.h"
 #include "session/recognition.h"
 #include "session/speech.h"
 #include "text/row_id.h"
@@ -20,6 +21,9 @@
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define TURNS_KEPT_MAX 256
 #define SLICE_ROWS     32   /* of what is not urgent */
+
+#define SPOKEN         "spoken"   /* member of the messages of spoken turns */
+#define NOT_UNDERSTOOD "(spoken)" /* in place of words that nobody has written down */
 
 static const char system_default[] = "Respond with interleaved text and audio.";
 
@@ -51,11 +55,15 @@ struct conversation {
     atomic_uint turn;      /* of the user, from 1; the ear's */
 
     /* engine thread */
+    struct session *session; /* NULL: it is closed */
+    bool attached;           /* the session knows of it */
+    char *title;             /* of the session, when this began; NULL: it had none */
     enum phase phase;
     float *features; /* [n_mels][frames of the longest clip] */
     struct script script;
     struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
     size_t n_places;
+    size_t n_seen, n_loaded; /* messages of the session: in the script or said here; at the beginning */
     struct clip clip; /* that was taken */
     unsigned reply_turn;
     bool confirmed; /* the turn that is answered has ended */
@@ -65,6 +73,11 @@ struct conversation {
     struct buffer text;   /* not told yet, */
     struct json_object *calls; /* and lines of calls: array, or NULL */
     unsigned n_calls;
+    struct place called;  /* after the last call, or where the reply begins */
+    uint32_t turn_number; /* of the session's turns */
+    struct json_object *results;        /* messages that are answered in place of a clip, or NULL */
+    bool goes_on;                       /* they are to be */
+    struct json_object *messages, *done; /* of a turn that is over and not in the history yet, or NULL */
     float *pending;       /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
     size_t n_pending, n_said;
     uint32_t number;      /* of the mouth */
@@ -75,10 +88,10 @@ struct conversation {
     unsigned overruns, underruns;                /* told so far */
 
     /* what the user has said, in words */
-    bool transcripts;
-    struct sequence *other; /* for it; NULL: they are not wanted */
+    bool transcripts; /* are told */
+    struct sequence *other;
     struct recognition *recognition;
-    bool recognising;
+    bool recognising, understood; /* under way; done, for the turn that is answered */
     unsigned said_turn;
     float *said; /* [rows of the longest clip][H] */
 };
@@ -241,6 +254,13 @@ static int feed(struct conversation *c, const float **ret_hidden, struct error *
 
 /* --- words (engine thread) ------------------------------------------------------------------- */
 
+#define CALL_ID_MAX 40
+
+static void call_id(const struct conversation *c, size_t i, char id[CALL_ID_MAX])
+{
+    snprintf(id, CALL_ID_MAX, "call_%u_%zu", c->turn_number, i);
+}
+
 static void tell_text(struct conversation *c)
 {
     struct json_object *line;
@@ -254,10 +274,10 @@ static void tell_text(struct conversation *c)
     }
     for (size_t i = 0; c->calls && i < json_object_array_length(c->calls); i++) {
         struct json_object *call = json_object_array_get_idx(c->calls, i), *arguments, *name;
-        char id[40];
+        char id[CALL_ID_MAX];
         bool ok;
 
-        snprintf(id, sizeof(id), "call_%u_%u", c->reply_turn, c->n_calls++);
+        call_id(c, c->n_calls++, id);
         line = ear_line("tool_call", clock_usec(), c->reply_turn);
         json_object_object_get_ex(call, "name", &name);
         json_object_object_get_ex(call, "arguments", &arguments);
@@ -292,6 +312,7 @@ static void on_call(void *userdata, const char *name, struct json_object *argume
     ok = json_set(call, "arguments", json_object_get(arguments)) && ok;
     if (!c->calls)
         c->calls = json_object_new_array();
+    c->called = place_of(&c->script);
     ok = ok && json_append(c->calls, json_object_get(call));
     json_object_put(call);
     if (!ok)
@@ -340,8 +361,47 @@ static int put_clip(struct conversation *c, const struct clip *clip, struct erro
     return r;
 }
 
-/* Hear a clip, and begin to think about it. */
-static int begin_reply(struct conversation *c, const struct clip *clip, struct error *err)
+/* The turn that follows begins here. */
+static void begin_turn(struct conversation *c)
+{
+    if (c->n_places == TURNS_KEPT_MAX)
+        make_room(c, SIZE_MAX / 2); /* all but the last go */
+    c->places[c->n_places++] = place_of(&c->script);
+}
+
+static bool is_spoken(struct json_object *message)
+{
+    return json_object_get_boolean(json_object_object_get(message, SPOKEN));
+}
+
+/* What the session's messages have that was not said here. */
+static int catch_up(struct conversation *c, struct error *err)
+{
+    struct json_object *messages = c->session->messages;
+    const size_t n = json_object_array_length(messages);
+    int r = 0;
+
+    for (; c->n_seen < n && r == 0; c->n_seen++) {
+        struct json_object *message = json_object_array_get_idx(messages, c->n_seen);
+        const char *role = json_member_text(message, "role");
+
+        if (is_spoken(message) && c->n_seen >= c->n_loaded)
+            continue;
+        if (role && strcmp(role, "user") == 0)
+            begin_turn(c);
+        r = prompt_message(c->task.work.model->lm, message, &c->script.ids, err);
+    }
+    return r;
+}
+
+/* What the context has for a reply, whatever was said before. */
+static size_t reply_room(const struct conversation *c)
+{
+    return MIN(REPLY_MAX, sequence_n_context(c->task.sequence) / 2);
+}
+
+/* Begin to think: the script ends where a reply begins. */
+static int begin_reply(struct conversation *c, struct error *err)
 {
     struct loaded_model *model = c->task.work.model;
     const struct speech_options options = {
@@ -351,27 +411,16 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
         .audio = c->sampling,
     };
     const float *hidden = NULL;
-    int64_t start;
+    const int64_t start = clock_usec();
     int r;
 
-    c->clip = *clip;
-    if (!listener_take(c->task.listener, clip->number, c->features))
-        return 0;
-    c->listen_usec = c->think_usec = c->speak_usec = 0;
-    if (c->n_places == TURNS_KEPT_MAX)
-        make_room(c, SIZE_MAX / 2); /* all but the last go */
-    c->places[c->n_places++] = place_of(&c->script);
-    r = put_clip(c, clip, err);
-    if (r < 0)
-        return r;
-    make_room(c, MIN(REPLY_MAX, sequence_n_context(c->task.sequence) / 2));
-    start = clock_usec();
+    make_room(c, reply_room(c));
     r = feed(c, &hidden, err);
-    c->think_usec += clock_usec() - start;
+    c->think_usec = clock_usec() - start;
     if (r < 0)
         return r;
     sequence_mark(c->task.sequence);
-    c->reply = place_of(&c->script);
+    c->reply = c->called = place_of(&c->script);
     vocoder_reset(model->vocoder);
     c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &options, hidden, err);
     if (!c->speech)
@@ -386,10 +435,28 @@ static int begin_reply(struct conversation *c, const struct clip *clip, struct e
     c->n_calls = 0;
     c->n_pending = c->n_said = 0;
     c->n_audio = 0;
+    c->speak_usec = 0;
     c->confirmed = c->made = c->announced = c->cut = false;
     c->phase = PHASE_REPLY;
     model->speaker = &c->task;
     return 0;
+}
+
+/* Hear a clip, and begin to think about it. */
+static int begin_clip(struct conversation *c, const struct clip *clip, struct error *err)
+{
+    int r;
+
+    c->clip = *clip;
+    if (!listener_take(c->task.listener, clip->number, c->features))
+        return 0;
+    c->listen_usec = 0;
+    r = catch_up(c, err);
+    if (r < 0)
+        return r;
+    begin_turn(c);
+    r = put_clip(c, clip, err);
+    return r < 0 ? r : begin_reply(c, err);
 }
 
 /* The turn is not over, or not worth keeping: as if its clip had never been. */
@@ -410,11 +477,139 @@ static void begin_transcript(struct conversation *c)
     const uint64_t key[2] = {c->key, c->clip.number};
     struct error err = ERROR_INIT;
 
-    if (!c->recognition)
-        return;
     memcpy(c->said, c->script.rows + clip.n_rows * width, n * width * sizeof(*c->said));
     c->said_turn = c->reply_turn;
     c->recognising = recognition_begin(c->recognition, c->said, n, key, SLICE_ROWS, &err) == 0;
+}
+
+/* {"role", "content", "spoken"}: takes the content */
+static struct json_object *spoken_message(const char *role, struct json_object *content)
+{
+    struct json_object *message = json_object_new_object();
+    bool ok = json_set(message, "role", json_object_new_string(role));
+
+    ok = json_set(message, "content", content) && ok;
+    ok = json_set(message, SPOKEN, json_object_new_boolean(true)) && ok;
+    if (ok)
+        return message;
+    json_object_put(message);
+    return NULL;
+}
+
+/* The calls as they stand in a message. */
+static struct json_object *calls_of_message(const struct conversation *c)
+{
+    struct json_object *calls = json_object_new_array();
+
+    for (size_t i = 0; i < json_object_array_length(c->calls); i++) {
+        struct json_object *call = json_object_new_object();
+        char id[CALL_ID_MAX];
+        bool ok;
+
+        call_id(c, i, id);
+        ok = json_set(call, "id", json_object_new_string(id));
+        ok = json_set(call, "type", json_object_new_string("function")) && ok;
+        ok = json_set(call, "function",
+                      json_object_get(json_object_array_get_idx(c->calls, i))) &&
+             ok;
+        if (!json_append(calls, call) || !ok) {
+            json_object_put(calls);
+            return NULL;
+        }
+    }
+    return calls;
+}
+
+/* What is left of the reply in the script, taken apart once more. Nothing waits to be told. */
+static struct json_object *reply_message(struct conversation *c)
+{
+    const struct script *script = &c->script;
+    struct error broken = ERROR_INIT;
+    struct json_object *message;
+
+    reply_free(c->words);
+    c->words = reply_new(c->task.work.model->lm->tokenizer, &words_sink, c);
+    for (size_t i = c->reply.n_ids; c->words && i < script->ids.n; i++)
+        if (!is_row_id(script->ids.ids[i]))
+            reply_push(c->words, script->ids.ids[i], &broken);
+    if (c->words)
+        reply_finish(c->words, &broken);
+    message = c->words ? spoken_message("assistant",
+                                        json_object_new_string_len(c->text.text ? c->text.text : "",
+                                                                   (int)c->text.length))
+                       : NULL;
+    if (message && c->calls && !json_set(message, "tool_calls", calls_of_message(c))) {
+        json_object_put(message);
+        message = NULL;
+    }
+    c->text.length = 0;
+    json_object_put(c->calls);
+    c->calls = NULL;
+    return message;
+}
+
+/* The messages of the turn that is over. */
+static int collect_messages(struct conversation *c, struct error *err)
+{
+    c->messages = TAKE_PTR(c->results);
+    if (!c->messages) {
+        c->messages = json_object_new_array();
+        if (!json_append(c->messages,
+                         spoken_message("user", json_object_new_string(NOT_UNDERSTOOD))))
+            return no_memory(err);
+    }
+    return json_append(c->messages, reply_message(c)) ? 0 : no_memory(err);
+}
+
+static int add_to_history(struct conversation *c, struct error *err)
+{
+    _cleanup_(freep) char *title = NULL;
+    struct past_turn turn = {
+        .number = c->turn_number,
+        .reason = json_member_text(c->done, "reason"),
+        .messages = c->messages,
+        .usage = json_object_object_get(c->done, "usage"),
+        .n_tokens = c->script.ids.n,
+        .n_dropped = c->session->n_dropped,
+    };
+    struct event *event = event_new(EVENT_SPOKEN, 0);
+
+    if (!c->title)
+        title = session_make_title(
+            json_member_text(json_object_array_get_idx(c->messages, 0), "content"));
+    turn.title = c->title ? c->title : title;
+    if (!event || !turn.title) {
+        event_free(event);
+        return no_memory(err);
+    }
+    event->session = c->session;
+    event->n_tokens = turn.n_tokens;
+    event->n_context = sequence_n_context(c->task.sequence);
+    event->messages = history_add(c->session, &turn, err);
+    if (!event->messages) {
+        event_free(event);
+        return error_errno(err->code);
+    }
+    queue_push(&c->task.engine->events, &event->node);
+    return 0;
+}
+
+/* The turn that is over goes into the history, with what was understood of it by now. */
+static void conclude(struct conversation *c)
+{
+    const char *words = c->understood ? recognition_text(c->recognition) : "";
+    struct error err = ERROR_INIT;
+    bool ok = true;
+
+    if (words[0])
+        ok = json_set(json_object_array_get_idx(c->messages, 0), "content",
+                      json_object_new_string(words));
+    /* What cannot be kept ends no conversation. */
+    if (c->session && add_to_history(c, &err) < 0)
+        ok = json_set(c->done, "message", json_object_new_string(err.text)) && ok;
+    task_send_line(&c->task, TAKE_PTR(c->done), ok);
+    json_object_put(c->messages);
+    c->messages = NULL;
 }
 
 /* Some work on the words; there is nothing better to do. */
@@ -427,30 +622,58 @@ static int transcribe(struct conversation *c)
     if (r == 0 || r == -ECANCELED)
         return r;
     c->recognising = false;
+    c->understood = r > 0;
     if (r < 0) {
         log_debug("A turn has no transcript: %s", err.text);
-        return 0;
+    } else if (c->transcripts) {
+        line = ear_line("transcript", clock_usec(), c->said_turn);
+        task_send_line(&c->task, line,
+                       json_set(line, "text",
+                                json_object_new_string(recognition_text(c->recognition))));
     }
-    line = ear_line("transcript", clock_usec(), c->said_turn);
-    task_send_line(&c->task, line,
-                   json_set(line, "text",
-                            json_object_new_string(recognition_text(c->recognition))));
+    if (c->done)
+        conclude(c);
     return 0;
 }
 
-/* The turn has ended: what was thought so far may be said, unless the user has begun another. */
-static void confirm(struct conversation *c)
+/* What was thought so far may be said, unless the user has begun another turn. */
+static void speak(struct conversation *c)
 {
     c->confirmed = true;
-    c->reply_turn = c->clip.turn;
     c->number = c->port.begin(c->port_userdata);
     atomic_store(&c->interrupt, false);
     c->is_full = false;
-    begin_transcript(c);
     atomic_store(&c->speaking, true);
     listener_set_busy(c->task.listener, true, c->half_duplex);
     if ((int)(atomic_load(&c->turn) - c->reply_turn) > 0)
         atomic_store(&c->interrupt, true);
+}
+
+/* The turn has ended. */
+static void confirm(struct conversation *c)
+{
+    if (c->done) { /* there was no time for the words of the one before */
+        c->recognising = false;
+        conclude(c);
+    }
+    c->reply_turn = c->clip.turn;
+    c->turn_number = atomic_fetch_add(&c->session->last_turn, 1) + 1;
+    c->understood = false;
+    begin_transcript(c);
+    speak(c);
+}
+
+/* Results of tool calls are in the script already. */
+static int go_on(struct conversation *c, struct error *err)
+{
+    const int r = begin_reply(c, err);
+
+    c->goes_on = false;
+    c->listen_usec = 0;
+    c->clip.confirmed_usec = clock_usec();
+    if (r == 0)
+        speak(c);
+    return r;
 }
 
 /* One token or frame of the reply. */
@@ -521,24 +744,25 @@ static bool say(struct conversation *c)
     return !c->is_full;
 }
 
-/* What was heard of the reply stays: ids up to the last frame that came out whole. */
+/* What was heard of the reply stays: ids up to the last frame that came out whole; and calls, which
+ * somebody may have acted on. */
 static int keep_heard(struct conversation *c, uint64_t n_heard, struct error *err)
 {
     const struct depthformer_info *info = depthformer_info(c->task.work.model->depthformer);
     const size_t n_frames = (size_t)(n_heard / VOCODER_FRAME);
     const uint32_t *ids = c->script.ids.ids;
-    struct place place = c->reply;
+    struct place place = c->called;
     int32_t end[CODEBOOKS];
     size_t n = 0;
 
-    for (size_t i = c->reply.n_ids; i < c->script.ids.n && n < n_frames; i++) {
+    for (size_t i = place.n_ids; i < c->script.ids.n && n < n_frames; i++) {
         if (is_row_id(ids[i])) {
             n++;
             place.n_rows++;
         }
         place.n_ids = i + 1;
     }
-    cut_to(&c->script, n > 0 ? place : c->reply);
+    cut_to(&c->script, n > 0 ? place : c->called);
     if (n == 0)
         return 0;
     for (int book = 0; book < CODEBOOKS; book++)
@@ -546,7 +770,7 @@ static int keep_heard(struct conversation *c, uint64_t n_heard, struct error *er
     return add_frame(c, end, err);
 }
 
-static void tell_done(struct conversation *c, const char *reason)
+static struct json_object *done_line(struct conversation *c, const char *reason)
 {
     const struct {
         const char *key;
@@ -564,8 +788,10 @@ static void tell_done(struct conversation *c, const char *reason)
 
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         ok = json_set(usage, numbers[i].key, json_object_new_int64(numbers[i].value)) && ok;
-    ok = json_set(line, "usage", usage) && ok;
-    task_send_line(&c->task, line, ok);
+    if (json_set(line, "usage", usage) && ok)
+        return line;
+    json_object_put(line);
+    return NULL;
 }
 
 static void tell_xruns(struct conversation *c)
@@ -587,26 +813,34 @@ static void tell_xruns(struct conversation *c)
     c->underruns = underruns;
 }
 
-/* The reply is over: said to its end, or interrupted. */
-static int end_reply(struct conversation *c, bool interrupted, struct error *err)
+/* The reply is over: said to its end, or broken off for this reason. */
+static int end_reply(struct conversation *c, const char *broken_off, struct error *err)
 {
+    const char *reason = broken_off       ? broken_off
+                         : c->cut         ? "length"
+                         : c->n_calls > 0 ? "tool_calls"
+                                          : "stop";
     int r = 0;
 
     tell_text(c);
-    if (interrupted) {
+    if (broken_off) {
         const uint64_t n_heard = c->port.heard(c->port_userdata, c->number);
 
-        tell_msec(c, "interrupted", c->reply_turn, "heard_ms",
-                  (int64_t)(n_heard * 1000 / SPEAK_RATE_HZ));
+        if (atomic_load(&c->interrupt))
+            tell_msec(c, "interrupted", c->reply_turn, "heard_ms",
+                      (int64_t)(n_heard * 1000 / SPEAK_RATE_HZ));
         r = keep_heard(c, n_heard, err);
     } else if (c->announced) {
         tell_msec(c, "audio_end", c->reply_turn, "audio_ms",
                   (int64_t)(c->n_audio * 1000 / SPEAK_RATE_HZ));
     }
     if (r == 0)
+        r = collect_messages(c, err);
+    if (r == 0)
         r = speech_prompt_end(c->task.work.model->lm->tokenizer, &c->script.ids, err);
     tell_xruns(c);
-    tell_done(c, interrupted ? "interrupted" : c->cut ? "length" : "stop");
+    if (r == 0 && !(c->done = done_line(c, reason)))
+        r = no_memory(err);
     c->task.usage.listen_usec += c->listen_usec;
     c->task.usage.think_usec += c->think_usec;
     c->task.usage.speak_usec += c->speak_usec;
@@ -617,6 +851,8 @@ static int end_reply(struct conversation *c, bool interrupted, struct error *err
     atomic_store(&c->interrupt, false);
     listener_set_busy(c->task.listener, false, false);
     c->phase = PHASE_LISTEN;
+    if (r == 0 && !c->recognising)
+        conclude(c);
     return r;
 }
 
@@ -638,7 +874,7 @@ static bool is_quiet(const struct conversation *c)
     case PHASE_LOAD:
         return false;
     case PHASE_LISTEN:
-        return !has_clip(c) || c->task.work.model->speaker;
+        return (!c->goes_on && !has_clip(c)) || c->task.work.model->speaker;
     case PHASE_REPLY:
         if (!c->confirmed)
             return clip.state == CLIP_OFFERED && clip.number == c->clip.number &&
@@ -672,7 +908,7 @@ static int reply(struct conversation *c, struct error *err)
     }
     if (c->confirmed) {
         if (atomic_load(&c->interrupt))
-            return end_reply(c, true, err);
+            return end_reply(c, "interrupted", err);
         tell_text(c);
         if (!say(c))
             return 0;
@@ -725,7 +961,25 @@ static int take_buffers(struct conversation *c, struct error *err)
     c->pending = malloc((AHEAD_SAMPLES + 2 * VOCODER_FRAME) * sizeof(*c->pending));
     if (!c->features || !c->pending)
         return no_memory(err);
-    return c->transcripts ? take_recognition(c, audio_encoder_rows(mel_n_frames(n_max)), err) : 0;
+    return take_recognition(c, audio_encoder_rows(mel_n_frames(n_max)), err);
+}
+
+/* The system turn, and what was said and written in the session before. */
+static int put_past(struct conversation *c, struct error *err)
+{
+    int r = put_system(c, err);
+
+    c->session->conversation = &c->task;
+    c->attached = true;
+    c->n_loaded = json_object_array_length(c->session->messages);
+    if (r == 0)
+        r = catch_up(c, err);
+    if (r == 0) {
+        begin_turn(c); /* the next: for it the last one may go too */
+        make_room(c, reply_room(c));
+        c->n_places--;
+    }
+    return r;
 }
 
 /* Model, ear, voice, sequence; then the microphone. */
@@ -740,7 +994,7 @@ static int load(struct conversation *c, struct error *err)
         return r;
     r = take_buffers(c, err);
     if (r == 0)
-        r = put_system(c, err);
+        r = put_past(c, err);
     if (r == 0)
         r = feed(c, &hidden, err);
     if (r == 0)
@@ -766,13 +1020,15 @@ static int step(struct conversation *c, struct error *err)
         return load(c, err);
     case PHASE_LISTEN:
         clip = listener_clip(c->task.listener);
-        return is_quiet(c) ? 0 : begin_reply(c, &clip, err);
+        if (is_quiet(c))
+            return 0;
+        return c->goes_on ? go_on(c, err) : begin_clip(c, &clip, err);
     case PHASE_REPLY:
         return reply(c, err);
     case PHASE_DRAIN:
         if (atomic_load(&c->interrupt))
-            return end_reply(c, true, err);
-        return c->port.is_idle(c->port_userdata) ? end_reply(c, false, err) : 0;
+            return end_reply(c, "interrupted", err);
+        return c->port.is_idle(c->port_userdata) ? end_reply(c, NULL, err) : 0;
     }
     return 0;
 }
@@ -793,6 +1049,10 @@ static bool conversation_run(struct work *work, int64_t usec)
     }
     if (atomic_load(&work->cancel) || r == -ECANCELED) {
         c->port.cancel(c->port_userdata);
+        if (c->confirmed && c->phase != PHASE_LISTEN)
+            end_reply(c, "cancelled", &err);
+        if (c->done)
+            conclude(c);
         return task_finish(&c->task, "cancelled", NULL);
     }
     return r < 0 && task_fail(&c->task, &err);
@@ -809,6 +1069,11 @@ static void conversation_release(struct work *work)
     c->words = reply_free(c->words);
     json_object_put(c->calls);
     c->calls = NULL;
+    json_object_put(c->results);
+    json_object_put(c->messages);
+    json_object_put(c->done);
+    if (c->attached && c->session)
+        c->session->conversation = NULL;
     c->recognition = recognition_free(c->recognition);
     c->other = sequence_free(c->other);
     free(c->said);
@@ -825,11 +1090,70 @@ static bool conversation_is_waiting(const struct work *work)
     return must_wait((const struct conversation *)work);
 }
 
+static void conversation_session_closed(struct work *work, const struct session *session)
+{
+    struct conversation *c = (struct conversation *)work;
+
+    if (c->session != session)
+        return;
+    c->session = NULL;
+    atomic_store(&work->cancel, true);
+}
+
 static const struct work_kind conversation_kind = {
     .run = conversation_run,
     .release = conversation_release,
     .is_waiting = conversation_is_waiting,
+    .session_closed = conversation_session_closed,
 };
+
+/* --- for typed turns (engine thread) --------------------------------------------------------- */
+
+bool conversation_is_answering(const struct task *task)
+{
+    const struct conversation *c = (const struct conversation *)task;
+
+    return c->phase == PHASE_REPLY || c->phase == PHASE_DRAIN || c->goes_on || c->done;
+}
+
+int conversation_take_results(struct task *task, uint32_t turn, struct json_object *messages,
+                              struct error *err)
+{
+    struct conversation *c = conversation_of(task);
+    struct json_object *history = c->session->messages;
+    const size_t n = json_object_array_length(history);
+    const size_t n_context = sequence_n_context(task->sequence), n_ids = c->script.ids.n;
+    const struct place before = place_of(&c->script);
+    int r = 0;
+
+    if (c->n_places == 0 || n == 0 || !is_spoken(json_object_array_get_idx(history, n - 1)))
+        return 0;
+    for (size_t i = 0; i < json_object_array_length(messages) && r == 0; i++) {
+        struct json_object *message = json_object_array_get_idx(messages, i);
+
+        r = json_set(message, SPOKEN, json_object_new_boolean(true)) ? 0 : no_memory(err);
+        if (r == 0)
+            r = prompt_message(task->work.model->lm, message, &c->script.ids, err);
+    }
+    if (r == 0)
+        r = speech_prompt_begin(task->work.model->lm->tokenizer, "assistant", &c->script.ids, err);
+    /* The turn that they belong to has to stay with them. */
+    if (r == 0 && c->places[0].n_ids + c->script.ids.n - c->places[c->n_places - 1].n_ids +
+                          reply_room(c) > n_context)
+        r = error_set(err, ERROR_CONTEXT_FULL,
+                      "The results take %zu tokens, but the context holds %zu, the question and the "
+                      "answer included.",
+                      c->script.ids.n - n_ids, n_context);
+    if (r < 0) {
+        cut_to(&c->script, before);
+        return r;
+    }
+    c->results = json_object_get(messages);
+    c->turn_number = turn;
+    c->understood = false;
+    c->goes_on = true;
+    return 1;
+}
 
 /* --- bus thread ------------------------------------------------------------------------------ */
 
@@ -851,14 +1175,16 @@ static void conversation_free(struct task *task)
     c->port.free(c->port_userdata);
     listener_free(c->task.listener);
     free(c->system);
+    free(c->title);
     free(c);
 }
 
-struct task *conversation_new(struct engine *engine, const struct conversation_options *options,
+struct task *conversation_new(struct session *session, const struct conversation_options *options,
                               const struct voice_port *port, void *port_userdata,
                               const struct task_sink *sink, void *userdata, struct error *err)
 {
     struct conversation *c = calloc(1, sizeof(*c));
+    struct engine *engine = session->engine;
     const struct task_options task_options = {.model = options->model};
     const struct model *model;
     struct error own = ERROR_INIT;
@@ -877,7 +1203,9 @@ struct task *conversation_new(struct engine *engine, const struct conversation_o
     c->task.free = conversation_free;
     c->task.listener = listener_new(&options->turns,
                                options->levels ? &listener_sink_levels : &listener_sink, c, err);
-    if (options->system && !(c->system = strdup(options->system)))
+    c->session = session;
+    if ((options->system && !(c->system = strdup(options->system))) ||
+        (session->title && !(c->title = strdup(session->title))))
         no_memory(err);
     model = models_find_speaking(engine->models, options->model, err);
     if (model && !model->ear_path) {

@@ -11,6 +11,13 @@
  * first pause on; what comes of it is said when the turn has really ended, and forgotten when the
  * user goes on. On an interruption the mouth falls silent, and the history keeps what was heard.
  *
+ * It is part of a session and shares its messages (session.h). The model of the conversation has typed
+ * turns, and spoken ones of an earlier conversation, as text, and its own as they sounded. To others its
+ * turns are text, with "spoken": true: the user's words where there was time to write them down, else
+ * "(spoken)"; the reply as far as it was heard. Calls end the turn with reason tool_calls; the client
+ * answers them, if it does, with tool_result parts of session_ask() and nothing else, and the reply to
+ * that is spoken too.
+ *
  * A conversation is a task (task.h) that listens, with the lines of ear.h and these:
  *
  *   {"event":"start","usec":..,"model":"..."}             the model is in memory
@@ -22,9 +29,11 @@
  *   {"event":"audio_end","usec":..,"turn":1,"audio_ms":5200}
  *   {"event":"interrupted","usec":..,"turn":1,"heard_ms":1840}
  *   {"event":"xrun","usec":..,"overruns":1,"underruns":0}  of the devices, since the last one
- *   {"event":"turn_done","usec":..,"turn":1,"reason":"stop","usage":{...}}
+ *   {"event":"turn_done","usec":..,"turn":1,"reason":"stop","usage":{...}}   it is in the history; with
+ *                                                              "message": it could not be kept
  *
- * turn_done.reason: stop | length | interrupted.
+ * turn_done.reason: stop | length | tool_calls | interrupted | cancelled (by the end of the conversation).
+ * Turns are counted from 1 in each conversation.
  *
  * Threads: bus thread, but for the port.
  */
@@ -40,7 +49,9 @@ struct conversation_options {
     bool transcripts; /* TRANSCRIPT lines */
 };
 
-/* The port is taken, also on failure. */
-struct task *conversation_new(struct engine *engine, const struct conversation_options *options,
+struct session;
+
+/* The session has no other conversation. The port is taken, also on failure. */
+struct task *conversation_new(struct session *session, const struct conversation_options *options,
                               const struct voice_port *port, void *port_userdata,
                               const struct task_sink *sink, void *userdata, struct error *err);

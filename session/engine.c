@@ -663,6 +663,9 @@ static void close_session(struct engine *engine, struct session *session)
 {
     struct work *work, *next;
 
+    TAILQ_FOREACH(work, &engine->work, link)
+    if (work->kind->session_closed)
+        work->kind->session_closed(work, session);
     for (work = TAILQ_FIRST(&engine->work); work; work = next) {
         next = TAILQ_NEXT(work, link);
         if (work->session != session)
@@ -1003,6 +1006,10 @@ static bool dispatch_one(struct engine *engine)
         break;
     case EVENT_QUERY:
         image_query_deliver(event->query);
+        event_free(event);
+        break;
+    case EVENT_SPOKEN:
+        session_deliver_spoken(event->session, event);
         event_free(event);
         break;
     case EVENT_TASK:

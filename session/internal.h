@@ -51,19 +51,20 @@ struct close_job {
     struct session *session;
 };
 
-enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL, EVENT_QUERY, EVENT_TASK };
+enum event_type { EVENT_TURN, EVENT_CLOSED, EVENT_MODEL, EVENT_QUERY, EVENT_TASK, EVENT_SPOKEN };
 
 struct event {
     struct queue_node node;
     enum event_type type;
-    struct session *session; /* EVENT_TURN, EVENT_CLOSED */
+    struct session *session; /* EVENT_TURN, EVENT_CLOSED, EVENT_SPOKEN */
 
     /* EVENT_TURN */
     enum turn_event_type turn_type;
     uint32_t number;
     const char *reason;    /* static */
     struct turn *finished; /* with DONE or ERROR: the turn, to be freed */
-    char *messages;        /* with DONE: JSON array text to be added to the history, malloc */
+    /* also EVENT_SPOKEN */
+    char *messages; /* with DONE: JSON array text to be added to the history, malloc */
     size_t n_tokens, n_context;
 
     /* EVENT_MODEL */
@@ -148,6 +149,8 @@ struct work_kind {
     void (*release)(struct work *work);
     /* Whether something is under way that it needs. */
     bool (*is_waiting)(const struct work *work);
+    /* The session is closed, and freed soon; may be NULL. */
+    void (*session_closed)(struct work *work, const struct session *session);
 };
 
 /* What the engine thread serves in slices: the first member of a turn. */
@@ -214,6 +217,7 @@ struct turn {
     size_t n_shown_thinking;
     struct json_object *calls; /* array, or NULL */
     bool stop_found, out_of_memory;
+    bool spoken; /* its reply is */
     size_t n_completion;
     /* when the work began, prefill began and ended, the first token came, progress was told */
     int64_t started_usec, prefill_usec, decode_usec, first_usec, progress_usec;
@@ -289,13 +293,13 @@ struct session {
     const struct session_sink *sink;
     void *userdata;
 
-    atomic_bool closed; /* set by the bus thread */
+    atomic_bool closed;    /* set by the bus thread */
+    atomic_uint last_turn; /* number of the last turn, of either kind; any thread */
 
     /* bus thread; title is set before the first turn goes down and never again */
     LIST_ENTRY(session) link;
     struct turn_list open_turns;
     size_t n_open;
-    uint32_t last_turn;
     char *title;
     struct buffer history; /* messages, "," between them, without a system message */
     size_t n_tokens, context_limit;
@@ -304,6 +308,7 @@ struct session {
     struct close_job close_job;
     struct event *closed_event;
     struct turn *active;          /* NULL, or the one whose work has begun */
+    struct task *conversation;    /* of who listens, or NULL */
     struct json_object *tools;    /* array, or NULL */
     struct json_object *messages; /* array */
     struct photo **photos;        /* [n_photos]: of the messages, in order; held */
@@ -440,12 +445,49 @@ void look_release(struct turn *turn);
 
 extern const struct work_kind turn_kind;
 
+/* --- history.c, for turn.c and conversation.c (engine thread) -------------------------------- */
+
+/* A turn that is over. */
+struct past_turn {
+    uint32_t number;
+    const char *reason, *title;
+    struct json_object *messages; /* array: question, tool results, reply */
+    struct json_object *usage;
+    struct photo *const *photos; /* [n_photos]: of the question */
+    size_t n_photos;
+    size_t n_tokens; /* of the context, after it */
+    uint32_t n_dropped;
+};
+
+/*
+ * Add it to the messages of the session, and to disk first where that is kept. Returns the text of its
+ * messages for the event that tells of it, malloc; NULL with a sentence: nothing was added.
+ */
+char *history_add(struct session *session, const struct past_turn *turn, struct error *err);
+
+/* --- conversation.c, for turn.c (engine thread) ---------------------------------------------- */
+
+/* A spoken turn is under way, or not in the history yet. */
+bool conversation_is_answering(const struct task *conversation);
+
+/*
+ * Results of tool calls, messages of a turn of this number, while it does not answer. 1: the last
+ * reply was a spoken one, and the answer to them will be too; 0: that is not so; else a sentence.
+ */
+int conversation_take_results(struct task *conversation, uint32_t turn,
+                              struct json_object *messages, struct error *err);
+
 /* --- image_query.c, for engine.c ------------------------------------------------------------- */
 
 /* Engine thread, when its picture is decoded, or cannot be. Sends it up. */
 void image_query_answer(struct image_query *query);
 /* Bus thread. Calls back and frees it. */
 void image_query_deliver(struct image_query *query);
+
+/* --- session.c, for conversation.c (any thread) ---------------------------------------------- */
+
+/* The beginning of what was asked, malloc. */
+char *session_make_title(const char *question);
 
 /* --- session.c, for image_query.c (bus thread) ----------------------------------------------- */
 
@@ -492,5 +534,7 @@ void descriptions_forget(struct engine *engine);
 
 /* Tell the client, and free a turn that has ended. */
 void session_deliver(struct session *session, struct event *event);
+/* A spoken turn is part of its history. */
+void session_deliver_spoken(struct session *session, struct event *event);
 /* The engine thread has let go of it. */
 void session_free(struct session *session);

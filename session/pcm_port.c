@@ -23,6 +23,7 @@
 #define BLOCKS     100
 #define READ_MAX   4096 /* samples at once */
 #define DUCK_GAIN  0.2f
+#define DRAIN_MSEC 10 /* how often it is looked whether the client has read all */
 
 struct block {
     uint32_t number;
@@ -53,6 +54,7 @@ struct pcm {
     size_t n_frame;
     size_t n_sent; /* bytes of the oldest block */
     float gain;
+    bool is_drained; /* the client has read what there was */
 };
 
 /* --- the thread ------------------------------------------------------------------------------ */
@@ -138,6 +140,22 @@ static void turn_down(struct pcm *p, struct block *block)
     }
 }
 
+static size_t unread(const struct pcm *p)
+{
+    int n = 0;
+
+    return ioctl(p->out, FIONREAD, &n) == 0 && n > 0 ? (size_t)n / sizeof(int16_t) : 0;
+}
+
+/* A pipe does not tell when it has been read empty. */
+static void watch_drain(struct pcm *p)
+{
+    if (p->is_drained || ring_n_items(&p->ring) > 0 || unread(p) > 0)
+        return;
+    p->is_drained = true;
+    ear_wake(p->task);
+}
+
 /* Blocks into the pipe while it takes them; those whose number is over are dropped. False: nobody
  * reads any more. */
 static bool give_output(struct pcm *p)
@@ -168,8 +186,10 @@ static bool give_output(struct pcm *p)
         ring_read_end(&p->ring);
         any = true;
     }
-    if (any)
+    if (any) {
+        p->is_drained = false;
         ear_wake(p->task);
+    }
     return ok;
 }
 
@@ -188,7 +208,7 @@ static void *pcm_main(void *userdata)
         };
         uint64_t count;
 
-        if (poll(fds, ARRAY_LEN(fds), -1) < 0)
+        if (poll(fds, ARRAY_LEN(fds), p->is_drained || waits ? -1 : DRAIN_MSEC) < 0)
             continue;
         if (fds[1].revents)
             (void)!read(p->wake, &count, sizeof(count));
@@ -198,6 +218,7 @@ static void *pcm_main(void *userdata)
             ear_hang_up(p->task);
             break;
         }
+        watch_drain(p);
     }
     return NULL;
 }
@@ -289,13 +310,6 @@ static void pcm_duck(void *userdata, bool ducked)
     atomic_store(&p->ducked, ducked);
 }
 
-static size_t unread(const struct pcm *p)
-{
-    int n = 0;
-
-    return ioctl(p->out, FIONREAD, &n) == 0 && n > 0 ? (size_t)n / sizeof(int16_t) : 0;
-}
-
 /* What the client has read counts as heard. */
 static uint64_t pcm_heard(void *userdata, uint32_t number)
 {
@@ -368,6 +382,7 @@ void *pcm_port_new(unsigned in_rate_hz, int *ret_in, int *ret_out, struct error 
     }
     p->in_rate_hz = in_rate_hz;
     p->gain = 1;
+    p->is_drained = true;
     p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (p->wake < 0 || pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
         r = error_set(err, ERROR_BUSY, "No pipes for a conversation can be had: %s.",

@@ -226,6 +226,47 @@ static int encode(const struct lm *lm, const struct prompt_request *request, siz
     return result;
 }
 
+/* The message as a model that does not see may read it. */
+static struct json_object *plain_message(struct json_object *message)
+{
+    const size_t n_images = prompt_images(message);
+    struct json_object *copy = NULL, *content;
+
+    if (json_object_deep_copy(message, &copy, NULL) < 0)
+        return NULL;
+    json_object_object_del(copy, "thinking");
+    json_object_object_get_ex(copy, "content", &content);
+    for (size_t i = 0; n_images > 0 && i < json_object_array_length(content); i++) {
+        struct json_object *part = json_object_array_get_idx(content, i);
+
+        if (json_member_text(part, "text"))
+            continue;
+        json_set(part, "type", json_object_new_string("text"));
+        json_set(part, "text", json_object_new_string("(picture)"));
+    }
+    return copy;
+}
+
+int prompt_message(const struct lm *lm, struct json_object *message, struct token_list *ids,
+                   struct error *err)
+{
+    _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
+    const struct chat_request chat = {.messages = messages};
+    struct chat_prompt rendered;
+    int result;
+
+    if (!json_append(messages, plain_message(message)))
+        return no_memory(err);
+    result = chat_render(lm->has_form ? lm->form : CHAT_LFM25, &chat, &rendered, err);
+    if (result < 0)
+        return result;
+    /* The first span is the beginning of the text. */
+    result = tokenizer_encode(lm->tokenizer, rendered.spans + 1, rendered.boundaries[1] - 1, ids,
+                              err);
+    chat_prompt_done(&rendered);
+    return result;
+}
+
 /*
  * How many turns go when n_dropped is not enough: as few as leave a quarter of the context, or the
  * reserve, free; but never the last turn.

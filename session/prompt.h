@@ -62,5 +62,9 @@ void prompt_done(struct prompt *prompt);
 struct json_object *prompt_question(struct json_object *history, struct json_object *results,
                                     struct json_object *content, struct error *err);
 
+/* One message as ids, to stand behind others: without thinking, a picture as "(picture)". */
+int prompt_message(const struct lm *lm, struct json_object *message, struct token_list *ids,
+                   struct error *err);
+
 /* Image parts of a message. */
 size_t prompt_images(struct json_object *message);

@@ -402,7 +402,7 @@ static int restore(struct session *session, struct kept_session *kept, struct er
     session->keep_alive_sec = kept->keep_alive_sec;
     session->keep = true;
     session->created_usec = kept->created_usec;
-    session->last_turn = kept->last_turn;
+    atomic_init(&session->last_turn, kept->last_turn);
     session->n_tokens = kept->n_tokens;
     session->n_dropped = kept->n_dropped;
     json_object_put(session->messages);
@@ -555,8 +555,8 @@ int session_forget(struct engine *engine, const char *id, struct error *err)
 
 /* --- asking ---------------------------------------------------------------------------------- */
 
-/* The first line of the question, cut at a character. */
-static char *make_title(const char *question)
+/* Its first line, cut at a character. */
+char *session_make_title(const char *question)
 {
     const char *start = question + strspn(question, " \t\r\n");
     const size_t line = strcspn(start, "\r\n");
@@ -790,7 +790,7 @@ static const struct model *choose_model(struct session *session, const struct as
 
     for (size_t i = 0; i < n_parts; i++)
         sees = sees || parts[i].type == ASK_IMAGE;
-    may_change = sees && session->any_model && session->last_turn == 0;
+    may_change = sees && session->any_model && atomic_load(&session->last_turn) == 0;
     model = session_find_model(session->engine, may_change ? NULL : session->model_id, sees, err);
     if (model && strcmp(model->id, session->model_id) != 0) {
         id = strdup(model->id);
@@ -829,7 +829,6 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     turn->work.kind = &turn_kind;
     turn->work.priority = session->background ? WORK_BACKGROUND : WORK_INTERACTIVE;
     turn->work.session = session;
-    turn->number = session->last_turn + 1;
     turn->asked_usec = clock_usec();
     turn->work.keep_alive_sec = session->keep_alive_sec == INT64_MIN
                                     ? engine->config.keep_alive_sec
@@ -841,7 +840,7 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     if (result == 0)
         result = take_sampling(turn, model, options->sampling, err);
     if (result == 0 && !session->title && question_text(turn))
-        session->title = make_title(question_text(turn));
+        session->title = session_make_title(question_text(turn));
     if (result == 0 && (!turn->last_resort || !copy(model->id, &turn->work.model_id) ||
                         !copy(model->path, &turn->work.model_path) ||
                         !copy(model->vision_path, &turn->vision_path) ||
@@ -854,7 +853,7 @@ int session_ask(struct session *session, const struct ask_part *parts, size_t n_
     for (size_t i = 0; i < turn->n_photos; i++)
         if (photo_state(turn->photos[i]) == PHOTO_NEW)
             photos_decode(engine->photos, turn->photos[i]);
-    session->last_turn = turn->number;
+    turn->number = atomic_fetch_add(&session->last_turn, 1) + 1;
     session->n_open++;
     TAILQ_INSERT_TAIL(&session->open_turns, turn, open_link);
     *ret_turn = turn->number;
@@ -894,6 +893,29 @@ void session_hold(struct session *session, uint32_t number, bool hold)
     engine_wake(session->engine);
 }
 
+/* What has become of the conversation by a turn that is over. */
+static void take_past(struct session *session, const struct event *event)
+{
+    if (event->n_context) {
+        session->n_tokens = event->n_tokens;
+        session->context_limit = event->n_context;
+    }
+    if (event->messages && add_history(session, event->messages) < 0)
+        log_error("There is not enough memory for the history of a session.");
+}
+
+static void tell_changed(const struct session *session)
+{
+    if (!atomic_load(&session->closed) && session->sink->changed)
+        session->sink->changed(session->userdata);
+}
+
+void session_deliver_spoken(struct session *session, struct event *event)
+{
+    take_past(session, event);
+    tell_changed(session);
+}
+
 void session_deliver(struct session *session, struct event *event)
 {
     struct turn *turn = find_turn(session, event->number);
@@ -912,17 +934,12 @@ void session_deliver(struct session *session, struct event *event)
         TAILQ_REMOVE(&session->open_turns, turn, open_link);
         session->n_open--;
         turn_free(turn);
-        if (event->n_context) {
-            session->n_tokens = event->n_tokens;
-            session->context_limit = event->n_context;
-        }
-        if (event->messages && add_history(session, event->messages) < 0)
-            log_error("There is not enough memory for the history of a session.");
+        take_past(session, event);
     }
     if (atomic_load(&session->closed))
         return;
     session->sink->event(session->userdata, &told);
     /* It may have been closed by that; it is still there until the engine has let go of it. */
-    if (changes && !atomic_load(&session->closed) && session->sink->changed)
-        session->sink->changed(session->userdata);
+    if (changes)
+        tell_changed(session);
 }

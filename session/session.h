@@ -20,11 +20,13 @@
  *   {"event":"done","turn":1,"reason":"stop","dropped_turns":0,"usage":{...}}
  *   {"event":"error","turn":1,"name":"ContextFull","message":"..."}
  *
- * done.reason: stop | length | tool_calls | cancelled. usage: prompt_tokens, cached_tokens,
+ * done.reason: stop | length | tool_calls | cancelled | spoken. usage: prompt_tokens, cached_tokens,
  * completion_tokens, image_tokens, load_usec, image_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
  *
  * A reply with tool calls ends with reason tool_calls; the client answers with tool_result parts in
- * the next ask. A result for a call that the last reply does not have is an error. A call that
+ * the next ask. A result for a call that the last reply does not have is an error. Where that reply was
+ * spoken and somebody listens still (conversation.h), an ask of results alone is over at once, with
+ * reason spoken, and the reply is spoken. A call that
  * cannot be parsed (cut off by max_tokens, or free text where calls are not constrained) comes as
  * TEXT, as the model wrote it: nothing that was generated is hidden, and nothing is guessed.
  *
@@ -38,7 +40,8 @@
  * whole, never the system prompt. `dropped_turns` is the number of turns that the model does not see
  * any more; they stay in the history. A single question that does not fit is ERROR_CONTEXT_FULL.
  *
- * The history holds the turns that were DONE. A cancelled turn stays with what was said so far,
+ * A session has one history, of typed and spoken turns; a typed one waits for a spoken one that is
+ * under way. The history holds the turns that were DONE. A cancelled turn stays with what was said so far,
  * unless nothing was; a turn that ended with ERROR leaves nothing, so that it may be asked again.
  *
  * A kept session survives restarts: a turn is on disk, with its question, before its DONE is

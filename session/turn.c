@@ -24,6 +24,8 @@
 #define ANSWER_RESERVE    512    /* tokens that an answer should have room for */
 #define ENDED             1      /* a positive result: the turn has ended, turn->reason says how */
 
+#define REASON_SPOKEN "spoken" /* who listens goes on with the results, aloud */
+
 /* --- events ---------------------------------------------------------------------------------- */
 
 static const char *const event_names[] = {
@@ -406,45 +408,6 @@ static int no_memory(struct error *err)
     return error_set(err, ERROR_NO_MEMORY, "There is not enough memory to go on with this turn.");
 }
 
-/* On disk before it is told. */
-static int save(const struct turn *turn, const char *reason, const char *usage,
-                const char *messages, struct error *err)
-{
-    const struct session *session = turn->work.session;
-    struct kept_image images[SESSION_IMAGES_MAX];
-    struct kept_session kept = {
-        .title = session->title,
-        .model = session->model_id,
-        .system = session->system,
-        .tools = session->tools_text,
-        .sampling = session->sampling,
-        .image = session->image_text,
-        .n_context = session->n_context,
-        .background = session->background,
-        .keep_alive_sec = session->keep_alive_sec,
-        .n_dropped = turn->prompt.n_dropped,
-        .n_tokens = sequence_n(session->sequence),
-        .created_usec = session->created_usec,
-    };
-    const struct kept_turn row = {
-        .number = turn->number,
-        .reason = reason,
-        .usage = usage,
-        .messages = messages,
-        .images = images,
-        .n_images = turn->n_photos,
-    };
-
-    memcpy(kept.id, session->id, sizeof(kept.id));
-    for (size_t i = 0; i < turn->n_photos; i++)
-        images[i] = (struct kept_image){
-            .id = turn->photos[i]->id,
-            .fd = turn->photos[i]->fd,
-            .n_bytes = turn->photos[i]->n_bytes,
-        };
-    return store_put(session->engine->store, &kept, &row, &session->closed, err);
-}
-
 /* Ids and plans of the pictures into the parts of the question that stand for them. */
 static bool describe_photos(const struct turn *turn)
 {
@@ -462,39 +425,35 @@ static bool describe_photos(const struct turn *turn)
     return ok;
 }
 
-static bool make_room_for_photos(struct turn *turn)
-{
-    struct session *session = turn->work.session;
-    struct photo **photos = reallocarray(session->photos, session->n_photos + turn->n_photos + 1,
-                                         sizeof(*photos));
-
-    if (photos)
-        session->photos = photos;
-    return photos != NULL;
-}
-
 /* Add the turn to the history, and make the event that says so. */
 static struct event *conclude(struct turn *turn, const char *reason, struct error *err)
 {
     struct session *session = turn->work.session;
     const bool silent = turn->content.length == 0 && turn->thinking.length == 0 && !turn->calls;
-    const bool leaves_nothing = silent && strcmp(reason, "cancelled") == 0;
+    const bool leaves_nothing =
+        silent && (strcmp(reason, "cancelled") == 0 || strcmp(reason, REASON_SPOKEN) == 0);
     _cleanup_(json_putp) struct json_object *usage = usage_of(turn, clock_usec());
-    _cleanup_(freep) char *usage_text = usage ? json_write(usage) : NULL;
-    _cleanup_(freep) char *messages = NULL;
+    struct past_turn past = {
+        .number = turn->number,
+        .reason = reason,
+        .title = session->title,
+        .messages = turn->question,
+        .usage = usage,
+        .photos = turn->photos,
+        .n_photos = turn->n_photos,
+        .n_dropped = turn->prompt.n_dropped,
+    };
     struct json_object *line;
     struct event *event;
     bool ok;
 
-    if (!leaves_nothing) {
-        if (!describe_photos(turn) || !json_append(turn->question, assistant_message(turn)) ||
-            !(messages = json_write(turn->question)) || !make_room_for_photos(turn)) {
-            no_memory(err);
-            return NULL;
-        }
+    if (!usage || (!leaves_nothing && (!describe_photos(turn) ||
+                                       !json_append(turn->question, assistant_message(turn))))) {
+        no_memory(err);
+        return NULL;
     }
     line = line_new(turn, TURN_DONE);
-    ok = usage_text && json_set(line, "reason", json_object_new_string(reason)) &&
+    ok = json_set(line, "reason", json_object_new_string(reason)) &&
          json_set(line, "dropped_turns", json_object_new_int64(turn->prompt.n_dropped)) &&
          json_set(line, "usage", json_object_get(usage));
     event = make_event(turn, TURN_DONE, line, ok);
@@ -502,20 +461,12 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
         no_memory(err);
         return NULL;
     }
-    if (messages) {
-        if (session->keep && save(turn, reason, usage_text, messages, err) < 0)
-            return event_free(event);
-        /* Room for all of them is there already, or the history is as before. */
-        for (size_t i = 0; i < json_object_array_length(turn->question); i++)
-            json_append(session->messages,
-                        json_object_get(json_object_array_get_idx(turn->question, i)));
-        for (size_t i = 0; i < turn->n_photos; i++)
-            session->photos[session->n_photos++] = photo_ref(turn->photos[i]);
-        session->n_dropped = turn->prompt.n_dropped;
-    }
     event->reason = reason;
-    event->messages = TAKE_PTR(messages);
-    return event;
+    if (leaves_nothing)
+        return event;
+    past.n_tokens = sequence_n(session->sequence);
+    event->messages = history_add(session, &past, err);
+    return event->messages ? event : event_free(event);
 }
 
 static void end_with(struct turn *turn, struct event *event)
@@ -670,14 +621,20 @@ static int begin(struct turn *turn, struct error *err)
 {
     struct session *session = turn->work.session;
     const struct lm *lm;
-    int result;
+    int result = 0;
 
     if (!turn->announced) {
         turn->announced = true;
         turn->started_usec = clock_usec();
-        send_start(turn);
         turn->question = prompt_question(session->messages, turn->results, turn->asked, err);
-        if (!turn->question)
+        if (turn->question && !turn->asked && session->conversation)
+            result = conversation_take_results(session->conversation, turn->number, turn->question,
+                                               err);
+        turn->spoken = result > 0;
+        if (turn->spoken)
+            return ENDED;
+        send_start(turn);
+        if (!turn->question || result < 0)
             return error_errno(err->code);
     }
     result = look_check(turn, err);
@@ -842,8 +799,11 @@ static int prefill(struct turn *turn, int64_t usec, struct error *err)
 
 static const char *end_reason(const struct turn *turn)
 {
-    const enum generation_stop stop = generation_stopped(turn->generation);
+    enum generation_stop stop;
 
+    if (turn->spoken)
+        return REASON_SPOKEN;
+    stop = generation_stopped(turn->generation);
     if (!turn->stop_found && stop != GENERATION_END)
         return "length";
     return turn->calls ? "tool_calls" : "stop";
@@ -918,7 +878,13 @@ static bool turn_run(struct work *work, int64_t usec)
 
 static bool turn_is_waiting(const struct work *work)
 {
-    return look_is_waiting((const struct turn *)work);
+    const struct turn *turn = (const struct turn *)work;
+    const struct task *conversation = work->session->conversation;
+
+    /* The turns of a session are done one after the other, spoken ones too. */
+    if (turn->phase == PHASE_NEW && conversation && conversation_is_answering(conversation))
+        return true;
+    return look_is_waiting(turn);
 }
 
 const struct work_kind turn_kind = {

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 
 #include "session/conversation.h"
+#include "session/store.h"
 #include "tests/audio/device/voice.h"
 #include "tests/session/running.h"
 
@@ -163,7 +164,8 @@ struct told {
     unsigned n_ended, n_late;  /* last events; events after the last */
 };
 
-static struct told told, spoken;
+static struct told told, spoken, typed;
+static struct session *session; /* who listens */
 
 static void on_event(void *userdata, const struct task_event *event)
 {
@@ -203,7 +205,25 @@ static void forget(struct told *t)
     *t = (struct told){.lines = json_object_new_array()};
 }
 
-static struct task *start(const struct conversation_options *options)
+static void turn_event(void *userdata, const struct turn_event *event)
+{
+    struct told *t = userdata;
+
+    t->n_ended += event->type == TURN_DONE || event->type == TURN_ERROR;
+    json_append(t->lines, json_tokener_parse(event->line));
+}
+
+static const struct session_sink session_sink = {.event = turn_event};
+static const struct session_options talking = {.model = "talk", .n_context = 1024};
+
+static void leave_session(void)
+{
+    if (session)
+        close_session(session, false);
+    session = NULL;
+}
+
+static struct task *start_in_session(const struct conversation_options *options)
 {
     struct error err = ERROR_INIT;
     struct task *task;
@@ -211,10 +231,18 @@ static struct task *start(const struct conversation_options *options)
     forget(&told);
     ends = (struct ends){.lock = PTHREAD_MUTEX_INITIALIZER, .idle = true, .usec = 1};
     voice_seed = 1;
-    task = conversation_new(engine, options, &port, &ends, &sink, &told, &err);
+    task = conversation_new(session, options, &port, &ends, &sink, &told, &err);
     if (!task)
         fail_msg("%s", err.text);
     return task;
+}
+
+/* In a session of its own. */
+static struct task *start(const struct conversation_options *options)
+{
+    leave_session();
+    session = open_session(&talking, &session_sink, &typed);
+    return start_in_session(options);
 }
 
 static const struct conversation_options *usual(void)
@@ -248,11 +276,12 @@ static int setup(void **state)
         {LFMD_SOURCE_ROOT "/tests/data/audio/vocoder.f16.gguf", "vocoder-talk"},
         {LFMD_SOURCE_ROOT "/tests/data/audio/tokenizer.f16.gguf", "tokenizer-talk"},
     };
-    const struct engine_config config = {.n_threads = 2, .keep_alive_sec = 300, .n_context = 1024,
-                                         .kv = KV_F16};
+    struct engine_config config = {.n_threads = 2, .keep_alive_sec = 300, .n_context = 1024,
+                                   .kv = KV_F16};
 
     (void)state;
     make_directories();
+    config.state_directory = state_directory;
     for (size_t i = 0; i < ARRAY_LEN(files); i++)
         link_model(files[i].path, files[i].name);
     run_engine(&config, NULL);
@@ -397,17 +426,17 @@ static void on_turn(void *userdata, const struct turn_event *event)
     asked.ended = asked.ended || event->type == TURN_DONE;
 }
 
-static const struct session_sink session_sink = {.event = on_turn};
+static const struct session_sink picture_sink = {.event = on_turn};
 
 #define PICTURES 3
 
 /* As large as a session may look at them: one view takes longer than many a turn. */
 static struct session *ask_about_pictures(void)
 {
-    struct session *session =
+    struct session *seeing =
         open_session(&(struct session_options){.model = "see", .n_context = 2048,
                                                .keep_alive_sec = 300},
-                     &session_sink, NULL);
+                     &picture_sink, NULL);
     struct ask_part parts[PICTURES];
     char settings[PICTURES][128];
     struct error err = ERROR_INIT;
@@ -425,19 +454,19 @@ static struct session *ask_about_pictures(void)
             .image = settings[i],
         };
     }
-    if (session_ask(session, parts, PICTURES, &(struct ask_options){.max_tokens = 4}, &turn, &err) <
+    if (session_ask(seeing, parts, PICTURES, &(struct ask_options){.max_tokens = 4}, &turn, &err) <
         0)
         fail_msg("%s", err.text);
     for (int i = 0; i < PICTURES; i++)
         close(parts[i].fd);
-    return session;
+    return seeing;
 }
 
 /* Turns are answered between the layers of an encoder, not just between its pictures. */
 static void test_pictures_that_are_looked_at_keep_nobody_waiting(void **state)
 {
     struct conversation_options options = *usual();
-    struct session *session;
+    struct session *seeing;
     struct task *task;
     int n_turns = 0;
 
@@ -445,7 +474,7 @@ static void test_pictures_that_are_looked_at_keep_nobody_waiting(void **state)
     options.turns.push_to_talk = true;
     task = start(&options);
     WAIT_FOR(find("listening", 0));
-    session = ask_about_pictures();
+    seeing = ask_about_pictures();
     WAIT_FOR(asked.begun); /* the pixels are there */
     while (asked.n_seen == 0 && !asked.ended) {
         ear_press(task);
@@ -457,7 +486,261 @@ static void test_pictures_that_are_looked_at_keep_nobody_waiting(void **state)
     assert_in_range(n_turns, 4 * PICTURES, INT32_MAX);
     WAIT_FOR(asked.ended);
     assert_int_equal(asked.n_seen, PICTURES);
-    close_session(session, true);
+    close_session(seeing, true);
+    stop(task);
+}
+
+/* --- one history ----------------------------------------------------------------------------- */
+
+/* {role}: {content} of message i */
+static const char *said_by(struct json_object *history, size_t i, const char *role)
+{
+    struct json_object *message = json_object_array_get_idx(history, i);
+
+    assert_string_equal(word_of(message, "role"), role);
+    return word_of(message, "content");
+}
+
+static bool is_spoken(struct json_object *history, size_t i)
+{
+    return strcmp(word_of(json_object_array_get_idx(history, i), "spoken"), "true") == 0;
+}
+
+/* All that was told of the text of a turn, malloc. */
+static char *told_text(int turn)
+{
+    char *text = calloc(1, 1);
+
+    for (size_t i = 0; i < json_object_array_length(told.lines); i++) {
+        struct json_object *line = json_object_array_get_idx(told.lines, i);
+        char *longer;
+
+        if (strcmp(word_of(line, "event"), "text") != 0 || number_of(line, "turn") != turn)
+            continue;
+        assert_true(asprintf(&longer, "%s%s", text, word_of(line, "text")) >= 0);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static void say_something(void)
+{
+    hear(SECOND, false);
+    hear(SECOND, true);
+    hear(SECOND, false);
+}
+
+/* Returns the line of DONE. */
+static struct json_object *type(const char *text)
+{
+    const struct ask_part part = {.type = ASK_TEXT, .text = text};
+    const struct ask_options options = {.max_tokens = 8};
+    struct error err = ERROR_INIT;
+    uint32_t turn;
+
+    forget(&typed);
+    if (session_ask(session, &part, 1, &options, &turn, &err) < 0)
+        fail_msg("%s", err.text);
+    WAIT_FOR(typed.n_ended > 0);
+    return json_object_array_get_idx(typed.lines, json_object_array_length(typed.lines) - 1);
+}
+
+/* The reply to the first thing that is said, malloc. */
+static char *answer_after(const char *typed_before)
+{
+    struct task *task;
+    char *text;
+
+    leave_session();
+    session = open_session(&talking, &session_sink, &typed);
+    if (typed_before)
+        type(typed_before);
+    task = start_in_session(usual());
+    WAIT_FOR(find("listening", 0));
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
+    text = told_text(1);
+    stop(task);
+    return text;
+}
+
+static void test_a_spoken_turn_knows_what_was_typed(void **state)
+{
+    _cleanup_(freep) char *alone = answer_after(NULL), *again = answer_after(NULL);
+    _cleanup_(freep) char *after = answer_after("hello");
+
+    (void)state;
+    assert_string_equal(alone, again);
+    assert_string_not_equal(alone, after);
+}
+
+static void test_a_typed_turn_knows_what_was_said(void **state)
+{
+    struct json_object *history;
+    struct task *task = start(usual());
+    int64_t n_typed;
+    char *text;
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
+    history = history_of(session);
+    assert_int_equal(json_object_array_length(history), 2);
+    assert_true(said_by(history, 0, "user")[0] && is_spoken(history, 0) && is_spoken(history, 1));
+    text = told_text(1);
+    assert_string_equal(said_by(history, 1, "assistant"), text);
+    free(text);
+    json_object_put(history);
+    assert_int_equal(session_context_used(session),
+                     usage_of(find("turn_done", 1), "context_tokens"));
+
+    n_typed = usage_of(type("hello"), "prompt_tokens");
+    say_something();
+    WAIT_FOR(find("turn_done", 2));
+    history = history_of(session);
+    assert_int_equal(json_object_array_length(history), 6);
+    assert_string_equal(said_by(history, 2, "user"), "hello");
+    assert_false(is_spoken(history, 2) || is_spoken(history, 3));
+    assert_true(is_spoken(history, 4) && is_spoken(history, 5));
+    json_object_put(history);
+    stop(task);
+    leave_session();
+    session = open_session(&talking, &session_sink, &typed);
+    assert_true(usage_of(type("hello"), "prompt_tokens") < n_typed);
+}
+
+static void test_what_was_not_heard_is_not_in_the_history(void **state)
+{
+    struct task *task = start(usual());
+    struct json_object *history;
+    char *text;
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    atomic_store(&ends.idle, false); /* it is being said for ever */
+    say_something();
+    WAIT_FOR(find("audio_start", 1));
+    task_silence(task);
+    WAIT_FOR(find("turn_done", 1));
+    history = history_of(session);
+    assert_int_equal(json_object_array_length(history), 2);
+    text = told_text(1);
+    assert_memory_equal(said_by(history, 1, "assistant"), text,
+                        strlen(said_by(history, 1, "assistant")));
+    free(text);
+    json_object_put(history);
+    stop(task);
+}
+
+static void test_a_typed_question_waits_for_what_is_being_said(void **state)
+{
+    const struct ask_part part = {.type = ASK_TEXT, .text = "hello"};
+    const struct ask_options options = {.max_tokens = 8};
+    struct json_object *history;
+    struct task *task = start(usual());
+    uint32_t turn;
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    forget(&typed);
+    atomic_store(&ends.idle, false);
+    say_something();
+    WAIT_FOR(find("text", 1) || find("audio_start", 1));
+    assert_int_equal(session_ask(session, &part, 1, &options, &turn, NULL), 0);
+    assert_int_equal(session_cancel(session, turn, NULL), 0); /* one that waits can be cancelled */
+    WAIT_FOR(typed.n_ended == 1);
+    assert_int_equal(session_ask(session, &part, 1, &options, &turn, NULL), 0);
+    task_silence(task);
+    WAIT_FOR(typed.n_ended == 2);
+    assert_non_null(find("turn_done", 1));
+    history = history_of(session);
+    assert_int_equal(json_object_array_length(history), 4);
+    assert_true(is_spoken(history, 1));
+    assert_string_equal(said_by(history, 2, "user"), "hello");
+    json_object_put(history);
+    stop(task);
+}
+
+static void test_a_conversation_that_ends_in_mid_sentence_keeps_what_was_heard(void **state)
+{
+    struct json_object *history;
+    struct task *task = start(usual());
+
+    (void)state;
+    WAIT_FOR(find("listening", 0));
+    atomic_store(&ends.idle, false);
+    say_something();
+    WAIT_FOR(find("text", 1) || find("audio_start", 1));
+    stop(task);
+    assert_string_equal(word_of(find("turn_done", 1), "reason"), "cancelled");
+    history = history_of(session);
+    assert_int_equal(json_object_array_length(history), 2);
+    json_object_put(history);
+}
+
+static void test_spoken_turns_are_kept(void **state)
+{
+    struct session_options options = talking;
+    struct json_object *history, *again;
+    char id[STORE_ID_LENGTH + 1];
+    struct task *task;
+
+    (void)state;
+    leave_session();
+    options.keep = true;
+    session = open_session(&options, &session_sink, &typed);
+    snprintf(id, sizeof(id), "%s", session_id(session));
+    task = start_in_session(usual());
+    WAIT_FOR(find("listening", 0));
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
+    type("hello");
+    say_something();
+    WAIT_FOR(find("turn_done", 2));
+    assert_false(json_object_object_get_ex(find("turn_done", 2), "message", NULL));
+    stop(task);
+    history = history_of(session);
+    leave_session();
+    session = reopen_session(id, &session_sink, &typed);
+    again = history_of(session);
+    assert_true(json_object_equal(history, again));
+    json_object_put(again);
+    task = start_in_session(usual()); /* with all of it, as text */
+    WAIT_FOR(find("listening", 0));
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
+    again = history_of(session);
+    assert_int_equal(json_object_array_length(again), json_object_array_length(history) + 2);
+    json_object_put(again);
+    json_object_put(history);
+    stop(task);
+}
+
+/* More was written than the conversation's context holds. */
+static void test_a_long_history_is_cut(void **state)
+{
+    char words[8001];
+    struct task *task;
+
+    (void)state;
+    leave_session();
+    session = open_session(&talking, &session_sink, &typed);
+    for (size_t i = 0; i + 1 < sizeof(words); i++)
+        words[i] = i % 5 == 4 ? ' ' : 'a' + i % 23;
+    words[sizeof(words) - 1] = '\0';
+    task = start_in_session(usual());
+    WAIT_FOR(find("listening", 0));
+    for (unsigned i = 0; i < 6; i++)
+        type(words + 1000 * i);
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
+    stop(task);
+    task = start_in_session(usual());
+    WAIT_FOR(find("listening", 0));
+    say_something();
+    WAIT_FOR(find("turn_done", 1));
     stop(task);
 }
 
@@ -523,8 +806,9 @@ static void end_with_the_engine(struct task *task)
                                          .kv = KV_F16};
 
     (void)task;
+    leave_session();
     stop_engine();
-    assert_int_equal(told.n_ended, 0);
+    assert_in_range(told.n_ended, 0, 1); /* closing the session ends it too */
     run_engine(&config, NULL);
 }
 
@@ -557,7 +841,9 @@ static void test_a_port_is_freed_when_there_is_no_conversation(void **state)
     (void)state;
     ends = (struct ends){.lock = PTHREAD_MUTEX_INITIALIZER};
     options.model = "nobody";
-    assert_null(conversation_new(engine, &options, &port, &ends, &sink, &told, &err));
+    leave_session();
+    session = open_session(&talking, &session_sink, &typed);
+    assert_null(conversation_new(session, &options, &port, &ends, &sink, &told, &err));
     assert_int_equal(err.code, ERROR_MODEL_NOT_FOUND);
     assert_int_equal(ends.n_freed, 1);
 }
@@ -566,6 +852,7 @@ static int end(void **state)
 {
     json_object_put(told.lines);
     json_object_put(spoken.lines);
+    json_object_put(typed.lines);
     return teardown(state);
 }
 
@@ -579,6 +866,13 @@ int main(void)
         cmocka_unit_test(test_a_text_is_spoken_while_somebody_listens),
         cmocka_unit_test(test_the_model_of_a_conversation_stays),
         cmocka_unit_test(test_pictures_that_are_looked_at_keep_nobody_waiting),
+        cmocka_unit_test(test_a_spoken_turn_knows_what_was_typed),
+        cmocka_unit_test(test_a_typed_turn_knows_what_was_said),
+        cmocka_unit_test(test_what_was_not_heard_is_not_in_the_history),
+        cmocka_unit_test(test_a_typed_question_waits_for_what_is_being_said),
+        cmocka_unit_test(test_a_conversation_that_ends_in_mid_sentence_keeps_what_was_heard),
+        cmocka_unit_test(test_spoken_turns_are_kept),
+        cmocka_unit_test(test_a_long_history_is_cut),
         cmocka_unit_test(test_nothing_is_told_after_the_end),
         cmocka_unit_test(test_nothing_is_told_to_who_has_left),
         cmocka_unit_test(test_the_engine_may_end_in_mid_sentence),
