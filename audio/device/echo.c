@@ -235,13 +235,14 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
     static const spx_int16_t silence[ECHO_FRAME];
     const spx_int16_t *reference = next_reference(echo);
     spx_int16_t in[ECHO_FRAME], out[ECHO_FRAME], taken[ECHO_FRAME];
-    float played, left, gain = 1;
+    float played, heard, left, gain = 1;
 
     if (!reference)
         reference = silence;
     for (unsigned i = 0; i < ECHO_FRAME; i++)
         in[i] = to_16_bits(samples[i]);
-    echo->noise = fminf(echo->noise * NOISE_RISE, mean_square(in));
+    heard = mean_square(in);
+    echo->noise = fminf(echo->noise * NOISE_RISE, heard);
     echo->noise = fmaxf(NOISE_MIN, fminf(echo->noise, NOISE_MAX));
     played = mean_square(reference);
     if (played > SILENT)
@@ -253,12 +254,16 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
         return;
     }
     speex_echo_cancellation(echo->state, in, reference, out);
+    left = mean_square(out);
+    if (left > heard) { /* what it takes out is not there: it learnt from somebody who spoke */
+        memcpy(out, in, sizeof(out));
+        left = heard;
+    }
     for (unsigned i = 0; i < ECHO_FRAME; i++)
         taken[i] = (spx_int16_t)(MAX(-32768, MIN(in[i] - out[i], 32767)));
 
-    left = mean_square(out);
     if (played > SILENT) {
-        smooth(&echo->before, mean_square(in));
+        smooth(&echo->before, heard);
         smooth(&echo->after, left);
         smooth(&echo->played, played);
         judge(echo);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves in a drawn room (delay 60 ms, reverberation 250 ms) that the loudspeaker's voice is taken
  * out by more than 20 dB once it is learnt and that nothing is heard before; that somebody who
- * speaks meanwhile is heard; that headphones are found out and change nothing; and that references
- * which come in bunches, are lost or run at another rate do no harm. */
+ * speaks meanwhile is heard; that headphones are found out and change nothing, also when somebody
+ * has talked over the loudspeaker; and that references which come in bunches, are lost or run at
+ * another rate do no harm. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -185,6 +186,28 @@ static void test_headphones_are_found_out(void **state)
     free(microphone);
 }
 
+/* What the canceller learns from somebody who talks over the loudspeaker is not heard afterwards. */
+static void test_no_echo_is_invented(void **state)
+{
+    const size_t begin = 8 * ECHO_RATE_HZ, n = 3 * ECHO_RATE_HZ;
+    const size_t after = begin + n + ECHO_RATE_HZ / 2;
+    float *microphone = malloc(N * sizeof(float));
+    struct result result;
+
+    (void)state;
+    assert_non_null(microphone);
+    voice_seed = 5;
+    for (size_t i = 0; i < N; i++)
+        microphone[i] = (float)(1e-4 * voice_gaussian());
+    for (size_t i = 0; i < n; i++)
+        microphone[begin + i] += near_end[NEAR + i];
+    result = cancel(microphone, 1);
+    assert_true(voice_level(result.out + after, N - after) < 2e-4);
+    assert_true(speech_share(result.out, after, N) <= 0);
+    free(result.out);
+    free(microphone);
+}
+
 static void test_a_silent_loudspeaker_changes_no_bit(void **state)
 {
     struct error err = ERROR_INIT;
@@ -242,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_loudspeaker_is_taken_out_and_the_speaker_stays),
         cmocka_unit_test(test_headphones_are_found_out),
+        cmocka_unit_test(test_no_echo_is_invented),
         cmocka_unit_test(test_a_silent_loudspeaker_changes_no_bit),
         cmocka_unit_test(test_wild_references_do_no_harm),
     };
