@@ -18,6 +18,7 @@
 #define CONTEXT        4096 /* tokens and rows: some minutes of talk */
 #define REPLY_MAX      1024 /* tokens and frames of one reply */
 #define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
+#define HEAD_SAMPLES   ((size_t)6000)  /* before the first is said, where steps may be late */
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define TURNS_KEPT_MAX 256
 #define SLICE_ROWS     32   /* of what is not urgent */
@@ -891,6 +892,17 @@ static bool must_wait(const struct conversation *c)
     return is_quiet(c) && !c->recognising;
 }
 
+/* Whether the sound would break off at the next step, were that late: then some more comes first. */
+static bool is_too_early(const struct conversation *c)
+{
+    double load = 0;
+
+    if (c->announced || c->made || c->n_pending >= HEAD_SAMPLES)
+        return false;
+    return c->underruns > 0 || (getloadavg(&load, 1) == 1 &&
+                                load >= (double)pool_n_threads(c->task.engine->pool));
+}
+
 static int reply(struct conversation *c, struct error *err)
 {
     if (!c->confirmed) {
@@ -910,7 +922,7 @@ static int reply(struct conversation *c, struct error *err)
         if (atomic_load(&c->interrupt))
             return end_reply(c, "interrupted", err);
         tell_text(c);
-        if (!say(c))
+        if (!is_too_early(c) && !say(c))
             return 0;
     }
     if (!c->made)
