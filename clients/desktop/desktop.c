@@ -423,25 +423,40 @@ static char *record(struct call *call, bool ok, const char *sentence, struct err
     return id;
 }
 
+/* {"ok": true}, with the spaces that lfmd's own models know. */
+static char *spaced(struct json_object *object)
+{
+    GString *out = g_string_new("{");
+
+    json_object_object_foreach(object, key, value)
+    {
+        struct json_object *name = json_object_new_string(key);
+
+        g_string_append_printf(out, "%s%s: ", out->len > 1 ? ", " : "", compact(name));
+        g_string_append(out, compact(value));
+        json_object_put(name);
+    }
+    g_string_append_c(out, '}');
+    return g_string_free(out, FALSE);
+}
+
 /* text for the model: short enough to be read. Takes result. */
 static char *result_text(struct json_object *result)
 {
-    const char *text = compact(result);
-    char *out;
+    char *text = spaced(result);
 
-    if (strlen(text) <= RESULT_MAX) {
-        out = g_strdup(text);
-    } else {
-        struct json_object *short_one = json_object_new_object();
+    if (strlen(text) > RESULT_MAX) {
+        struct json_object *part = json_object_new_object();
         g_autofree char *cut = desktop_plain(text, RESULT_MAX / 2, true);
 
-        json_object_object_add(short_one, "result", json_object_new_string(cut));
-        json_object_object_add(short_one, "cut", json_object_new_boolean(true));
-        out = g_strdup(compact(short_one));
-        json_object_put(short_one);
+        json_object_object_add(part, "result", json_object_new_string(cut));
+        json_object_object_add(part, "cut", json_object_new_boolean(true));
+        g_free(text);
+        text = spaced(part);
+        json_object_put(part);
     }
     json_object_put(result);
-    return out;
+    return text;
 }
 
 static void end(struct call *call, bool ok, struct json_object *result, const char *sentence)

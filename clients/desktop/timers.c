@@ -154,16 +154,6 @@ static struct json_object *handle(struct timers *timers, const struct timer *tim
     return out;
 }
 
-/* {"ok": true, "id": 3} */
-static struct json_object *ok_with_id(const struct timer *timer)
-{
-    struct json_object *out = json_object_new_object();
-
-    json_object_object_add(out, "ok", json_object_new_boolean(true));
-    json_object_object_add(out, "id", json_object_new_int((int)timer->id));
-    return out;
-}
-
 /* "1 hour 30 minutes": g_free */
 static char *span(int64_t seconds)
 {
@@ -229,7 +219,7 @@ static void run_set_timer(struct call *call)
         return;
     }
     call_undo(call, handle(timers, timer));
-    call_done(call, ok_with_id(timer), "A timer of %s runs.", text);
+    call_done(call, NULL, "A timer of %s runs.", text);
 }
 
 static void run_set_alarm(struct call *call)
@@ -266,7 +256,7 @@ static void run_set_alarm(struct call *call)
         return;
     }
     call_undo(call, handle(timers, timer));
-    call_done(call, ok_with_id(timer), "The alarm is set for %02d:%02d.", hour, minute);
+    call_done(call, NULL, "The alarm is set for %02d:%02d.", hour, minute);
 }
 
 /* --- list and end ---------------------------------------------------------------------------- */

@@ -167,12 +167,12 @@ static void test_nothing_is_done_unless_the_user_agrees(void **state)
     assert_int_equal(f->asked, 1);
     assert_string_equal(f->question, "Write a note?");
     assert_string_equal(f->detail, "text: buy milk");
-    assert_string_equal(f->text, "{\"error\":\"the user said no\"}");
+    assert_string_equal(f->text, "{\"error\": \"the user said no\"}");
     assert_int_equal(notes(f), before);
 
     f->decision = DESKTOP_ONCE;
     assert_true(call(f, "add_note", "{\"text\": \"buy milk\"}"));
-    assert_string_equal(f->text, "{\"ok\":true}");
+    assert_string_equal(f->text, "{\"ok\": true}");
     assert_int_equal(notes(f), before + 1);
     assert_true(call(f, "add_note", "{\"text\": \"buy milk\"}"));
     assert_int_equal(f->asked, 3);
@@ -209,7 +209,7 @@ static void test_what_changes_nothing_and_tells_no_secret_is_not_asked(void **st
     struct fixture *f = *state;
 
     assert_true(call(f, "calculate", "{\"expr\": \"0.1+0.2\"}"));
-    assert_string_equal(f->text, "{\"result\":0.3}");
+    assert_string_equal(f->text, "{\"result\": 0.3}");
     assert_true(call(f, "get_time", "{}"));
     assert_int_equal(f->asked, 0);
     assert_false(call(f, "calculate", "{\"expr\": \"1/0\"}"));
@@ -301,7 +301,7 @@ static void test_a_question_is_withdrawn_when_the_call_is_cancelled(void **state
     g_cancellable_cancel(cancellable);
     wait_done(f);
     assert_null(f->kept);
-    assert_string_equal(f->text, "{\"error\":\"cancelled\"}");
+    assert_string_equal(f->text, "{\"error\": \"cancelled\"}");
 
     /* A desktop that is freed asks nothing and tells nothing any more. */
     f->done = false;

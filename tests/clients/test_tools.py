@@ -7,22 +7,22 @@ usage: dbus-run-session -- /usr/bin/python3 test_tools.py LFMCTL DAEMON SOURCE_R
 """
 import json
 import os
-import pty
 import random
 import re
-import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
-import wave
+
+from terminal import Terminal
 
 LFMCTL, DAEMON, ROOT = sys.argv[1:4]
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = 60
+PATIENCE = int(os.environ.get("PATIENCE", 60))  # seconds; nothing here waits for its end unless it fails
 BUILT_IN = ["set_alarm", "set_timer", "list_timers", "cancel_timer", "set_volume", "get_volume", "open_app", "open_file",
             "add_note", "list_notes", "read_note", "remove_note", "calculate", "get_time", "media_control", "now_playing",
             "copy_text", "read_clipboard"]
@@ -429,6 +429,302 @@ class Mcp(Case):
                                ({"mcpServers": {"a%d" % i: {"command": "true"} for i in range(17)}}, "more than 16")):
             write(self.config + "/mcp.json", text)
             self.assertIn(expected, self.listed()[1])
+
+
+class Sound(Case):
+    def pulse(self):
+        self.start("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
+                   "-L", "module-native-protocol-unix", "-L", "module-null-sink sink_name=one",
+                   "-L", "module-null-sink sink_name=two")
+        wait_for(lambda: self.pactl("info"), "PulseAudio")
+        self.pactl("set-default-sink", "one")
+
+    def pactl(self, *words):
+        return subprocess.run(("pactl",) + words, capture_output=True, text=True).stdout
+
+    def level(self):
+        return [int(part) for part in re.findall(r"(\d+)%", self.pactl("get-sink-volume", "one"))]
+
+    def test_the_volume_is_told_set_and_set_back(self):
+        self.pulse()
+        self.allow("set_volume")
+        self.pactl("set-sink-volume", "one", "80%", "40%")
+        self.pactl("set-sink-mute", "one", "1")
+        self.assertEqual(self.run_tool("get_volume"), {"result": 80, "muted": True})
+        self.assertEqual(self.run_tool("set_volume", level=50), {"ok": True})
+        self.assertEqual(self.level(), [50, 25])  # the balance stays
+        self.assertEqual(self.run_tool("get_volume"), {"result": 50})
+        self.pactl("set-default-sink", "two")
+        self.assertEqual(self.tools("undo").returncode, 0)
+        self.assertEqual(self.level(), [80, 40])
+        self.assertIn("yes", self.pactl("get-sink-mute", "one"))
+        for level in (-1, 101, 10**15):
+            self.assertEqual(self.error("set_volume", level=level), "the volume is between 0 and 100")
+
+    def test_a_sound_server_that_is_not_there_or_hangs_is_told(self):
+        self.assertEqual(self.error("get_volume"), "no sound server")
+        silent = socket.socket(socket.AF_UNIX)
+        silent.bind(self.home + "/silent")
+        silent.listen()
+        os.environ["PULSE_SERVER"] = "unix:" + self.home + "/silent"
+        self.addCleanup(os.environ.pop, "PULSE_SERVER")
+        self.assertEqual(self.error("get_volume"), "the sound server does not answer")
+        silent.close()
+
+
+BAD_PLAYER = """
+import sys, dbus, dbus.service, dbus.mainloop.glib
+from gi.repository import GLib
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+class Player(dbus.service.Object):
+    @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="s", out_signature="a{sv}")
+    def GetAll(self, interface):
+        return {"PlaybackStatus": "Playing", "CanPause": 7, "Metadata": dbus.Dictionary({
+            "xesam:title": "\\x1b[31m" + "x" * 100000, "xesam:artist": dbus.Int32(3)}, signature="sv")}
+bus = dbus.SessionBus()
+name = dbus.service.BusName("org.mpris.MediaPlayer2.bad", bus)
+player = Player(bus, "/org/mpris/MediaPlayer2")
+print("ready", flush=True)
+GLib.MainLoop().run()
+"""
+
+
+@unittest.skipUnless(shutil.which("cmus"), "cmus is not installed")
+class Player(Case):
+    def setUp(self):
+        super().setUp()
+        # Nothing is heard; the two songs have names.
+        write(self.home + "/.config/cmus/rc", "set output_plugin=pulse\n")
+        self.start("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
+                   "-L", "module-native-protocol-unix", "-L", "module-null-sink sink_name=one")
+        wait_for(lambda: subprocess.run(["pactl", "info"], capture_output=True).returncode == 0, "PulseAudio")
+        for number, title in (1, "First"), (2, "Second"):
+            self.song(self.home + "/%d.wav" % number, title)
+        self.player = self.start("script", "-qfc", "TERM=xterm exec cmus", "/dev/null", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        wait_for(lambda: self.status() is not None, "cmus")
+        self.remote("player-play %s/1.wav" % self.home, "add -q %s/2.wav" % self.home)
+        wait_for(lambda: self.status() == "playing", "music")
+
+    def tearDown(self):
+        self.remote("quit")
+        self.player.stdin.close()
+        super().tearDown()
+
+    def song(self, path, title):
+        def chunk(name, data):
+            return name + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
+
+        info = chunk(b"LIST", b"INFO" + chunk(b"INAM", title.encode()) + chunk(b"IART", b"Nobody"))
+        body = b"WAVE" + chunk(b"fmt ", b"\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0") + info + \
+            chunk(b"data", bytes(16000 * 60))
+        with open(path, "wb") as file:
+            file.write(chunk(b"RIFF", body))
+
+    def remote(self, *commands):
+        for command in commands:
+            subprocess.run(["cmus-remote", "-C", command], capture_output=True)
+
+    def status(self):
+        got = subprocess.run(["cmus-remote", "-Q"], capture_output=True, text=True)
+        return got.stdout.split()[1] if got.returncode == 0 else None
+
+    def test_it_is_paused_goes_on_and_changes_songs(self):
+        self.allow("media_control")
+        first = self.result("now_playing")
+        self.assertEqual((first["player"], first["state"]), ("cmus", "Playing"))
+        self.assertRegex(first["playing"], "^(First|Second)")
+        for action, status in [("pause", "paused"), ("play", "playing"), ("toggle", "paused"), ("toggle", "playing")]:
+            self.assertEqual(self.run_tool("media_control", action=action), {"ok": True})
+            wait_for(lambda: self.status() == status, status)
+        self.assertEqual(self.tools("undo").returncode, 0)
+        wait_for(lambda: self.status() == "paused", "undone")
+        self.run_tool("media_control", action="next")
+        wait_for(lambda: self.result("now_playing")["playing"] != first["playing"], "the other song")
+        self.assertIn("action must be one of", self.error("media_control", action="eject"))
+
+    def test_players_that_lie_or_hang_harm_nobody(self):
+        self.remote("player-pause")
+        bad = self.start(sys.executable, "-c", BAD_PLAYER, stdout=subprocess.PIPE, text=True)
+        bad.stdout.readline()
+        got = self.result("now_playing")
+        self.assertEqual(got["player"], "bad")
+        self.assertEqual(got["playing"], "?[31m" + "x" * 195 + "…")
+        self.allow("media_control")
+        self.assertIn("bad does not: ", self.error("media_control", action="pause"))
+        bad.send_signal(signal.SIGSTOP)
+        self.assertEqual(self.result("now_playing")["player"], "cmus")
+        bad.send_signal(signal.SIGCONT)
+
+
+class NoPlayer(Case):
+    def test_that_there_is_none_is_told(self):
+        self.assertEqual(self.error("now_playing"), "no player is running")
+        os.environ["DBUS_SESSION_BUS_ADDRESS"], before = "unix:path=/nowhere", os.environ["DBUS_SESSION_BUS_ADDRESS"]
+        try:
+            self.assertIn("the session bus does not answer", self.error("now_playing"))
+        finally:
+            os.environ["DBUS_SESSION_BUS_ADDRESS"] = before
+
+
+class Screen(Case):
+    """On a screen (Xvfb). SHOTS=FOLDER in the environment keeps a picture of the notification."""
+
+    def setUp(self):
+        super().setUp()
+        display = self.start("Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp",
+                             stdout=subprocess.PIPE)
+        os.environ["DISPLAY"] = ":" + display.stdout.readline().decode().strip()
+
+    @unittest.skipUnless(shutil.which("dunst"), "dunst is not installed")
+    def test_the_end_of_a_timer_is_shown(self):
+        shower = self.start("dunst", "-print", stdout=subprocess.PIPE, text=True)
+        wait_for(lambda: "org.freedesktop.Notifications" in subprocess.run(
+            ["busctl", "--user", "list"], capture_output=True, text=True).stdout, "dunst")
+        self.allow("set_timer")
+        got = self.tools("run", "set_timer", '{"seconds": 1}')
+        self.assertEqual(got.returncode, 0)
+        self.assertIn("The timer of 1 second is over.", got.stderr)
+        shown = ""
+        while "urgency" not in shown:
+            shown += shower.stdout.readline()
+        self.assertIn("summary: 'Timer: 1 second'", shown)
+        self.assertIn("body: 'The timer of 1 second is over.'", shown)
+        self.assertIn("urgency: CRITICAL", shown)
+        if "SHOTS" in os.environ:
+            time.sleep(1)
+            subprocess.run(["import", "-window", "root", os.environ["SHOTS"] + "/timer.png"])
+
+    def test_times_that_cannot_be_are_refused(self):
+        self.allow("set_timer", "set_alarm", "cancel_timer")
+        for arguments in {}, {"seconds": 0}, {"hours": 200}, {"minutes": 10**18}, {"seconds": -5, "minutes": 1}:
+            self.assertIn("error", self.run_tool("set_timer", **arguments))
+        for text in "", "7", "24:00", "12:60", "ab:cd", "07:30pm", "-1:30", "07:30:00":
+            self.assertEqual(self.error("set_alarm", time=text), "the time must be of the form 07:30")
+        self.assertEqual(self.error("cancel_timer", id=3), "there is no timer 3")
+
+    def test_the_clipboard_is_written_and_read(self):
+        self.allow("copy_text", "read_clipboard")
+        self.assertEqual(self.error("read_clipboard"), "there is no text in the clipboard")
+        self.assertEqual(self.run_tool("copy_text", text="Grüße\n-- $(id)"), {"ok": True})
+        self.assertEqual(self.result("read_clipboard"), "Grüße\n-- $(id)")
+        subprocess.run(["xclip", "-selection", "clipboard"], input=b"\x1b[31m\xffred" * 10000, check=True,
+                       stdout=subprocess.DEVNULL)
+        got = self.result("read_clipboard")
+        self.assertLess(len(got), 20000)
+        self.assertTrue(got.startswith("?[31m?red"))
+        os.environ.pop("DISPLAY")
+        self.assertIn("needs wl-clipboard or xclip, and a display", self.error("read_clipboard"))
+
+    def test_apps_are_found_by_their_names(self):
+        folder = self.home + "/.local/share/applications/"
+        program = self.home + "/editor"
+        write(program, '#!/bin/sh\necho "$# $1" > "$HOME/opened"; echo noise; echo noise >&2\n', 0o700)
+        entry = "[Desktop Entry]\nType=Application\nName=%s\nGenericName=%s\nExec=%s %%u\n%s"
+        write(folder + "org.example.Quill.desktop", entry % ("Quill", "Feather pen", program, ""))
+        write(folder + "hidden.desktop", entry % ("Hidden", "", program, "NoDisplay=true\n"))
+        self.allow("open_app")
+        for name in "Quill", "quill", "feather PEN", "editor", "Qui":
+            self.assertEqual(self.run_tool("open_app", name=name), {"ok": True})
+            wait_for(lambda: os.path.exists(self.home + "/opened"), "the program")
+            os.unlink(self.home + "/opened")
+        for name in "Hidden", "", "Quill; id", "no such":
+            self.assertEqual(self.error("open_app", name=name), "no such app")
+
+    def test_files_are_opened_with_what_opens_such_files(self):
+        folder = self.home + "/.local/share/applications/"
+        write(self.home + "/editor", '#!/bin/sh\necho "$1" > "$HOME/opened.new"; mv "$HOME/opened.new" "$HOME/opened"\n',
+              0o700)
+        write(folder + "quill.desktop", "[Desktop Entry]\nType=Application\nName=Quill\nExec=%s %%f\n"
+              "MimeType=text/plain;inode/directory;\n" % (self.home + "/editor"))
+        write(self.home + "/.config/mimeapps.list", "[Default Applications]\ntext/plain=quill.desktop\n"
+              "inode/directory=quill.desktop\n")
+        write(self.home + "/Letters/to $(id) you.txt", "Dear\n")
+        self.allow("open_file")
+        for path in "Letters/to $(id) you.txt", "~/Letters/to $(id) you.txt", self.home + "/Letters/../Letters", ".":
+            self.assertEqual(self.run_tool("open_file", path=path), {"ok": True})
+            wait_for(lambda: os.path.exists(self.home + "/opened"), "the program")
+            with open(self.home + "/opened") as file:
+                self.assertEqual(os.path.realpath(file.read().strip()),
+                                 os.path.realpath(os.path.join(self.home, path.replace("~/", ""))))
+            os.unlink(self.home + "/opened")
+        shutil.copy("/bin/true", self.home + "/tool")
+        os.mkfifo(self.home + "/pipe")
+        for path, why in [("nothing", "there is no such file"), ("https://example.org", "only files can be opened"),
+                          ("tool", "it is a program; programs are opened by their names"),
+                          (".local/share/applications/quill.desktop", "it is a program"),
+                          ("pipe", "it is no ordinary file"), ("/dev/null", "it is no ordinary file")]:
+            self.assertIn(why, self.error("open_file", path=path))
+
+
+class Conversations(Case):
+    """With lfmd's own model, at a terminal."""
+
+    def setUp(self):
+        super().setUp()
+        write(self.home + "/lfmd.conf", "[models]\ndirectories = %s/models\ndefault = lfmd-core\n" % ROOT)
+        self.start(DAEMON, "--config", self.home + "/lfmd.conf")
+        wait_for(lambda: subprocess.run([LFMCTL, "status"], capture_output=True).returncode == 0, "the daemon")
+
+    def at_terminal(self, *words):
+        return Terminal(LFMCTL, *words, environment=dict(os.environ, TERM="xterm", NO_COLOR="1"))
+
+    def notes(self):
+        folder = self.home + "/.local/share/lfmd/notes"
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def test_one_is_asked_and_it_is_done(self):
+        terminal = self.at_terminal("ask", "Write a note: buy milk")
+        terminal.expect("add_note(text=", "Write a note?", "text: buy milk", "[y/n/a] ")
+        self.assertEqual(self.notes(), [])
+        terminal.send("y")
+        terminal.expect("yes", "Noted: ", "buy milk")
+        self.assertEqual(terminal.status(), 0)
+        self.assertEqual(len(self.notes()), 1)
+
+    def test_no_is_no_and_the_model_hears_of_it(self):
+        for key in "n", "\r", "\x1b":
+            terminal = self.at_terminal("ask", "Write a note: buy milk")
+            terminal.expect("[y/n/a] ").send(key)
+            terminal.expect("no", "the user said no", "That did not work")
+            self.assertEqual(terminal.status(), 0)
+        terminal = self.at_terminal("ask", "Write a note: buy milk")
+        terminal.expect("[y/n/a] ").send("\x03")
+        self.assertEqual(terminal.status(), 130)
+        self.assertEqual(self.notes(), [])
+
+    def test_always_is_not_asked_again_also_without_a_terminal(self):
+        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True, text=True,
+                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        self.assertIn("lfmctl tools allow add_note", without.stderr)
+        self.assertEqual(self.notes(), [])
+        terminal = self.at_terminal("ask", "Write a note: buy milk")
+        terminal.expect("[y/n/a] ").send("a")
+        self.assertEqual(terminal.expect("always").status(), 0)
+        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True, text=True,
+                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        self.assertIn("Noted: buy milk.", without.stdout)
+        self.assertEqual(len(self.notes()), 2)
+
+    def test_a_timer_runs_while_one_chats_and_tells_its_end_at_the_prompt(self):
+        terminal = self.at_terminal("chat")
+        terminal.expect("> ").send("set a timer for two seconds\r")
+        terminal.expect("set_timer(seconds=2)", "Start a timer?", "seconds: 2", "[y/n/a] ").send("y")
+        terminal.expect("I started a timer for 2 seconds.", "> ").send("what")
+        terminal.expect("The timer of 2 seconds is over.", "> ", "what")
+        terminal.send("\x03")
+        terminal.expect("^C", "> ").send("\x04")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_leaving_waits_for_timers_until_control_c(self):
+        self.allow("set_timer")
+        terminal = self.at_terminal("ask", "set a timer for ten minutes")
+        terminal.expect("I started a timer for 10 minutes.", "waiting for 1 timer").send("\x03")
+        self.assertEqual(terminal.status(), 130)
+
+    def test_sums_need_no_leave(self):
+        got = subprocess.run([LFMCTL, "ask", "what is 12 times 12"], capture_output=True, text=True,
+                             stdin=subprocess.DEVNULL)
+        self.assertIn("144", got.stdout)
 
 
 if __name__ == "__main__":
