@@ -10,6 +10,7 @@
 #include "audio/device/pcm_stream.h"
 #include "audio/device/playback.h"
 #include "audio/device/priority.h"
+#include "audio/device/server.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 
@@ -79,6 +80,7 @@ struct sound {
     struct echo *echo;
     struct wanted now;
     unsigned n_now;
+    bool keep_echo; /* also where the server's default microphone takes it out */
     bool initialised, stale; /* stale: a device was lost or not found since */
     bool warned;             /* that there is no priority */
     struct side sides[_DEVICE_DIRECTION_N];
@@ -107,7 +109,7 @@ static int set_wanted(struct wanted *wanted, const struct sound_config *config, 
             strcpy(wanted->names[d], names[d]);
     }
     wanted->keep_echo =
-        config->keep_echo || strcasestr(wanted->names[DEVICE_CAPTURE], "echo-cancel") != NULL;
+        config->keep_echo || server_name_cancels(wanted->names[DEVICE_CAPTURE]);
     wanted->latency_msec = config->latency_msec ? config->latency_msec : SOUND_LATENCY_MSEC;
     if (wanted->latency_msec < PCM_LATENCY_MSEC_MIN || wanted->latency_msec > PCM_LATENCY_MSEC_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
@@ -183,6 +185,13 @@ static int initialise(struct sound *sound, struct error *err)
     return r;
 }
 
+/* Names that mean the sound server's default. */
+static bool is_default(const char *name)
+{
+    return !*name || strcmp(name, "default") == 0 || strcmp(name, "pulse") == 0 ||
+           strcmp(name, "pipewire") == 0;
+}
+
 static void open_side(struct sound *sound, enum device_direction direction, uint64_t now_usec)
 {
     const unsigned latency_msec = sound->now.latency_msec;
@@ -205,6 +214,9 @@ static void open_side(struct sound *sound, enum device_direction direction, uint
         fail_side(sound, direction, now_usec, &err);
         return;
     }
+    if (direction == DEVICE_CAPTURE)
+        sound->keep_echo = sound->now.keep_echo || (is_default(sound->now.names[direction]) &&
+                                                    server_default_cancels());
     echo_restart(sound->echo);
     side->open = true;
     side->raised = 0;
@@ -281,7 +293,7 @@ static void listen(struct sound *sound, uint64_t now_usec)
             sound->listener.state(sound->listener_userdata, false, &side->error);
         }
         while (side->open && capture_read(sound->capture, frame)) {
-            if (!sound->now.keep_echo)
+            if (!sound->keep_echo)
                 echo_frame(sound->echo, frame);
             sound->listener.frame(sound->listener_userdata, frame, (int64_t)now_usec);
         }
@@ -297,7 +309,7 @@ static void follow_echo(struct sound *sound)
     size_t n;
 
     while ((n = playback_emitted(sound->playback, samples, &number, &rate_hz)) > 0)
-        if (sound->sides[DEVICE_CAPTURE].open && !sound->now.keep_echo)
+        if (sound->sides[DEVICE_CAPTURE].open && !sound->keep_echo)
             echo_played(sound->echo, samples, n, rate_hz, number);
 }
 
@@ -326,7 +338,8 @@ static void count(struct sound *sound)
         .n_losses = sound->n_losses,
         .has_priority = (in->open || out->open) && (!in->open || in->has_priority) &&
                         (!out->open || out->has_priority),
-        .can_interrupt = sound->now.keep_echo || echo_is_learnt(sound->echo),
+        .can_interrupt =
+            sound->now.keep_echo || sound->keep_echo || echo_is_learnt(sound->echo),
         .error = in->error.code ? in->error : out->error,
     };
     const size_t room = playback_room(sound->playback);

@@ -16,8 +16,8 @@
  * loudspeaker comes back.
  *
  * What the loudspeaker says is taken out of what the microphone hears (audio/device/echo.h), unless
- * the microphone's name has "echo-cancel" in it: that is a source of the sound server which does it
- * better.
+ * the microphone's name, or that of the sound server's default, has "echo-cancel" in it: that is a
+ * source of the server which does it better.
  *
  * A server may starve a stream that does not run at its own rate: the loudspeaker is then opened
  * again with more latency (audio/device/playback.h says why).

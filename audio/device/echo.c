@@ -23,8 +23,22 @@
 #define HEARD_FRAMES 50
 #define SILENT       1e-6f /* mean square, -60 dB */
 
-#define LEARNT_RATIO  10.0f /* of microphone to what is left, 10 dB */
-#define LEARNT_FRAMES 50
+/* What was heard and played while it learns, to go through again and again. */
+#define LOG_FRAMES 500
+#define LAP_FRAMES 25 /* new ones are worth another lap */
+#define LAP_SPEED  16 /* frames of a lap for each new one */
+#define BLOCKS     (TAIL / ECHO_FRAME + 1) /* frames that the filter remembers */
+
+#define LEARNT_RATIO  5.0f /* of microphone to what is left, 7 dB */
+#define LEARNT_FRAMES 30
+
+/* Sound that was not taken out, and ends with the loudspeaker's: seen in frames after its last block. */
+#define LOST_RATIO  2.0f /* of microphone to what is left, 3 dB, */
+#define LOST_FRAMES 25   /* for so long */
+#define LOST_REST   0.1f /* of it may be left after the end, -10 dB, */
+#define LOST_FIRST  15   /* frames from which to which one */
+#define LOST_LAST   30
+
 #define NO_ECHO_RATIO 1e-4f /* of microphone to loudspeaker, -40 dB */
 
 /* What is left, beside what was taken out: up to the one it is echo, from the other on not. */
@@ -39,6 +53,10 @@
 #define NOISE_MIN  1e-8f   /* -80 dB */
 #define NOISE_MAX  1e-4f   /* -40 dB */
 #define NOISE_RISE 1.005f  /* for each frame, 2 dB a second */
+
+struct exchange {
+    spx_int16_t heard[ECHO_FRAME], played[ECHO_FRAME];
+};
 
 struct echo {
     SpeexEchoState *state;
@@ -56,8 +74,12 @@ struct echo {
 
     unsigned n_heard; /* frames that the loudspeaker will still be heard */
     float before, after, played; /* mean squares, smoothed, while it is */
-    unsigned n_good, n_without;
+    float rest; /* the highest mean square after its end */
+    unsigned n_good, n_bad, n_without; /* frames in a row */
     bool learnt;
+    struct exchange *log; /* [LOG_FRAMES] */
+    /* frames in it; before which the lap is, below 0 at rest; that were in a lap before */
+    int n_log, at, n_seen;
     float taken; /* mean square of the echo, falling slowly */
     float gain;
 
@@ -78,7 +100,8 @@ struct echo *echo_new(struct error *err)
     echo->noise = NOISE_MIN;
     echo->state = speex_echo_state_init(ECHO_FRAME, TAIL);
     echo->resampler = src_new(SRC_SINC_FASTEST, 1, &r);
-    if (!echo->state || !echo->resampler) {
+    echo->log = malloc(LOG_FRAMES * sizeof(*echo->log));
+    if (!echo->log || !echo->state || !echo->resampler) {
         error_set(err, ERROR_NO_MEMORY, "No memory for the echo canceller.");
         return echo_free(echo);
     }
@@ -94,12 +117,22 @@ struct echo *echo_free(struct echo *echo)
         speex_echo_state_destroy(echo->state);
     if (echo->resampler)
         src_delete(echo->resampler);
+    free(echo->log);
     free(echo);
     return NULL;
 }
 
+/* What it knows has to prove itself (again). */
+static void doubt(struct echo *echo)
+{
+    echo->learnt = false;
+    echo->n_good = echo->n_bad = echo->n_without = 0;
+    echo->n_log = echo->at = echo->n_seen = 0;
+}
+
 void echo_restart(struct echo *echo)
 {
+    doubt(echo);
     src_reset(echo->resampler);
     echo->n_ready = 0;
     echo->n_waiting = echo->n_owed = echo->n_off = 0;
@@ -205,14 +238,57 @@ static void smooth(float *value, float now)
     *value += 0.05f * (now - *value);
 }
 
-/* Whether the canceller takes the echo out by now, or there is nothing to take out. */
-static void judge(struct echo *echo)
+/* Take the echo out of one frame; out [ECHO_FRAME]. Those that it learnt from before tell nothing. */
+static void cancel(struct echo *echo, const struct exchange *e, bool judged, spx_int16_t *out)
 {
-    const bool without = echo->before < NO_ECHO_RATIO * echo->played;
+    const float played = mean_square(e->played), heard = mean_square(e->heard);
 
+    speex_echo_cancellation(echo->state, e->heard, e->played, out);
+    if (mean_square(out) > heard) /* what it takes out is not there: it learnt from a speaker */
+        memcpy(out, e->heard, sizeof(e->heard));
+    if (!judged || played <= SILENT)
+        return;
+    smooth(&echo->before, heard);
+    smooth(&echo->after, mean_square(out));
+    smooth(&echo->played, played);
+    echo->n_without = echo->before < NO_ECHO_RATIO * echo->played ? echo->n_without + 1 : 0;
     echo->n_good = echo->before > LEARNT_RATIO * echo->after ? echo->n_good + 1 : 0;
-    echo->n_without = without ? echo->n_without + 1 : 0;
-    echo->learnt = echo->learnt || echo->n_good > LEARNT_FRAMES || echo->n_without > SECOND;
+    echo->n_bad = !echo->n_without && echo->before < LOST_RATIO * echo->after ? echo->n_bad + 1 : 0;
+}
+
+/*
+ * The canceller learns from each frame once, which takes many seconds. Here it goes through all that
+ * was heard so far some times, and is with the present between two laps: a lap begins at rest, as the
+ * log does, and ends where the next frame follows.
+ */
+static void learn(struct echo *echo, const struct exchange *now)
+{
+    static const struct exchange rest;
+    spx_int16_t unused[ECHO_FRAME];
+
+    if (echo->n_log < LOG_FRAMES)
+        echo->log[echo->n_log++] = *now;
+    else if (echo->at == LOG_FRAMES)
+        cancel(echo, now, true, unused);
+    for (unsigned i = 0; i < LAP_SPEED && echo->at < echo->n_log; i++, echo->at++)
+        cancel(echo, echo->at < 0 ? &rest : &echo->log[echo->at], echo->at >= echo->n_seen, unused);
+    if (echo->at < echo->n_log)
+        return;
+    echo->learnt = echo->n_good > LEARNT_FRAMES || echo->n_without > SECOND;
+    if (!echo->learnt && echo->n_log - echo->n_seen >= LAP_FRAMES) {
+        echo->n_seen = echo->n_log;
+        echo->at = -BLOCKS;
+    }
+}
+
+/* Whether what was heard last was the loudspeaker, although it was thought to be known. */
+static void look_back(struct echo *echo, float heard)
+{
+    const unsigned n_over = HEARD_FRAMES - echo->n_heard;
+
+    echo->rest = n_over <= LOST_FIRST ? 0 : fmaxf(echo->rest, heard);
+    if (n_over == LOST_LAST && echo->n_bad > LOST_FRAMES && echo->rest < LOST_REST * echo->before)
+        doubt(echo);
 }
 
 /* Uniform, of the room's mean square. */
@@ -232,20 +308,18 @@ static float open_by(float left, float taken)
 
 void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
 {
-    static const spx_int16_t silence[ECHO_FRAME];
     const spx_int16_t *reference = next_reference(echo);
-    spx_int16_t in[ECHO_FRAME], out[ECHO_FRAME], taken[ECHO_FRAME];
-    float played, heard, left, gain = 1;
+    struct exchange now = {0};
+    spx_int16_t out[ECHO_FRAME] = {0}, taken[ECHO_FRAME];
+    float gain = 0;
 
-    if (!reference)
-        reference = silence;
+    if (reference)
+        memcpy(now.played, reference, sizeof(now.played));
     for (unsigned i = 0; i < ECHO_FRAME; i++)
-        in[i] = to_16_bits(samples[i]);
-    heard = mean_square(in);
-    echo->noise = fminf(echo->noise * NOISE_RISE, heard);
+        now.heard[i] = to_16_bits(samples[i]);
+    echo->noise = fminf(echo->noise * NOISE_RISE, mean_square(now.heard));
     echo->noise = fmaxf(NOISE_MIN, fminf(echo->noise, NOISE_MAX));
-    played = mean_square(reference);
-    if (played > SILENT)
+    if (mean_square(now.played) > SILENT)
         echo->n_heard = HEARD_FRAMES;
     else if (echo->n_heard > 0)
         echo->n_heard--;
@@ -253,23 +327,16 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
         echo->gain = 1;
         return;
     }
-    speex_echo_cancellation(echo->state, in, reference, out);
-    left = mean_square(out);
-    if (left > heard) { /* what it takes out is not there: it learnt from somebody who spoke */
-        memcpy(out, in, sizeof(out));
-        left = heard;
+    if (echo->learnt) {
+        cancel(echo, &now, true, out);
+        for (unsigned i = 0; i < ECHO_FRAME; i++)
+            taken[i] = (spx_int16_t)(MAX(-32768, MIN(now.heard[i] - out[i], 32767)));
+        echo->taken = fmaxf(mean_square(taken), echo->taken * TAKEN_FALL);
+        gain = open_by(mean_square(out), echo->taken);
+        look_back(echo, mean_square(now.heard));
+    } else {
+        learn(echo, &now);
     }
-    for (unsigned i = 0; i < ECHO_FRAME; i++)
-        taken[i] = (spx_int16_t)(MAX(-32768, MIN(in[i] - out[i], 32767)));
-
-    if (played > SILENT) {
-        smooth(&echo->before, heard);
-        smooth(&echo->after, left);
-        smooth(&echo->played, played);
-        judge(echo);
-    }
-    echo->taken = fmaxf(mean_square(taken), echo->taken * TAKEN_FALL);
-    gain = echo->learnt ? open_by(left, echo->taken) : 0;
     for (unsigned i = 0; i < ECHO_FRAME; i++) {
         echo->gain += (gain - echo->gain) * 0.02f; /* 3 ms */
         samples[i] = (float)out[i] / 32768 * echo->gain + (1 - echo->gain) * noise(echo);

@@ -15,9 +15,12 @@
  * % of the rest for speech (without the gate's noise and memory up to 55 %), and it finds 88 to 98
  * % of what somebody says meanwhile, at 3 to 9 dB above the echo.
  *
- * It learns from speech, which takes 7 to 12 s of it. Until it has once taken out 10 dB, the
- * microphone is silent while the loudspeaker is heard: nobody can interrupt, and nothing interrupts
- * itself. With headphones there is no echo to learn, which is found in a second.
+ * It learns from what is played, of which it goes through the first seconds again and again: after 2
+ * to 3 s of speech (once through takes 3 to 9 s) it takes 7 dB out of sound that it has not learnt
+ * from, which is enough to begin with. Until then the microphone is silent while the loudspeaker is
+ * heard: nobody can interrupt, and nothing interrupts itself. With headphones there is no echo to
+ * learn, which is found in a second. It learns anew when it finds that it has not taken out what
+ * ended with the loudspeaker's sound: another loudspeaker, another place.
  *
  * Both streams number their blocks, and the blocks are the clock: which reference belongs to which
  * frame is fixed when they start, and moved when the clocks of two devices drift apart.
@@ -43,7 +46,7 @@ struct echo;
 struct echo *echo_new(struct error *err);
 struct echo *echo_free(struct echo *echo); /* accepts and returns NULL */
 
-/* A stream was opened (again): what was learnt stays, the clocks begin anew. */
+/* A stream was opened (again): the clocks begin anew, what was learnt has to prove itself. */
 void echo_restart(struct echo *echo);
 
 /* n_samples of a block of 10 ms that was played; number: of its callback. */

@@ -364,6 +364,31 @@ static void test_what_it_says_itself_is_not_heard(void **state)
     sound = sound_free(sound);
 }
 
+static void test_a_default_microphone_that_cancels_echo_is_left_alone(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    if (!getenv("LFMD_MONITOR")) {
+        print_message("lfmd-monitor is not built\n");
+        skip();
+    }
+    assert_int_equal(server_run("pactl load-module module-remap-source "
+                                "source_name=mic.echo-cancel master=mic"),
+                     0);
+    for (int cancels = 0; cancels < 2; cancels++) {
+        assert_int_equal(server_run(cancels ? "pactl set-default-source mic.echo-cancel"
+                                            : "pactl set-default-source mic"),
+                         0);
+        start_with(NULL, false);
+        assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+        wait_for(atomic_load(&n_opened) == 1);
+        assert_int_equal(counts().can_interrupt, cancels);
+        sound = sound_free(sound);
+    }
+    assert_int_equal(server_run("pactl set-default-source mic"), 0);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -386,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_said_is_heard),
         cmocka_unit_test(test_what_it_says_itself_is_not_heard),
+        cmocka_unit_test(test_a_default_microphone_that_cancels_echo_is_left_alone),
         cmocka_unit_test(test_names_and_latencies_are_checked),
         cmocka_unit_test(test_another_default_and_a_sink_that_goes_are_followed),
         cmocka_unit_test(test_a_starved_loudspeaker_is_given_more_latency),
