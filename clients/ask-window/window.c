@@ -475,7 +475,8 @@ static void on_ended(enum ending ending, const char *note, void *userdata)
     update_actions(self);
 }
 
-static const struct conversation_events conversation_events = {on_text, on_progress, on_ended};
+static const struct conversation_events conversation_events = {
+    .text = on_text, .progress = on_progress, .ended = on_ended};
 
 /* "cat.png, dog.png": what goes along, in front of the question. */
 static void name_pictures(AskWindow *self, const GPtrArray *pictures)
@@ -516,8 +517,9 @@ static void ask_question(AskWindow *self, const char *question)
     if (!can_see(self))
         return;
     if (!self->conversation)
-        self->conversation =
-            conversation_new(self->bus, chosen_model(self), &conversation_events, self);
+        self->conversation = conversation_new(
+            self->bus, &(struct conversation_options){.model = chosen_model(self)},
+            &conversation_events, self);
     name_pictures(self, pictures);
     transcript_question(self->transcript, self->asked);
     gtk_editable_set_text(GTK_EDITABLE(self->question), "");

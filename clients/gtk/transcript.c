@@ -66,6 +66,51 @@ void transcript_question(GtkTextView *view, const char *text)
     begin_answer(gtk_text_view_get_buffer(view));
 }
 
+static GtkTextMark *mark_of(GtkTextBuffer *buffer, const char *what, unsigned turn,
+                            const GtkTextIter *place)
+{
+    g_autofree char *name = g_strdup_printf("%s-%u", what, turn);
+    GtkTextMark *mark = gtk_text_buffer_get_mark(buffer, name);
+
+    if (place && mark)
+        gtk_text_buffer_move_mark(buffer, mark, place);
+    else if (place)
+        mark = gtk_text_buffer_create_mark(buffer, name, place, TRUE);
+    return mark;
+}
+
+void transcript_spoken(GtkTextView *view, unsigned turn)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextIter begin, end;
+
+    transcript_question(view, "…");
+    gtk_text_buffer_get_end_iter(buffer, &end);
+    gtk_text_iter_backward_char(&end); /* the newline */
+    begin = end;
+    gtk_text_iter_backward_char(&begin);
+    mark_of(buffer, "spoken", turn, &begin);
+    mark_of(buffer, "spoken-end", turn, &end);
+}
+
+void transcript_words(GtkTextView *view, unsigned turn, const char *text)
+{
+    GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);
+    GtkTextMark *begin_mark = mark_of(buffer, "spoken", turn, NULL),
+                *end_mark = mark_of(buffer, "spoken-end", turn, NULL);
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GtkTextIter begin, end;
+
+    if (!begin_mark || !end_mark)
+        return;
+    gtk_text_buffer_get_iter_at_mark(buffer, &begin, begin_mark);
+    gtk_text_buffer_get_iter_at_mark(buffer, &end, end_mark);
+    gtk_text_buffer_delete(buffer, &begin, &end);
+    gtk_text_buffer_insert_with_tags_by_name(buffer, &begin, valid, -1, "question", NULL);
+    gtk_text_buffer_delete_mark(buffer, begin_mark);
+    gtk_text_buffer_delete_mark(buffer, end_mark);
+}
+
 void transcript_answer(GtkTextView *view, const char *text)
 {
     GtkTextBuffer *buffer = gtk_text_view_get_buffer(view);

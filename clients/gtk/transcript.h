@@ -14,6 +14,9 @@
 void transcript_init(GtkTextView *view);
 
 void transcript_question(GtkTextView *view, const char *text);
+/* A question that was spoken: its words come later, and take the place that it has now. */
+void transcript_spoken(GtkTextView *view, unsigned turn);
+void transcript_words(GtkTextView *view, unsigned turn, const char *text);
 /* More of the answer to the last question. */
 void transcript_answer(GtkTextView *view, const char *text);
 void transcript_remark(GtkTextView *view, const char *text);

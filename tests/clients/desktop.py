@@ -4,6 +4,7 @@ tree that a screen reader reads. Import it first; it takes PROGRAM DAEMON SOURCE
 
 SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
 """
+import itertools
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import gi
 
 PROGRAM, DAEMON, ROOT = sys.argv[1:4]
 NAME = "org.lfmd.Assistant1"
-PATIENCE = 60  # seconds; nothing here waits for its end unless it fails
+PATIENCE = int(os.environ.get("PATIENCE", 60))  # seconds; nothing here waits for its end unless it fails
 
 home = tempfile.mkdtemp()
 service = home + "/data/dbus-1/services/%s.service" % NAME
@@ -154,6 +155,38 @@ def text_of(accessible):
 def clipboard(data, kind):
     subprocess.run(["xclip", "-selection", "clipboard", "-t", kind], input=data, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def paste(done, what):
+    """Ctrl+V until it is done: the window hears of a new clipboard when the X server gets round to it."""
+    next_try = 0
+
+    def pasted():
+        nonlocal next_try
+        if not done() and time.monotonic() > next_try:
+            xdotool("key", "ctrl+v")
+            next_try = time.monotonic() + 3
+        return done()
+
+    wait_for(pasted, what)
+
+
+def drop(path, done):
+    """Drag a file into the window until it is done."""
+    source = start("/usr/bin/python3", ROOT + "/tests/clients/drag_source.py", path)
+    xdotool("search", "--sync", "--onlyvisible", "--pid", str(source.pid), "--name", "drag", "windowmove", "--sync",
+            "700", "0")
+    steps = itertools.cycle(["mousemove 750 50", "mousedown 1", "mousemove 770 70", "mousemove 600 100",
+                             "mousemove 400 150", "mousemove 300 200", "mousemove 310 210", "mouseup 1"])
+
+    def dropped():
+        """The pointer goes at the pace at which the windows are looked at, as often as it takes."""
+        if done():
+            return True
+        xdotool(*next(steps).split())
+        return False
+
+    wait_for(dropped, "what was dropped")
 
 
 def pixel(x, y):

@@ -4,7 +4,6 @@ accessibility tree that a screen reader reads.
 
 usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...]   (no bus or screen is needed)
 """
-import itertools
 import os
 import shutil
 import signal
@@ -16,8 +15,8 @@ import unittest
 import zlib
 
 import desktop
-from desktop import (PROGRAM, ROOT, Atspi, Window, ask_bus, clipboard, daemon_pid, end_daemon, everything, home,
-                     install_service, models, pixel, service, setUpModule, start, tearDownModule, text_of, wait_for,
+from desktop import (PROGRAM, ROOT, Atspi, Window, ask_bus, clipboard, daemon_pid, drop, end_daemon, everything, home,
+                     install_service, models, paste, pixel, service, setUpModule, tearDownModule, text_of, wait_for,
                      xdotool)
 
 
@@ -164,17 +163,7 @@ class Pictures(Case):
         return path
 
     def paste(self, window, done):
-        """The window hears of a new clipboard when the X server gets round to it."""
-        next_try = 0
-
-        def pasted():
-            nonlocal next_try
-            if not done() and time.monotonic() > next_try:
-                xdotool("key", "ctrl+v")
-                next_try = time.monotonic() + 3
-            return done()
-
-        wait_for(pasted, lambda: "what was pasted in\n" + window.tree())
+        paste(done, lambda: "what was pasted in\n" + window.tree())
 
     def test_every_control_has_a_name_and_the_keyboard_reaches_it(self):
         window = self.open(self.file("a.png"), self.file("b.jpg", "grey.jpg"))
@@ -252,20 +241,7 @@ class Pictures(Case):
 
     def test_a_file_is_dropped(self):
         window = self.open()
-        source = start("/usr/bin/python3", ROOT + "/tests/clients/drag_source.py", self.file("it's dropped.png"))
-        xdotool("search", "--sync", "--onlyvisible", "--pid", str(source.pid), "--name", "drag", "windowmove", "--sync",
-                "700", "0")
-        steps = itertools.cycle(["mousemove 750 50", "mousedown 1", "mousemove 770 70", "mousemove 600 100",
-                                 "mousemove 400 150", "mousemove 300 200", "mousemove 310 210", "mouseup 1"])
-
-        def dropped():
-            """The pointer goes at the pace at which the windows are looked at, as often as it takes."""
-            if window.frame.get_name() == "it's dropped.png – Ask":
-                return True
-            xdotool(*next(steps).split())
-            return False
-
-        wait_for(dropped, "what was dropped")
+        drop(self.file("it's dropped.png"), lambda: window.frame.get_name() == "it's dropped.png – Ask")
 
     def test_it_is_dark_where_the_desktop_is_and_small_where_it_must_be(self):
         shades = []
