@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* lfmctl listen, devices and permissions: speech to speech in the terminal, through what, and who may. */
+/* lfmctl listen, toggle, devices and permissions: speech to speech in the terminal or in the window,
+ * through what, and who may. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -318,6 +319,28 @@ int listen_run(sd_bus *bus, const struct options *options)
     saved = recorded_close(recorded);
     free(ear);
     return status == STATUS_OK ? saved : status;
+}
+
+/* --- toggle --------------------------------------------------------------------------------- */
+
+/* The window lfm-assistant listens, or ends the turn; the bus starts it where it is not open. */
+int toggle_run(sd_bus *bus, const struct options *options)
+{
+    _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r;
+
+    if (options->n_arguments > 0) {
+        terminal_error("\"lfmctl toggle\" takes no argument.");
+        return STATUS_USAGE;
+    }
+    r = sd_bus_call_method(bus, "org.lfmd.Assistant", "/org/lfmd/Assistant",
+                           "org.freedesktop.Application", "ActivateAction", &error, NULL,
+                           "sava{sv}", "toggle-listening", 0, 0);
+    if (sd_bus_error_has_name(&error, SD_BUS_ERROR_SERVICE_UNKNOWN)) {
+        terminal_error("The assistant's window, lfm-assistant, is not installed.");
+        return STATUS_ERROR;
+    }
+    return r < 0 ? bus_failure(&error, r) : STATUS_OK;
 }
 
 /* --- devices -------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ static int run(const struct options *options)
         {"transcribe", transcribe_run}, {"say", say_run},
         {"silence", silence_run}, {"listen", listen_run}, {"dictate", dictate_run}, {"devices", devices_run},
         {"permissions", permissions_run},
-        {"status", status_run},
+        {"status", status_run}, {"toggle", toggle_run},
     };
     _cleanup_(bus_closep) sd_bus *bus = NULL;
     int status;

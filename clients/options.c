@@ -114,7 +114,8 @@ static const struct {
     {"ask", 'a'},  {"chat", 'c'}, {"sessions", 's'}, {"models", 'm'},
     {"pull", 'P'}, {"ps", 'p'},   {"status", 'S'},   {"image", 'i'},
     {"describe", 'd'}, {"transcribe", 't'}, {"say", 'v'}, {"listen", 'l'}, {"dictate", 'w'},
-    {"devices", 'D'}, {"permissions", 'r'}, {"tools", 'T'}, {"silence", '\0'}, {"help", '\0'},
+    {"devices", 'D'}, {"permissions", 'r'}, {"tools", 'T'}, {"silence", '\0'},
+    {"toggle", '\0'}, {"help", '\0'},
 };
 
 void options_help(void)
@@ -135,6 +136,7 @@ void options_help(void)
           "  dictate                  write down what you say, until you are silent or press a key;\n"
           "                           --to stdout, clipboard or window; --silence SECONDS;\n"
           "                           --source monitor: what the computer plays\n"
+          "  toggle                   the assistant's window listens, or ends your turn: for a key\n"
           "  devices                  microphones and loudspeakers\n"
           "  permissions [list]       which programs may use the microphone\n"
           "  permissions allow|deny|ask PROGRAM\n"

@@ -25,5 +25,6 @@ int dictate_run(sd_bus *bus, const struct options *options);    /* dictate.c */
 int listen_run(sd_bus *bus, const struct options *options);     /* listen.c */
 int devices_run(sd_bus *bus, const struct options *options);    /* listen.c */
 int permissions_run(sd_bus *bus, const struct options *options); /* listen.c */
+int toggle_run(sd_bus *bus, const struct options *options);       /* listen.c */
 int toolbox_run(const struct options *options);                  /* toolbox.c: tools */
 int status_run(sd_bus *bus, const struct options *options);   /* status.c */

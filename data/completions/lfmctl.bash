@@ -50,7 +50,7 @@ _lfmctl()
         return
     fi
     case $verb:$sub in
-    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen dictate devices permissions sessions models pull ps status help' ;;
+    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen toggle dictate devices permissions sessions models pull ps status help' ;;
     image:) _lfmctl_offer -W plan ;;
     permissions:) _lfmctl_offer -W 'list allow deny ask' ;;
     permissions:*) _lfmctl_offer -W "$(_lfmctl_programs)" ;;

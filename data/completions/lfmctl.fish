@@ -5,7 +5,7 @@ end
 function __lfmctl_programs
     lfmctl --quiet --json permissions 2>/dev/null | string match -rga '"program":"([^"]*)"'
 end
-set -l verbs ask chat describe image transcribe say silence listen dictate devices permissions sessions models pull ps status help
+set -l verbs ask chat describe image transcribe say silence listen toggle dictate devices permissions sessions models pull ps status help
 complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
 set -l second 'not __fish_seen_subcommand_from list show pull verify remove load unload'
 complete -c lfmctl -f -n "__fish_seen_subcommand_from models; and $second" -a 'list pull verify remove load unload'
