@@ -14,7 +14,6 @@
 #include "clients/terminal.h"
 #include "clients/tools.h"
 
-#define ROUNDS_MAX     16                 /* tool calls that follow from one question */
 #define FILE_MAX       ((size_t)1 << 20)
 #define PROGRESS_AFTER_USEC 700000
 
@@ -575,14 +574,13 @@ static int begin(struct turn *t, struct json_object *parts, const struct picture
     return t->fd < 0 ? bus_failure(NULL, -errno) : STATUS_OK;
 }
 
-/* The answers to all calls of a turn, as parts of the next; NULL when one has none. */
-static struct json_object *answers(struct turn *t)
+struct json_object *conversation_answers(struct conversation *c, uint32_t turn,
+                                         struct json_object *calls)
 {
-    struct conversation *c = t->conversation;
     struct json_object *parts = json_object_new_array();
 
-    for (size_t i = 0; i < json_object_array_length(t->calls); i++) {
-        struct json_object *call = json_object_array_get_idx(t->calls, i), *arguments = NULL;
+    for (size_t i = 0; i < json_object_array_length(calls); i++) {
+        struct json_object *call = json_object_array_get_idx(calls, i), *arguments = NULL;
         const char *name = bus_text(call, "name"), *id = bus_text(call, "id");
         _cleanup_(freep) char *text = NULL;
 
@@ -599,7 +597,7 @@ static struct json_object *answers(struct turn *t)
             _cleanup_(bus_jsonp) struct json_object *event = json_object_new_object();
 
             json_object_object_add(event, "event", json_object_new_string("tool_result"));
-            json_object_object_add(event, "turn", json_object_new_int64(t->number));
+            json_object_object_add(event, "turn", json_object_new_int64(turn));
             json_object_object_add(event, "id", json_object_new_string(id));
             json_object_object_add(event, "text", json_object_new_string(text));
             puts(json_object_to_json_string_ext(event, JSON_C_TO_STRING_NOSLASHESCAPE));
@@ -627,8 +625,23 @@ static int one_turn(struct conversation *c, struct json_object *parts,
     }
     closep(&t.fd);
     if (status == STATUS_OK && json_object_array_length(t.calls) > 0)
-        *ret = answers(&t);
+        *ret = conversation_answers(c, t.number, t.calls);
     json_object_put(t.calls);
+    return status;
+}
+
+int conversation_go_on(struct conversation *c, struct json_object *parts)
+{
+    static const struct pictures none;
+    struct options options = *c->options;
+    struct conversation silent = *c;
+    struct json_object *next;
+    int status;
+
+    options.json = options.stats = false; /* what there is to tell comes elsewhere */
+    silent.options = &options;
+    status = one_turn(&silent, parts, &none, NULL, &next);
+    json_object_put(next);
     return status;
 }
 

@@ -36,6 +36,17 @@ int conversation_open(struct conversation *conversation, sd_bus *bus,
 void conversation_close(struct conversation *conversation);
 
 /*
+ * The answers to all calls of a turn (array of its tool_call events), by the tools and the user, as parts
+ * of what follows; NULL when one has none.
+ */
+struct json_object *conversation_answers(struct conversation *conversation, uint32_t turn,
+                                         struct json_object *calls);
+/* Give them where somebody listens, and the reply is spoken. */
+int conversation_go_on(struct conversation *conversation, struct json_object *parts);
+
+#define ROUNDS_MAX 16 /* tool calls that follow from one question */
+
+/*
  * One question, about the pictures if there are any, with all that follows from it.
  * STATUS_INTERRUPTED after Ctrl-C.
  */

@@ -11,7 +11,9 @@
 
 #include "base/cleanup.h"
 #include "clients/bus.h"
+#include "clients/conversation.h"
 #include "clients/recorded.h"
+#include "clients/tools.h"
 #include "clients/verbs.h"
 
 #define LINE_MAX_BYTES 65536
@@ -21,8 +23,10 @@
 struct ear {
     sd_bus *bus;
     const struct options *options;
-    const char *path; /* of the session */
-    int fd;           /* its events */
+    struct conversation conversation; /* the session */
+    struct json_object *calls;        /* of the turn: array of events */
+    unsigned n_rounds;                /* of calls, since somebody has spoken */
+    int fd;                           /* its events */
     char line[LINE_MAX_BYTES];
     size_t length;
     bool has_terminal; /* for keys */
@@ -89,18 +93,15 @@ static void show_said(struct json_object *event)
 
 static void show_call(struct json_object *event)
 {
-    struct json_object *arguments;
-    const char *name = bus_text(event, "name");
+    struct json_object *arguments = NULL;
+    _cleanup_(freep) char *text = NULL;
 
+    json_object_object_get_ex(event, "arguments", &arguments);
+    text = tools_call_text(bus_text(event, "name"), arguments);
     fputs(terminal_style(1, STYLE_TOOL), stdout);
-    terminal_text(stdout, name, strlen(name));
-    putchar('(');
-    if (json_object_object_get_ex(event, "arguments", &arguments)) {
-        const char *text = json_object_to_json_string_ext(arguments, JSON_C_TO_STRING_PLAIN);
-
+    if (text)
         terminal_text(stdout, text, strlen(text));
-    }
-    printf(")%s\n", terminal_style(1, STYLE_PLAIN));
+    printf("%s\n", terminal_style(1, STYLE_PLAIN));
     fflush(stdout);
 }
 
@@ -124,6 +125,23 @@ static void on_error(struct ear *ear, struct json_object *event)
         terminal_error("%s", bus_text(event, "message"));
 }
 
+/* What the turn has called is done, and what comes of it said. True: so the turn goes on. */
+static bool answer_calls(struct ear *ear, struct json_object *done)
+{
+    _cleanup_(bus_jsonp) struct json_object *calls = ear->calls;
+    _cleanup_(bus_jsonp) struct json_object *parts = NULL;
+
+    ear->calls = json_object_new_array();
+    if (strcmp(bus_text(done, "reason"), "tool_calls") != 0)
+        return false;
+    if (ear->n_rounds++ == ROUNDS_MAX) {
+        terminal_note("(the model does not stop calling tools)");
+        return false;
+    }
+    parts = conversation_answers(&ear->conversation, (uint32_t)bus_number(done, "turn"), calls);
+    return parts && conversation_go_on(&ear->conversation, parts) == STATUS_OK;
+}
+
 static void on_event(struct ear *ear, const char *line)
 {
     _cleanup_(bus_jsonp) struct json_object *event = json_tokener_parse(line);
@@ -137,7 +155,7 @@ static void on_event(struct ear *ear, const char *line)
         return;
     } else if (strcmp(type, "text") == 0) {
         show_text(ear, event);
-    } else {
+    } else if (strcmp(type, "audio_start") != 0) { /* which comes in the middle of the text */
         clear_meter(ear);
         end_text(ear);
         if (strcmp(type, "listening") == 0)
@@ -151,15 +169,23 @@ static void on_event(struct ear *ear, const char *line)
         else if (strcmp(type, "waited") == 0)
             terminal_note("Nobody has said anything.");
     }
-    if (strcmp(type, "speech_start") == 0)
+    if (strcmp(type, "tool_call") == 0)
+        json_object_array_add(ear->calls, json_object_get(event));
+    if (strcmp(type, "speech_start") == 0) {
         ear->speaking = true;
-    else if (strcmp(type, "speech_end") == 0)
+        ear->n_rounds = 0;
+    } else if (strcmp(type, "speech_end") == 0) {
         ear->speaking = false;
+    }
     if (strcmp(type, "error") == 0)
         on_error(ear, event);
     ear->ended = ear->ended || strcmp(type, "error") == 0 || strcmp(type, "done") == 0 ||
                  strcmp(type, "waited") == 0;
-    ear->answered = ear->answered || strcmp(type, "turn_done") == 0;
+    if (strcmp(type, "turn_done") == 0) {
+        if (!ear->options->json && *bus_text(event, "message"))
+            terminal_error("%s", bus_text(event, "message"));
+        ear->answered = !answer_calls(ear, event);
+    }
     ear->understood = ear->understood || strcmp(type, "transcript") == 0;
     ear->ended = ear->ended || (ear->one_turn && ear->answered && ear->understood);
 }
@@ -168,7 +194,7 @@ static void on_event(struct ear *ear, const char *line)
 
 static int command(struct ear *ear, const char *method)
 {
-    return bus_call(ear->bus, ear->path, BUS_SESSION, method, NULL, "");
+    return bus_call(ear->bus, ear->conversation.path, BUS_SESSION, method, NULL, "");
 }
 
 /* Space: the turn begins or ends (push to talk), or ends now. Escape: silence. q: the end. */
@@ -281,7 +307,7 @@ static int start(sd_bus *bus, const struct options *options, const char *path,
 
 int listen_run(sd_bus *bus, const struct options *options)
 {
-    _cleanup_(bus_messagep) sd_bus_message *session = NULL, *stream = NULL;
+    _cleanup_(bus_messagep) sd_bus_message *stream = NULL;
     struct recorded *recorded = NULL;
     struct ear *ear;
     int status, saved;
@@ -298,11 +324,12 @@ int listen_run(sd_bus *bus, const struct options *options)
     ear->bus = bus;
     ear->options = options;
     ear->push = options->mode && strcmp(options->mode, "push") == 0;
-    status = bus_create_session(bus, options->model, &session, &ear->path);
+    ear->calls = json_object_new_array();
+    status = conversation_open(&ear->conversation, bus, options);
     if (status == STATUS_OK && options->input)
-        status = recorded_open(bus, ear->path, options->input, options->output, &recorded);
+        status = recorded_open(bus, ear->conversation.path, options->input, options->output, &recorded);
     if (status == STATUS_OK)
-        status = start(bus, options, ear->path, &stream, &ear->fd);
+        status = start(bus, options, ear->conversation.path, &stream, &ear->fd);
     if (status == STATUS_OK) {
         if (options->input)
             status = recorded_start(recorded);
@@ -314,9 +341,12 @@ int listen_run(sd_bus *bus, const struct options *options)
         clear_meter(ear);
         end_text(ear);
         terminal_give_keys_back();
-        command(ear, "Close");
+        if (options->keep && !options->json)
+            terminal_note("kept: lfmctl chat --session %s", ear->conversation.id);
     }
+    conversation_close(&ear->conversation);
     saved = recorded_close(recorded);
+    json_object_put(ear->calls);
     free(ear);
     return status == STATUS_OK ? saved : status;
 }

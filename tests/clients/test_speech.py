@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 import wave
 
 LFMCTL, DAEMON, DECODER, ROOT = sys.argv[1:5]
@@ -290,6 +291,48 @@ class Files(Speech):
         out = self.run_verb("listen", status=5)
         self.assertIn("may not use the microphone", out)
         self.assertIn(os.path.realpath(LFMCTL), out)
+
+
+class Tools(Speech):
+    """The speaking model of this repository, which turns spoken requests into tool calls."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.daemon = Daemon(self.folder.name)
+        own = {name: self.folder.name for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME")}
+        settings = unittest.mock.patch.dict(os.environ, own)  # the user may have allowed tools
+        settings.start()
+        self.addCleanup(settings.stop)
+        self.request = ("--input", ROOT + "/models/eval/speech/1.wav", "-o", self.folder.name + "/answer.wav")
+
+    def listen(self, *options):
+        out = self.run_verb("listen", "--json", *options, *self.request)
+        return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+    def test_what_is_called_is_done_and_said(self):
+        events = self.listen("--dry-run-tools")
+        kinds = [e["event"] for e in events if e["event"] in ("tool_call", "tool_result", "turn_done")]
+        self.assertEqual(kinds, ["tool_call", "turn_done", "tool_result", "turn_done"])
+        self.assertEqual([e["reason"] for e in events if e["event"] == "turn_done"], ["tool_calls", "stop"])
+        with wave.open(self.folder.name + "/answer.wav") as file:
+            self.assertGreater(file.getnframes(), 24000)
+
+    def test_what_nobody_allows_is_not_done(self):
+        events = self.listen()  # there is no terminal to ask at
+        self.assertEqual([e["reason"] for e in events if e["event"] == "turn_done"], ["tool_calls"])
+
+    def test_a_conversation_goes_on_in_writing_and_aloud_again(self):
+        self.listen("--keep", "--dry-run-tools")
+        kept = json.loads(self.run_verb("sessions", "--json"))
+        self.assertEqual(kept["turns"], 2)
+        self.assertTrue(kept["title"])
+        self.run_verb("ask", "--session", kept["id"], "Hello!")
+        self.listen("--session", kept["id"], "--dry-run-tools")
+        history = [json.loads(line) for line in
+                   self.run_verb("sessions", "show", "--json", kept["id"]).splitlines()]
+        self.assertEqual([m["role"] for m in history if m["role"] != "system"],
+                         ["user", "assistant", "tool", "assistant", "user", "assistant",
+                          "user", "assistant", "tool", "assistant"])
 
 
 class Permission(Speech):

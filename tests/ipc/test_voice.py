@@ -22,7 +22,7 @@ import dbus
 DAEMON, DECODER, ROOT = sys.argv[1:4]
 sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from test_bus import ERROR, NAME, SANITIZED, Client, Daemon, lines, vardict, wait_until  # noqa: E402
+from test_bus import ERROR, NAME, SANITIZED, Client, Daemon, ask, lines, vardict, wait_until  # noqa: E402
 
 os.environ["LFMD_SOUND"] = DECODER
 RATE_IN, RATE_OUT = 16000, 24000
@@ -467,6 +467,23 @@ class Voice(unittest.TestCase):
         self.refused("InvalidArgument", "'when'", self.client.manager.Speak, "hello",
                      vardict(output="device", when="soon"))
 
+    # --- when it may leave
+
+    def test_it_stays_while_somebody_listens(self):
+        with open(self.daemon.config, "a") as file:
+            file.write("[daemon]\nidle_exit = 1s\n[engine]\nkeep_alive = 0s\n")
+        self.client.manager.Reload()
+        talk = Talk(self.client)
+        talk.have("listening")
+        time.sleep(3)  # nothing is said, and nobody calls
+        self.assertIsNone(self.daemon.process.poll())
+        talk.say(speech(silence(0.3), tone(1), silence(1)))
+        talk.have("turn_done")
+        talk.stop()
+        talk.session.Close()
+        self.client.close()
+        self.assertEqual(self.daemon.process.wait(timeout=120), 0)
+
     def test_text_goes_on_beside_a_conversation(self):
         talk = Talk(self.client)
         talk.say(speech(silence(0.5), tone(1), silence(1)))
@@ -476,6 +493,98 @@ class Voice(unittest.TestCase):
         self.assertEqual(lines(fd)[-1]["event"], "done")
         talk.have("audio_start")
         talk.stop()
+
+
+def results(session, **texts):
+    """The lines of an Ask of results."""
+    parts = [vardict(type="tool_result", id=id, text=text) for id, text in texts.items()]
+    return lines(session.Ask(dbus.Array(parts, signature="a{sv}"), vardict())[0])
+
+
+class Tools(unittest.TestCase):
+    """The speaking model of this repository, which turns spoken requests into tool calls."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.daemon = Daemon(self.folder.name)
+        self.client = Client()
+        self.talk = Talk(self.client, transcripts=True)
+        self.session = self.talk.session
+
+    def tearDown(self):
+        self.talk.stop()
+        self.client.close()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.folder.cleanup()
+
+    def call(self, clip):
+        """The call that comes of a request, once its turn is over."""
+        n = len(only(self.talk.events, "turn_done"))
+        request = array.array("h")
+        with wave.open("%s/models/eval/speech/%d.wav" % (ROOT, clip)) as file:
+            request.frombytes(file.readframes(file.getnframes()))
+        self.talk.say(speech(silence(0.3), request, silence(1)))
+        self.assertEqual(self.talk.have("turn_done", n + 1)["reason"], "tool_calls")
+        return only(self.talk.events, "tool_call")[-1]
+
+    def history(self):
+        return json.loads(self.session.History())
+
+    def test_results_are_answered_aloud(self):
+        call = self.call(1)
+        self.assertEqual((call["name"], call["arguments"]), ("set_volume", {"level": 26}))
+        said = self.talk.played
+        ended, = results(self.session, **{call["id"]: '{"ok": true}'})
+        self.assertEqual((ended["event"], ended["reason"]), ("done", "spoken"))
+        self.assertEqual(self.talk.have("turn_done", 2)["reason"], "stop")
+        answer = "".join(e["text"] for e in only(self.talk.events, "text"))
+        self.assertIn("volume", answer)
+        self.assertEqual({e["turn"] for e in only(self.talk.events, "text")}, {call["turn"]})
+        self.assertGreater(self.talk.played, said)
+        user, called, result, reply = self.history()
+        self.assertEqual({m["spoken"] for m in (user, called, result, reply)}, {True})
+        self.assertEqual(user["content"], only(self.talk.events, "transcript")[0]["text"])
+        self.assertEqual(called["tool_calls"][0]["id"], call["id"])
+        self.assertEqual((result["role"], result["content"]), ("tool", '{"ok": true}'))
+        self.assertEqual(reply["content"], answer)
+
+    def test_results_may_be_spoken_over(self):
+        call = self.call(1)
+        results(self.session, **{call["id"]: '{"ok": true}'})
+        self.talk.have("audio_start")
+        self.talk.session.Interrupt()
+        self.assertEqual(self.talk.have("turn_done", 2)["reason"], "interrupted")
+        told = "".join(e["text"] for e in only(self.talk.events, "text"))
+        self.assertTrue(told.startswith(self.history()[-1]["content"]))
+
+    def test_nobody_has_to_answer_a_call(self):
+        self.call(1)
+        call = self.call(4)
+        self.assertEqual([m["role"] for m in self.history()], ["user", "assistant"] * 2)
+        events = ask(self.session, "Hello!")
+        self.assertEqual(events[-1]["reason"], "stop")
+        self.assertEqual([m.get("spoken") for m in self.history()], [True] * 4 + [None] * 2)
+        self.assertIn(call["id"], json.dumps(self.history()))
+
+    def test_what_is_no_result_is_refused(self):
+        call = self.call(1)
+        for texts, name, words in (({"call_9_0": "{}"}, "InvalidArgument", "'call_9_0'"),
+                                   ({call["id"]: "word " * 5000}, "ContextFull", "context holds")):
+            events = results(self.session, **texts)
+            self.assertEqual((events[-1]["event"], events[-1].get("name")), ("error", name), events)
+            self.assertIn(words, events[-1]["message"])
+        self.assertEqual(results(self.session, **{call["id"]: "{}"})[-1]["reason"], "spoken")
+        self.talk.have("turn_done", 2)
+        self.assertEqual(results(self.session, **{call["id"]: "{}"})[-1]["name"], "InvalidArgument")
+
+    def test_without_who_listens_results_are_answered_in_writing(self):
+        call = self.call(1)
+        self.talk.stop()
+        events = results(self.session, **{call["id"]: '{"ok": true}'})
+        self.assertEqual(events[-1]["reason"], "stop")
+        self.assertIn("volume", "".join(e["text"] for e in only(events, "text")))
+        self.assertNotIn("spoken", self.history()[-1])
+        self.talk = Talk(self.client)
 
 
 if __name__ == "__main__":
