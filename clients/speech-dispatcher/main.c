@@ -28,8 +28,10 @@
 
 #define INPUT_MAX   ((size_t)16 << 20) /* bytes of a message */
 #define BLOCK_MAX   ((size_t)4800)     /* samples of a block: 200 ms */
-#define AHEAD_MAX   INT64_C(500000)    /* microseconds that the server has more than was heard, */
-#define AHEAD_MIN   INT64_C(300000)    /* and when it gets more */
+#define AHEAD_MAX   INT64_C(250000)    /* microseconds that the server has more than was heard, */
+#define AHEAD_MIN   INT64_C(150000)    /* and when it gets more */
+#define SERVER_MARK "__spd_" /* begins the names of the server's own, which are numbered */
+#define NO_MARK     SERVER_MARK "-1" /* from here on a paused message is said as a whole */
 #define ESCAPE      0x7d
 #define ESCAPE_FLIP 0x20
 
@@ -58,6 +60,7 @@ struct module {
     sd_event_source *pace; /* when it goes on */
     int64_t begun_usec;    /* when its first sample would have been heard, had it never paused */
     int64_t sent_usec;     /* of sound that the server has got */
+    char mark[32];         /* the last of the server's that it has got */
     FILE *debug;           /* or NULL */
 };
 
@@ -174,10 +177,12 @@ static void on_sound(void *userdata, int16_t *samples, size_t n)
 
 static void on_mark(void *userdata, const char *name)
 {
-    const struct module *module = userdata;
+    struct module *module = userdata;
     const size_t n = strlen(MARKUP_ICON);
     char path[SETTINGS_PATH_MAX];
 
+    if (strncmp(name, SERVER_MARK, strlen(SERVER_MARK)) == 0)
+        snprintf(module->mark, sizeof(module->mark), "%.31s", name);
     if (strncmp(name, MARKUP_ICON, n) != 0)
         answer("700-%s\n700 INDEX MARK", name);
     else if (settings_icon(&module->settings, name + n, path))
@@ -188,10 +193,10 @@ static void on_end(void *userdata, const char *reason)
 {
     struct module *module = userdata;
 
-    module->speech = speech_stop(module->speech);
     if (reason)
         fprintf(stderr, "sd_lfmd: %s\n", reason);
     note(module, "end: %s", reason ? reason : "all was said");
+    module->speech = speech_stop(module->speech); /* and the reason */
     answer("702 END");
 }
 
@@ -256,11 +261,11 @@ static void list_voices(struct module *module, const char *arguments)
 /* --- messages -------------------------------------------------------------------------------- */
 
 /* Only the file that it names. */
-static void play_icon(const struct module *module, const char *name)
+static void play_icon(struct module *module, const char *name)
 {
     answer("200 OK SPEAKING");
     answer("701 BEGIN");
-    on_mark((void *)(uintptr_t)module, name);
+    on_mark(module, name);
     answer("702 END");
 }
 
@@ -279,6 +284,7 @@ static bool say(struct module *module, const char *text)
     note(module, "say: %s", ssml ? ssml : "(no memory)");
     module->speech = speech_stop(module->speech);
     module->begun_usec = module->sent_usec = 0;
+    strcpy(module->mark, NO_MARK);
     if (ssml)
         module->speech = speech_begin(module->bus, module->event, &request, &sink, module);
     return module->speech;
@@ -312,13 +318,29 @@ static void speak(struct module *module)
     answer("701 BEGIN");
 }
 
-/* Silence at once, wherever it is. */
-static void stop(struct module *module, const char *event)
+/* Silence at once, wherever it is. False: it has been silent, and its end has been told. */
+static bool silence(struct module *module)
 {
-    if (!module->speech)
-        return; /* its end has been told */
+    const bool speaks = module->speech;
+
     module->speech = speech_stop(module->speech);
-    answer("%s", event);
+    return speaks;
+}
+
+static void stop(struct module *module)
+{
+    if (silence(module))
+        answer("703 STOP");
+}
+
+/*
+ * The server falls silent where it meets one of its marks, and goes on from there: it gets the last
+ * one again, behind what it has.
+ */
+static void pause_speech(struct module *module)
+{
+    if (silence(module))
+        answer("700-%s\n700 INDEX MARK\n704 PAUSE", module->mark);
 }
 
 /* --- commands with lines --------------------------------------------------------------------- */
@@ -443,9 +465,9 @@ static bool obey(struct module *module, const char *line)
     if (strcmp(line, "INIT") == 0 && !module->ready)
         initialise(module);
     else if (strcmp(line, "STOP") == 0)
-        stop(module, "703 STOP");
+        stop(module);
     else if (strcmp(line, "PAUSE") == 0)
-        stop(module, "704 PAUSE");
+        pause_speech(module);
     else if (strcmp(line, "SET") == 0)
         begin_body(module, BODY_SETTINGS, "203 OK RECEIVING SETTINGS");
     else if (strcmp(line, "AUDIO") == 0)

@@ -32,7 +32,7 @@ int provider_voices(sd_bus *bus, struct provider_voice *voices, size_t n_max, si
 struct speech_sink {
     void (*sound)(void *userdata, int16_t *samples, size_t n); /* may be changed in place */
     void (*mark)(void *userdata, const char *name);
-    /* It has been said, or why it was not; the speech is to be freed. */
+    /* It has been said, or why it was not (lives as long as the speech, which is to be freed). */
     void (*end)(void *userdata, const char *reason);
 };
 
