@@ -82,6 +82,7 @@ struct sound {
     unsigned n_now;
     bool keep_echo; /* also where the server's default microphone takes it out */
     bool initialised, stale; /* stale: a device was lost or not found since */
+    bool in_use; /* somebody listens, or something is heard */
     bool warned;             /* that there is no priority */
     struct side sides[_DEVICE_DIRECTION_N];
     unsigned n_losses, n_starved;
@@ -377,7 +378,8 @@ static void tick(struct sound *sound, bool has_listener)
     const uint64_t now_usec = pcm_stream_now_usec();
     const bool play = atomic_load(&sound->play);
 
-    if (has_listener || (play && !sound_is_idle(sound)))
+    sound->in_use = has_listener || (play && !sound_is_idle(sound));
+    if (sound->in_use)
         sound->used_usec = now_usec;
     else if (play && now_usec - sound->used_usec > LINGER_USEC)
         atomic_store(&sound->play, false);
@@ -417,6 +419,8 @@ static void list_devices(struct sound *sound)
 {
     struct error err = ERROR_INIT;
 
+    if (!sound->in_use) /* else a stream that is open is worth more than what was plugged in since */
+        shut_down(sound);
     sound->list_n = initialise(sound, &err) < 0 ? 0 : device_list(sound->list, sound->list_max);
     sound->used_usec = pcm_stream_now_usec();
     sound->list_asked = false;

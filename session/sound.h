@@ -104,7 +104,7 @@ struct sound_counts {
 void sound_counts(struct sound *sound, struct sound_counts *ret); /* any thread */
 
 /*
- * Bus thread; waits for the sound thread, about 100 ms. The list is as old as the streams that are
- * open. Returns how many there are; at most n_max are written.
+ * Bus thread; waits for the sound thread, about 100 ms. While somebody listens or something is
+ * heard, the list is as old as the streams that are open. Returns how many there are; at most n_max are written.
  */
 size_t sound_devices(struct sound *sound, struct device *devices, size_t n_max);

@@ -54,6 +54,7 @@ void device_done(void)
     const int kept = quiet_begin();
 
     Pa_Terminate();
+    snd_config_update_free_global(); /* it would not look at the user's file and new cards again */
     quiet_end(kept);
 }
 

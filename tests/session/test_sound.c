@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "session/sound.h"
 #include "tests/audio/device/server.h"
 
@@ -275,6 +276,41 @@ static void test_another_default_and_a_sink_that_goes_are_followed(void **state)
     sound = sound_free(sound);
 }
 
+static bool is_listed(const char *name)
+{
+    struct device devices[32];
+    const size_t n = sound_devices(sound, devices, ARRAY_LEN(devices));
+
+    for (size_t i = 0; i < MIN(n, ARRAY_LEN(devices)); i++)
+        if (strcmp(devices[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The loudspeaker stays open for a while; that does not make the list old. */
+static void test_a_new_device_is_listed_unless_somebody_listens(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    start();
+    say(100);
+    wait_for(counts().playback_open);
+    wait_for(sound_is_idle(sound));
+    assert_false(is_listed("second"));
+    assert_int_equal(
+        server_run("(echo 'pcm.second { type pulse hint { show on } }' >>~/.asoundrc)"), 0);
+    wait_for(is_listed("second"));
+
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    assert_int_equal(server_run("sed -i /second/d ~/.asoundrc"), 0);
+    assert_true(is_listed("second"));
+    sound_stop_listening(sound);
+    wait_for(!is_listed("second"));
+    sound = sound_free(sound);
+}
+
 static void test_names_and_latencies_are_checked(void **state)
 {
     char name[DEVICE_NAME_MAX + 1];
@@ -412,6 +448,7 @@ int main(void)
         cmocka_unit_test(test_what_is_said_is_heard),
         cmocka_unit_test(test_what_it_says_itself_is_not_heard),
         cmocka_unit_test(test_a_default_microphone_that_cancels_echo_is_left_alone),
+        cmocka_unit_test(test_a_new_device_is_listed_unless_somebody_listens),
         cmocka_unit_test(test_names_and_latencies_are_checked),
         cmocka_unit_test(test_another_default_and_a_sink_that_goes_are_followed),
         cmocka_unit_test(test_a_starved_loudspeaker_is_given_more_latency),
