@@ -348,7 +348,8 @@ int listen_run(sd_bus *bus, const struct options *options)
     saved = recorded_close(recorded);
     json_object_put(ear->calls);
     free(ear);
-    return status == STATUS_OK ? saved : status;
+    status = status == STATUS_OK ? saved : status;
+    return status == STATUS_OK ? tools_wait_for_timers() : status;
 }
 
 /* --- toggle --------------------------------------------------------------------------------- */

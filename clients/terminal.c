@@ -259,7 +259,8 @@ int terminal_poll_alone(struct pollfd *fds, size_t n, int timeout_msec)
     return r < 0 ? -errno : r;
 }
 
-static int (*poll_by)(struct pollfd *fds, size_t n, int timeout_msec) = terminal_poll_alone;
+/* Only the thread that has asked for it: the others wait alone. */
+static _Thread_local int (*poll_by)(struct pollfd *fds, size_t n, int timeout_msec) = terminal_poll_alone;
 
 void terminal_poll_by(int (*poll)(struct pollfd *fds, size_t n, int timeout_msec))
 {

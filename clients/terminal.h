@@ -79,7 +79,7 @@ int terminal_wait(int fd, int timeout_msec);
 /* The same for several: how many are ready. */
 int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec);
 /*
- * Both wait by this function from now on, so that other things go on meanwhile; it waits by
+ * On this thread both wait by this function from now on, so that other things go on meanwhile; it waits by
  * terminal_poll_alone(). NULL: nothing else goes on.
  */
 void terminal_poll_by(int (*poll)(struct pollfd *fds, size_t n, int timeout_msec));

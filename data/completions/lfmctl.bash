@@ -4,6 +4,11 @@ _lfmctl_ids()
     lfmctl --quiet --json "$@" 2>/dev/null | sed -n 's/.*"[Ii]d": *"\([^"]*\)".*/\1/p'
 }
 
+_lfmctl_tools()
+{
+    lfmctl --quiet --json tools 2>/dev/null | sed -n 's/.*"name": *"\([^"]*\)", *"description.*/\1/p'
+}
+
 _lfmctl_programs()
 {
     lfmctl --quiet --json permissions 2>/dev/null | grep -o '"program":"[^"]*"' | cut -d'"' -f4
@@ -50,8 +55,10 @@ _lfmctl()
         return
     fi
     case $verb:$sub in
-    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen toggle dictate devices permissions sessions models pull ps status help' ;;
+    :*) _lfmctl_offer -W 'ask chat describe image transcribe say silence listen toggle dictate devices permissions tools sessions models pull ps status help' ;;
     image:) _lfmctl_offer -W plan ;;
+    tools:) _lfmctl_offer -W 'list run allow revoke log undo' ;;
+    tools:run | tools:allow | tools:revoke) _lfmctl_offer -W "$(_lfmctl_tools)" ;;
     permissions:) _lfmctl_offer -W 'list allow deny ask' ;;
     permissions:*) _lfmctl_offer -W "$(_lfmctl_programs)" ;;
     describe:* | image:* | transcribe:*) _lfmctl_offer -f ;;

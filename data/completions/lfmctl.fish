@@ -5,7 +5,10 @@ end
 function __lfmctl_programs
     lfmctl --quiet --json permissions 2>/dev/null | string match -rga '"program":"([^"]*)"'
 end
-set -l verbs ask chat describe image transcribe say silence listen toggle dictate devices permissions sessions models pull ps status help
+function __lfmctl_tools
+    lfmctl --quiet --json tools 2>/dev/null | string match -rg '"name": *"([^"]*)", *"description'
+end
+set -l verbs ask chat describe image transcribe say silence listen toggle dictate devices permissions tools sessions models pull ps status help
 complete -c lfmctl -f -n "not __fish_seen_subcommand_from $verbs" -a "$verbs"
 set -l second 'not __fish_seen_subcommand_from list show pull verify remove load unload'
 complete -c lfmctl -f -n "__fish_seen_subcommand_from models; and $second" -a 'list pull verify remove load unload'
@@ -20,6 +23,10 @@ complete -c lfmctl -f -n '__fish_seen_subcommand_from permissions; and not __fis
     -a 'list allow deny ask'
 complete -c lfmctl -f -n '__fish_seen_subcommand_from permissions; and __fish_seen_subcommand_from allow deny ask' \
     -a '(__lfmctl_programs)'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from tools; and not __fish_seen_subcommand_from list run allow revoke log undo' \
+    -a 'list run allow revoke log undo'
+complete -c lfmctl -f -n '__fish_seen_subcommand_from tools; and __fish_seen_subcommand_from run allow revoke' \
+    -a '(__lfmctl_tools)'
 complete -c lfmctl -s o -l output -r -d 'WAV file'
 complete -c lfmctl -l input -r -d 'a recording'
 complete -c lfmctl -l mode -x -a 'open half-duplex push'
