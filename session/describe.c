@@ -143,20 +143,42 @@ static void finish(struct describe *describe)
 
 static void ask(struct describe *describe);
 
+/* Who reads it aloud need not wait for the rest. False: there is no memory. */
+static bool tell_part(struct describe *describe, struct json_object *answer)
+{
+    _cleanup_(json_putp) struct json_object *line = json_object_new_object();
+    _cleanup_(freep) char *text = NULL;
+
+    json_set(line, "event", json_object_new_string("part"));
+    json_set(line, "part", json_object_new_string(questions[describe->question].key));
+    if (json_set(line, "text", json_object_get(answer)))
+        text = json_write(line);
+    if (text)
+        tell(describe, text, strlen(text), false);
+    return text;
+}
+
 static void answered(struct describe *describe)
 {
     const char *text = describe->answer.text ? describe->answer.text : "";
+    struct json_object *answer =
+        json_object_new_string_len(text, (int)describe->answer.length);
     struct error err = ERROR_INIT;
 
     describe->session = session_close(describe->session, false);
-    if (!json_set(describe->line, questions[describe->question].key,
-                  json_object_new_string_len(text, (int)describe->answer.length))) {
+    if (!json_set(describe->line, questions[describe->question].key, answer)) {
         no_memory(&err);
         fail(describe, &err);
         return;
     }
     describe->answer.length = 0;
-    if (++describe->question < N_QUESTIONS) {
+    if (describe->question + 1 < N_QUESTIONS) {
+        if (!tell_part(describe, answer)) {
+            no_memory(&err);
+            fail(describe, &err);
+            return;
+        }
+        describe->question++;
         ask(describe);
         return;
     }

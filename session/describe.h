@@ -6,7 +6,11 @@
  *
  * The model is asked three questions about it, each in a conversation of its own that begins with
  * the picture: it is decoded, encoded and read once. The lines of the first one's `progress` and `image`
- * events come as they are (session.h); the last line is
+ * events come as they are (session.h), an answer that others follow as soon as it is there,
+ *
+ *   {"event":"part","part":"short","text":"..."}
+ *
+ * ("long" is the other such part); the last line is
  *
  *   {"event":"description","model":"...","short":"...","long":"...","text":"...","cached":false}
  *

@@ -7,7 +7,7 @@
 #include "clients/bus.h"
 #include "clients/wav.h"
 #include "clients/wyoming/assistant.h"
-#include "clients/wyoming/sentence.h"
+#include "clients/sentence.h"
 #include "clients/wyoming/server.h"
 #include "clients/wyoming/services.h"
 

@@ -304,6 +304,8 @@ class Images(unittest.TestCase):
     def test_a_picture_is_described_once(self):
         first = self.describe(os.open(SINGLE, os.O_RDONLY))
         self.assertEqual(first[-1]["event"], "description", first)
+        self.assertEqual([(e["part"], e["text"]) for e in only(first, "part")],
+                         [(part, first[-1][part]) for part in ("short", "long")])
         self.assertFalse(first[-1]["cached"])
         second = self.describe(memfd(content(SINGLE)))
         self.assertTrue(second[-1]["cached"], second)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "clients/wyoming/sentence.h"
+#include "clients/sentence.h"
 
 #include <ctype.h>
 #include <stdint.h>
