@@ -13,7 +13,6 @@
 #include "session/recognition.h"
 
 #define DRAFT_MSEC 300 /* between drafts, where the engine is fast enough */
-#define SLICE_ROWS 64  /* of a draft or a turn in one step */
 
 struct captions {
     struct task task;
@@ -155,7 +154,7 @@ static int begin(struct captions *c, const struct clip *clip, struct error *err)
     task->usage.listen_usec += clock_usec() - c->begun_usec;
     if (r == 0)
         r = recognition_begin(c->recognition, c->rows, audio_encoder_rows(n_frames), key,
-                              SLICE_ROWS, err);
+                              RECOGNITION_SLICE, err);
     c->recognising = r == 0;
     return r;
 }

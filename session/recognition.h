@@ -13,6 +13,7 @@
 #include "text/lm.h"
 
 #define RECOGNITION_CONTEXT 1024 /* tokens: the rows of a clip, the prompt around them, its text */
+#define RECOGNITION_SLICE   64   /* rows of a step: a voice that has something to say waits for them */
 
 struct recognition;
 

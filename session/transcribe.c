@@ -81,7 +81,8 @@ static int begin_segment(struct transcription *t, struct error *err)
     int r = encode(t, &n_rows, err);
 
     if (r == 0)
-        r = recognition_begin(t->recognition, t->rows, n_rows, key, SIZE_MAX, err);
+        r = recognition_begin(t->recognition, t->rows, n_rows, key,
+                              RECOGNITION_SLICE, err);
     t->in_segment = r == 0;
     return r;
 }
