@@ -148,6 +148,11 @@ static GtkListBoxRow *find_row(struct kept *kept, const char *id)
     return NULL;
 }
 
+bool kept_has(struct kept *kept, const char *id)
+{
+    return id && find_row(kept, id);
+}
+
 static void select_open(struct kept *kept)
 {
     gtk_list_box_select_row(kept->list, kept->open ? find_row(kept, kept->open) : NULL);
@@ -198,9 +203,11 @@ static void got_sessions(GObject *source, GAsyncResult *result, void *userdata)
     g_variant_get(reply, "(aa{sv})", &sessions);
     while ((session = g_variant_iter_next_value(sessions))) {
         gboolean is_kept = FALSE;
+        guint32 turns = 0; /* none: not on the disk yet */
 
         g_variant_lookup(session, "kept", "b", &is_kept);
-        if (is_kept)
+        g_variant_lookup(session, "turns", "u", &turns);
+        if (is_kept && turns > 0)
             g_ptr_array_add(kept_ones, session);
         else
             g_variant_unref(session);

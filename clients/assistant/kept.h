@@ -8,7 +8,7 @@
  */
 
 #include <gtk/gtk.h>
-#include <json-c/json.h>
+#include <stdbool.h>
 
 struct kept_events {
     void (*open)(const char *id, const char *title, void *userdata);
@@ -35,3 +35,5 @@ void kept_done(struct kept *kept);
 void kept_refresh(struct kept *kept);
 /* Which one is in the window. */
 void kept_set_open(struct kept *kept, const char *id);
+/* It was on the disk when the daemon was asked last. */
+bool kept_has(struct kept *kept, const char *id);

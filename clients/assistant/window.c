@@ -68,7 +68,9 @@ struct _AssistantWindow {
     enum pending pending;
     char *asked;           /* the last question, until it is answered */
     GPtrArray *asked_with; /* its pictures */
+    bool unable;           /* what is typed could not be asked: nobody is there who can answer it */
     bool answered;         /* something of the answer has come */
+    bool spoken;           /* the last turn was; by a model that may be another */
     gint64 talk_usec;      /* when the key went down; 0: it is not */
 };
 
@@ -296,7 +298,7 @@ static void on_changed(void *userdata)
         self->id = g_variant_dup_string(id, NULL);
         kept_set_open(&self->kept, self->id);
     }
-    if (model && !self->voice)
+    if (model && !self->spoken)
         cost_watch(&self->cost, self->bus, g_variant_get_string(model, NULL));
     cost_context(&self->cost, number_of(self, "ContextUsed"), number_of(self, "ContextLimit"));
     show_light(self);
@@ -325,6 +327,7 @@ static void leave_conversation(AssistantWindow *self)
     show_voice_off(self);
     deeds_cancel(&self->deeds);
     self->conversation = conversation_close(self->conversation);
+    self->spoken = false;
     gtk_widget_set_visible(GTK_WIDGET(self->progress), FALSE);
     cost_context(&self->cost, 0, 0);
     show_light(self);
@@ -429,6 +432,7 @@ static void send_asked(AssistantWindow *self)
         gtk_editable_set_text(GTK_EDITABLE(self->entry), self->asked);
         strip_put(&self->strip, self->asked_with);
         forget_asked(self);
+        self->unable = true;
         return;
     }
     if (self->conversation && self->asked_with->len > 0 && !can_see(self)) {
@@ -440,25 +444,31 @@ static void send_asked(AssistantWindow *self)
     show_talk(self);
     name_pictures(self, self->asked_with);
     transcript_question(self->transcript, self->asked);
-    self->answered = false;
+    self->answered = self->spoken = false;
     gtk_progress_bar_set_fraction(self->progress, 0);
     on_progress(0, _("Waiting for the assistant"), self);
     conversation_ask(self->conversation, self->asked_with, DETAIL, self->asked);
     update_actions(self);
 }
 
-static void ask(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
-                gpointer userdata)
+/* What is typed is what is asked next. */
+static void take_message(AssistantWindow *self)
 {
-    AssistantWindow *self = userdata;
-
     forget_asked(self);
+    hide_notice(self);
+    self->unable = false;
     self->asked = g_strstrip(g_strdup(gtk_editable_get_text(GTK_EDITABLE(self->entry))));
     self->asked_with = strip_take(&self->strip);
     gtk_editable_set_text(GTK_EDITABLE(self->entry), "");
     gtk_widget_grab_focus(GTK_WIDGET(self->entry));
     self->pending = PENDING_ASK;
-    proceed(self);
+}
+
+static void ask(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                gpointer userdata)
+{
+    take_message(userdata);
+    proceed(userdata);
 }
 
 static void on_enter(AssistantWindow *self)
@@ -483,12 +493,15 @@ static void on_voice_state(enum voice_state state, const char *trouble, void *us
 
     gtk_label_set_text(self->voice_state, trouble ? trouble : labels[state]);
     gtk_widget_set_visible(self->voice_place, TRUE);
+    if (state == VOICE_READY)
+        kept_refresh(&self->kept);
 }
 
 static void on_voice_model(const char *id, void *userdata)
 {
     AssistantWindow *self = userdata;
 
+    self->spoken = true;
     for (guint i = 0; i < self->models->len; i++) {
         const struct installed_model *model = self->models->pdata[i];
 
@@ -1043,10 +1056,12 @@ static void retry(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNU
     hide_notice(self);
     if (self->asked)
         self->pending = PENDING_ASK;
+    else if (self->unable)
+        take_message(self);
     if (self->bus)
         assistant_rescan(self->bus);
     g_clear_pointer(&self->models, g_ptr_array_unref);
-    refresh_models(self);
+    proceed(self);
 }
 
 static void unload(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
@@ -1073,6 +1088,8 @@ static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_G
 
     if (!self->conversation)
         return;
+    if (!kept_has(&self->kept, self->id))
+        forget_id(self);
     if (busy(self))
         on_ended(ENDING_FAILED, _("The assistant ended in the middle of the answer."), self);
     else if (talked)
@@ -1171,15 +1188,12 @@ static void toggle_sidebar(GSimpleAction *action G_GNUC_UNUSED, GVariant *parame
     AssistantWindow *self = userdata;
     const bool show = !adw_flap_get_reveal_flap(self->flap);
 
-    adw_flap_set_reveal_flap(self->flap, show);
-    if (!show)
-        gtk_widget_grab_focus(GTK_WIDGET(self->entry));
-}
+    GtkListBoxRow *first = gtk_list_box_get_row_at_index(self->kept_list, 0);
 
-/* Not before it can be seen: it would not take the focus. */
-static void on_list_shown(GtkWidget *list)
-{
-    gtk_widget_child_focus(list, GTK_DIR_TAB_FORWARD);
+    adw_flap_set_reveal_flap(self->flap, show);
+    /* The list itself would not take the focus before it can be seen. */
+    gtk_window_set_focus(GTK_WINDOW(self),
+                         show && first ? GTK_WIDGET(first) : GTK_WIDGET(self->entry));
 }
 
 static gboolean on_close(AssistantWindow *self)
@@ -1253,7 +1267,6 @@ static void assistant_window_init(AssistantWindow *self)
     g_signal_connect_swapped(self->entry, "changed", G_CALLBACK(update_actions), self);
     g_signal_connect_swapped(self->models_list, "notify::selected", G_CALLBACK(on_model), self);
     g_signal_connect_swapped(self->notice, "response", G_CALLBACK(hide_notice), self);
-    g_signal_connect(self->kept_list, "map", G_CALLBACK(on_list_shown), NULL);
     g_signal_connect(self, "close-request", G_CALLBACK(on_close), NULL);
     /* Focus goes to the button within, which has no name of its own in GTK 4.8. */
     set_label(gtk_widget_get_first_child(GTK_WIDGET(self->menu_button)), _("Menu"));

@@ -16,11 +16,94 @@ import sys
 import time
 import unittest
 
-from desktop import (Atspi, Case, ROOT, Window, clipboard, daemon_pid, drop, end_daemon, everything, home, models,
-                     paste, pixel, setUpModule, showing, tearDownModule, text_of, wait_for, xdotool)
-
 LFMCTL = sys.argv[4]
+PORTAL = "/usr/libexec/xdg-desktop-portal"
+IMPLEMENTATION = "org.freedesktop.impl.portal.GlobalShortcuts"
+
+if __name__ == "__main__" and sys.argv[5:] == ["desktop"]:
+    # What a desktop puts behind its portal: gives every key that is asked for, and presses it as it is told.
+    import dbus
+    import dbus.mainloop.glib
+    import dbus.service
+    from gi.repository import GLib
+
+    class Session(dbus.service.Object):
+        @dbus.service.method("org.freedesktop.impl.portal.Session")
+        def Close(self):
+            self.remove_from_connection()
+
+    class Desktop(dbus.service.Object):
+        session = None
+
+        @dbus.service.method(IMPLEMENTATION, in_signature="oosa{sv}", out_signature="ua{sv}")
+        def CreateSession(self, handle, session, app, options):
+            self.session = session
+            Session(bus, session)
+            return 0, dbus.Dictionary({}, signature="sv")
+
+        @dbus.service.method(IMPLEMENTATION, in_signature="ooa(sa{sv})sa{sv}", out_signature="ua{sv}")
+        def BindShortcuts(self, handle, session, shortcuts, parent, options):
+            for name, properties in shortcuts:
+                print("bind %s: %s" % (name, properties["description"]), flush=True)
+                properties["trigger_description"] = "Super+Space"
+            return 0, {"shortcuts": shortcuts}
+
+        @dbus.service.signal(IMPLEMENTATION, signature="osta{sv}")
+        def Activated(self, session, name, time, options):
+            pass
+
+        @dbus.service.signal(IMPLEMENTATION, signature="osta{sv}")
+        def Deactivated(self, session, name, time, options):
+            pass
+
+    def told(source, condition):
+        line = sys.stdin.readline().strip()
+        if not line:
+            loop.quit()
+            return False
+        getattr(desktop, line)(desktop.session, "talk", dbus.UInt64(0), dbus.Dictionary({}, signature="sv"))
+        return True
+
+    dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+    bus = dbus.SessionBus()
+    desktop = Desktop(bus, "/org/freedesktop/portal/desktop")
+    name = dbus.service.BusName("org.freedesktop.impl.portal.desktop.test", bus)
+    loop = GLib.MainLoop()
+    GLib.io_add_watch(sys.stdin, GLib.IO_IN | GLib.IO_HUP, told)
+    print("ready", flush=True)
+    loop.run()
+    sys.exit(0)
+
+import sound  # noqa: E402
+from desktop import (PROGRAM, ROOT, Atspi, Case, GLib, Window, ask_bus, clipboard, daemon_pid, drop,  # noqa: E402
+                     end_daemon, everything, home, models, paste, pixel, setUpModule, showing, start,
+                     tearDownModule, text_of, wait_for, write, xdotool)
+
 ENTRY = "Message"
+
+
+def install_portal(command):
+    write(home + "/data/dbus-1/services/org.freedesktop.portal.Desktop.service",
+          "[D-BUS Service]\nName=org.freedesktop.portal.Desktop\nExec=%s\n" % command)
+    ask_bus("ReloadConfig")
+
+
+def end(name):
+    """The program that has a name on the bus."""
+    try:
+        os.kill(ask_bus("GetConnectionUnixProcessID", name)[0], signal.SIGKILL)
+    except GLib.Error:
+        return
+    wait_for(lambda: not ask_bus("NameHasOwner", name)[0], "the end of " + name)
+
+
+def permit(decision):
+    subprocess.run([LFMCTL, "permissions", decision, PROGRAM], check=True)
+
+
+def shot(name):
+    if "SHOTS" in os.environ:
+        subprocess.run(["import", "-window", "root", "%s/%s.png" % (os.environ["SHOTS"], name)])
 
 
 class AssistantWindow(Window):
@@ -91,6 +174,7 @@ class Text(Case):
 
     def setUp(self):
         super().setUp()
+        install_portal("/bin/false")  # it would ask xclip for what xclip does not have
         shutil.rmtree(home + "/state", ignore_errors=True)
         models(*os.listdir(ROOT + "/models"))
 
@@ -225,8 +309,6 @@ class Text(Case):
         wait_for(lambda: text_of(window.entry) == "hello", "the message, which stays")
         models(*os.listdir(ROOT + "/models"))
         window.press("Try again")
-        wait_for(lambda: window.look("push button", "Send"), "a window that is ready")
-        xdotool("key", "Return")
         self.assertTrue(window.answer("hello"))
 
     def test_it_is_dark_where_the_desktop_is_and_small_where_it_must_be(self):
@@ -237,7 +319,7 @@ class Text(Case):
             self.add_picture(window)
             window.tell("hello")
             window.answer("hello")
-            self.shot(scheme)
+            shot(scheme)
             self.assertEqual(window.close(), 0)
         self.assertGreater(shades[0], 3 * 200)
         self.assertLess(shades[1], 3 * 80)
@@ -245,15 +327,142 @@ class Text(Case):
         window.xdotool("windowsize", "--sync", "340", "420")
         window.tell("hello")
         window.answer("hello")
-        self.shot("small")
+        shot("small")
         xdotool("key", "F9")
         window.find("list item", "hello")
-        self.shot("small-list")
+        shot("small-list")
         self.assertEqual(window.close(), 0)
 
-    def shot(self, name):
-        if "SHOTS" in os.environ:
-            subprocess.run(["import", "-window", "root", "%s/%s.png" % (os.environ["SHOTS"], name)])
+
+class Voice(Case):
+    """Spoken turns through a real sound server: what is played to "room" is what the microphone hears."""
+    window = AssistantWindow
+    question = ROOT + "/models/demo.wav"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = sound.Server(home)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        super().setUp()
+        shutil.rmtree(home + "/state", ignore_errors=True)
+        models(*os.listdir(ROOT + "/models"))
+        permit("allow")
+
+    def light(self, window, on):
+        window.find("image", "The microphone is " + ("on" if on else "off"))
+
+    def test_a_spoken_question_is_answered_and_a_typed_one_goes_on(self):
+        window = self.open()
+        self.light(window, False)
+        xdotool("key", "ctrl+t")
+        self.light(window, True)
+        window.notice("I hear you")
+        self.server.play(self.question)
+        shot("hearing")
+        xdotool("key", "ctrl+t")
+        window.says("\n")
+        self.light(window, False)
+        text = window.text().split("\n")
+        self.assertEqual(text[0], "who are you")
+        self.assertTrue(text[1])
+        window.control("push button", r"lfmd-talk-q8_0 · [\d.]+\sMiB · spoke after \d+ ms · \d+ of \d+ tokens used")
+        window.tell("hello")
+        self.assertTrue(window.answer("hello"))
+        window.control("push button", "lfmd-core.*")
+
+    def test_an_open_microphone_hears_until_it_is_closed(self):
+        window = self.open()
+        xdotool("key", "ctrl+shift+m")
+        window.find("push button", "Open the microphone (Ctrl+T)")
+        xdotool("key", "ctrl+t")
+        window.notice("^Speak$")
+        for turn in 1, 2:
+            self.server.play(self.question)
+            wait_for(lambda: window.text().count("who are you\n") == turn, lambda: "turn %d in %r" % (turn, window.text()))
+            window.notice("^Speak$")
+        self.light(window, True)
+        window.press("Close the microphone (Ctrl+T)")
+        self.light(window, False)
+
+    def test_a_microphone_that_is_not_allowed_is_told(self):
+        permit("deny")
+        window = self.open()
+        xdotool("key", "ctrl+t")
+        window.notice("may not use the microphone")
+        self.light(window, False)
+        permit("allow")
+        xdotool("key", "ctrl+t")
+        self.light(window, True)
+        xdotool("key", "Escape")
+        self.light(window, False)
+
+    def test_a_daemon_that_dies_while_somebody_talks_is_told(self):
+        window = self.open()
+        xdotool("key", "ctrl+t")
+        self.light(window, True)
+        end_daemon()
+        window.notice("The assistant ended while you talked")
+        self.light(window, False)
+        xdotool("key", "ctrl+t")
+        self.light(window, True)
+
+    def test_a_key_of_the_desktop_toggles_it_and_starts_it(self):
+        write(home + "/data/dbus-1/services/org.lfmd.Assistant.service",
+              "[D-BUS Service]\nName=org.lfmd.Assistant\nExec=%s --gapplication-service\n" % PROGRAM)
+        ask_bus("ReloadConfig")
+        window = self.open()
+        subprocess.run([LFMCTL, "toggle"], check=True)
+        self.light(window, True)
+        subprocess.run([LFMCTL, "toggle"], check=True)
+        self.light(window, False)
+        self.assertEqual(window.close(), 0)
+        subprocess.run([LFMCTL, "toggle"], check=True)
+        pid = ask_bus("GetConnectionUnixProcessID", "org.lfmd.Assistant")[0]
+        try:
+            xdotool("search", "--sync", "--onlyvisible", "--pid", str(pid), "--name", "Assistant")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+
+
+@unittest.skipUnless(os.path.exists(PORTAL), "needs xdg-desktop-portal")
+class Shortcut(Case):
+    """The desktop's portal is the real one; what a desktop puts behind it, a program of the test's own."""
+    window = AssistantWindow
+
+    def setUp(self):
+        super().setUp()
+        models(*os.listdir(ROOT + "/models"))
+        write(home + "/portals/test.portal", "[portal]\nDBusName=org.freedesktop.impl.portal.desktop.test\n"
+              "Interfaces=%s\nUseIn=test\n" % IMPLEMENTATION)
+        install_portal("/usr/bin/env XDG_CURRENT_DESKTOP=test XDG_DESKTOP_PORTAL_DIR=%s/portals %s" % (home, PORTAL))
+
+    def tearDown(self):
+        super().tearDown()
+        end("org.freedesktop.portal.Desktop")
+        end("org.freedesktop.portal.Documents")
+
+    def test_a_key_of_the_portal_talks_while_it_is_held(self):
+        permit("deny")  # what a key does is seen by that
+        desktop = start(sys.executable, os.path.abspath(__file__), *sys.argv[1:5], "desktop", stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.assertEqual(desktop.stdout.readline(), "ready\n")
+        window = self.open()
+        wait_for(lambda: ask_bus("NameHasOwner", "org.freedesktop.portal.Desktop")[0], "the portal")
+        xdotool("key", "F10")
+        shot("menu")
+        xdotool("key", "d")
+        self.assertEqual(desktop.stdout.readline(), "bind talk: Talk to the assistant\n")
+        window.says("Talk from everywhere with Super+Space.")
+        desktop.stdin.write("Activated\n")
+        window.notice("may not use the microphone")
+        desktop.stdin.write("Deactivated\n")
+        self.assertEqual(window.close(), 0)
+        desktop.stdin.close()
 
 
 if __name__ == "__main__":
