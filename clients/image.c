@@ -179,6 +179,8 @@ static void print_description(const struct description *d, struct json_object *e
         any = true;
     }
     fflush(stdout);
+    if (bus_flag(event, "unsure"))
+        terminal_note("The model is not sure of this.");
 }
 
 static void on_error(struct description *d, struct json_object *event)

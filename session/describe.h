@@ -8,13 +8,14 @@
  * the picture: it is decoded, encoded and read once. The lines of the first one's `progress` and `image`
  * events come as they are (session.h), an answer that others follow as soon as it is there,
  *
- *   {"event":"part","part":"short","text":"..."}
+ *   {"event":"part","part":"short","unsure":false,"text":"..."}
  *
  * ("long" is the other such part); the last line is
  *
- *   {"event":"description","model":"...","short":"...","long":"...","text":"...","cached":false}
+ *   {"event":"description","model":"...","short":"...","long":"...","text":"...","unsure":false,
+ *    "cached":false}
  *
- * (`text`: the words in the picture) or an `error`. Descriptions are kept in memory, by the content
+ * (`text`: the words in the picture; `unsure`: what would be said next was often a close decision) or an `error`. Descriptions are kept in memory, by the content
  * of the file, the model and the settings: the same picture again is decoded, no more.
  *
  * Threads: bus thread.

@@ -191,7 +191,7 @@ struct turn {
     size_t n_photos;
     struct json_object *results; /* {id: text}, or NULL */
     struct json_object *format;  /* schema, or NULL for any JSON when has_format */
-    bool has_format, constrain_tools, require_tool, keep_thinking;
+    bool has_format, constrain_tools, require_tool, keep_thinking, measure;
     char **stop; /* NULL-terminated, or NULL */
     uint32_t max_tokens;
     struct sampling sampling;

@@ -730,6 +730,7 @@ static int take_options(struct turn *turn, const struct ask_options *options, st
     turn->constrain_tools = options->constrain_tools;
     turn->require_tool = options->require_tool;
     turn->keep_thinking = options->keep_thinking;
+    turn->measure = options->measure;
     turn->has_format = options->format != NULL;
     if (turn->require_tool && !session->tools_text)
         return error_set(err, ERROR_INVALID_ARGUMENT,

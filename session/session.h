@@ -122,6 +122,7 @@ struct ask_options {
     bool constrain_tools;    /* calls are held to the tools' schemas (default of the bus: true) */
     bool require_tool;
     bool keep_thinking;   /* reasoning of earlier turns stays in the prompt */
+    bool measure;         /* TURN_DONE has `certainty` (text/lm.h) */
     const char *sampling; /* JSON overrides for this turn, or NULL */
 };
 

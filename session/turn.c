@@ -456,6 +456,10 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
     ok = json_set(line, "reason", json_object_new_string(reason)) &&
          json_set(line, "dropped_turns", json_object_new_int64(turn->prompt.n_dropped)) &&
          json_set(line, "usage", json_object_get(usage));
+    if (turn->measure && turn->generation)
+        ok = json_set(line, "certainty",
+                      json_object_new_double(generation_stats(turn->generation).certainty)) &&
+             ok;
     event = make_event(turn, TURN_DONE, line, ok);
     if (!event) {
         no_memory(err);
@@ -724,6 +728,7 @@ static int start_decode(struct turn *turn, const float *logits, struct error *er
         .n_max = turn->max_tokens ? MIN(turn->max_tokens, n_left) : n_left,
         .constraint = turn->constraint,
         .speculate = true,
+        .measure = turn->measure,
     };
 
     sequence_mark(sequence);

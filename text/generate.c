@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ struct generation {
     struct generation_options options;
     struct sampler *sampler;
     float *logits;    /* [V], for the first token */
+    size_t n_ids;     /* of the tokenizer: those above are padding */
     uint32_t pending; /* drawn, not yet in the state; TOKEN_NONE before the first */
     size_t n_new;
     enum generation_stop stop;
@@ -32,6 +34,7 @@ struct generation {
     size_t n_draft_next; /* length to try */
     unsigned misses;     /* drafts in a row of which nothing was right */
     size_t n_wait;       /* passes to go without a draft */
+    double log_certainty; /* sum over the tokens */
     struct generation_stats stats;
 };
 
@@ -52,6 +55,7 @@ struct generation *generation_new(struct sequence *sequence, const float *logits
     generation->options = *options;
     generation->pending = TOKEN_NONE;
     generation->n_draft_next = 3;
+    generation->n_ids = n_ids;
     generation->sampler = sampler_new(n_ids, &options->sampling, err);
     if (!generation->sampler)
         return generation_free(generation);
@@ -78,12 +82,30 @@ struct generation *generation_free(struct generation *generation)
     return NULL;
 }
 
+/* The logarithm of the probability of the most likely id; 0 where no logit is finite. */
+static double log_top_probability(const float *logits, size_t n)
+{
+    float top = -INFINITY;
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        top = fmaxf(top, logits[i]); /* not NaN */
+    if (!isfinite(top))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)(isnan(logits[i]) ? 0 : expf(logits[i] - top));
+    return -log(sum);
+}
+
 static uint32_t draw(struct generation *generation, float *logits)
 {
     struct constraint *constraint = generation->options.constraint;
-    const uint32_t id = sampler_draw(generation->sampler, logits,
-                                     constraint ? constraint_allowed(constraint) : NULL);
+    uint32_t id;
 
+    if (generation->options.measure)
+        generation->log_certainty += log_top_probability(logits, generation->n_ids);
+    id = sampler_draw(generation->sampler, logits,
+                      constraint ? constraint_allowed(constraint) : NULL);
     sampler_accept(generation->sampler, id);
     if (constraint)
         constraint_accept(constraint, id);
@@ -232,5 +254,9 @@ enum generation_stop generation_stopped(const struct generation *generation)
 
 struct generation_stats generation_stats(const struct generation *generation)
 {
-    return generation->stats;
+    struct generation_stats stats = generation->stats;
+
+    stats.certainty =
+        stats.n_tokens > 0 ? exp(generation->log_certainty / (double)stats.n_tokens) : 1;
+    return stats;
 }

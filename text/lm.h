@@ -109,6 +109,7 @@ struct generation_options {
     bool ignore_end;               /* end tokens do not stop */
     struct constraint *constraint; /* borrowed, or NULL */
     bool speculate;                /* n-gram drafts from the context; the same tokens, fewer passes */
+    bool measure;                  /* certainty, at the cost of an exponential for each id */
 };
 
 enum generation_stop {
@@ -137,5 +138,8 @@ enum generation_stop generation_stopped(const struct generation *generation);
 
 struct generation_stats {
     size_t n_tokens, n_passes, n_drafted, n_accepted;
+    /* Where it is measured: the geometric mean, over the tokens, of the probability of what was most
+     * likely; 1 before the first. */
+    double certainty;
 };
 struct generation_stats generation_stats(const struct generation *generation);

@@ -228,6 +228,15 @@ class Terminal(unittest.TestCase):
         self.assertIn("clipboard", print_verb("--clipboard", status=2))
         self.assertIn("nobody", print_verb("--model", "nobody", "--silent", DEMO, status=1))
 
+    def test_a_model_that_is_not_sure_says_so(self):
+        path = home + "/night.ppm"
+        with open(path, "wb") as file:
+            file.write(b"P6 300 200 255\n" + bytes(300 * 200 * 3))
+        out = print_verb("--silent", path)
+        self.assertTrue(out.endswith("\nThe model is not sure of this.\n"), out)
+        self.assertEqual(print_verb("--silent", path), out)  # from the daemon's memory
+        self.assertEqual(print_verb("--silent", HEART).count("\n"), 1)
+
     def test_the_picture_under_the_focus_is_described_and_nothing_around_it(self):
         expected = print_verb("--silent", HEART)
         self.view(HEART)

@@ -306,6 +306,8 @@ class Images(unittest.TestCase):
         self.assertEqual(first[-1]["event"], "description", first)
         self.assertEqual([(e["part"], e["text"]) for e in only(first, "part")],
                          [(part, first[-1][part]) for part in ("short", "long")])
+        self.assertIn(first[-1]["unsure"], (True, False))
+        self.assertEqual(only(first, "part")[0]["unsure"], first[-1]["unsure"])
         self.assertFalse(first[-1]["cached"])
         second = self.describe(memfd(content(SINGLE)))
         self.assertTrue(second[-1]["cached"], second)
