@@ -423,6 +423,8 @@ bool playback_end(struct playback *playback, uint32_t generation)
 
     if (generation != playback_generation(playback))
         return true;
+    if (generation != playback->write_generation || !playback->in_segment)
+        return true; /* nothing was written, and perhaps no device was opened for it */
     if (!rate_hz)
         return false;
     prepare(playback, generation, rate_hz);

@@ -105,7 +105,8 @@ static gboolean on_words_late(void *userdata)
 /* The turn has been answered. The microphone stays open until its words are there. */
 static void end_push(struct voice *v)
 {
-    if (v->mode != VOICE_PUSH || v->pressed || v->answered != v->turn || v->turn == 0)
+    if (v->mode != VOICE_PUSH || v->pressed || v->answered != v->turn || v->turn == 0 ||
+        calls_n(&v->calls) > 0)
         return;
     if (v->written == v->turn)
         voice_stop(v);

@@ -375,6 +375,28 @@ class Voice(Case):
         self.assertTrue(window.answer("hello"))
         window.control("push button", "lfmd-core.*")
 
+    def test_a_spoken_command_is_done_after_asking_and_the_result_spoken(self):
+        def volume():
+            return re.search(r"(\d+)%", self.server.control("get-sink-volume", "spk")).group(1)
+
+        window = self.open()
+        xdotool("key", "ctrl+t")
+        self.light(window, True)
+        self.server.play(ROOT + "/models/eval/speech/0.wav")
+        xdotool("key", "ctrl+t")
+        window.find("push button", "Allow")
+        shot("spoken-question")
+        self.assertEqual(volume(), "100")
+        xdotool("key", "alt+a")
+        # How many percent it has understood is the model's business.
+        told = r"The volume is (\d+) percent now; it was 100\."
+        wait_for(lambda: re.search(told, window.text()), lambda: "what was done in %r" % window.text())
+        self.assertEqual(volume(), re.search(told, window.text()).group(1))
+        self.light(window, False)
+        self.assertRegex(window.text(), r"^.+\n" + told + r"\n.+$")
+        window.press("Undo")
+        wait_for(lambda: volume() == "100", "the volume as it was")
+
     def test_an_open_microphone_hears_until_it_is_closed(self):
         window = self.open()
         xdotool("key", "ctrl+shift+m")

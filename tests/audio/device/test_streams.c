@@ -432,6 +432,17 @@ static void test_a_sink_of_the_server_is_a_device_by_name(void **state)
     playback = playback_free(playback);
 }
 
+static void test_where_nothing_was_written_nothing_is_to_end(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    playback = playback_new(1000, &err);
+    assert_true(playback_end(playback, playback_generation(playback)));
+    assert_true(playback_is_idle(playback));
+    playback = playback_free(playback);
+}
+
 static void test_looking_for_devices_writes_nothing(void **state)
 {
     struct error err = ERROR_INIT;
@@ -482,6 +493,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_devices_have_names),
+        cmocka_unit_test(test_where_nothing_was_written_nothing_is_to_end),
         cmocka_unit_test(test_looking_for_devices_writes_nothing),
         cmocka_unit_test(test_a_sink_of_the_server_is_a_device_by_name),
         cmocka_unit_test(test_what_is_played_arrives_at_the_microphone),
