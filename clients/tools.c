@@ -241,36 +241,35 @@ void tools_close(void)
     terminal_poll_by(NULL);
 }
 
-/* A key of the user: 'y', 'n', 'a'; 0: interrupted, or nobody is there. */
-static char read_choice(void)
+/* A key of the user: 'y', 'n', 'a'; 0: interrupted, or nobody is there any more. */
+static char read_choice(int tty)
 {
-    _cleanup_(closep) int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-    struct termios before, now;
     char key = 0;
 
-    if (fd < 0 || tcgetattr(fd, &before) < 0)
-        return 0;
-    now = before;
-    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-    tcsetattr(fd, TCSAFLUSH, &now);
     while (!key && terminal_interrupts() == 0) {
-        if (terminal_wait(fd, -1) < 0)
+        if (terminal_wait(tty, -1) < 0)
             continue;
-        if (read(fd, &key, 1) <= 0)
+        if (read(tty, &key, 1) <= 0)
             break;
         key = (char)g_ascii_tolower(key);
         key = strchr("yna", key) ? key : key == '\n' || key == '\033' || key == 4 ? 'n' : 0;
     }
-    tcsetattr(fd, TCSANOW, &before);
     return key;
 }
 
 static enum desktop_decision ask_user(void)
 {
+    _cleanup_(closep) int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     g_auto(GStrv) lines = g_strsplit(desktop_question_detail(question), "\n", -1);
     const char *origin = desktop_question_origin(question);
+    struct termios before, now;
     char choice;
 
+    if (tty < 0 || tcgetattr(tty, &before) < 0)
+        return DESKTOP_REFUSE;
+    now = before;
+    now.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    tcsetattr(tty, TCSAFLUSH, &now); /* a key typed before the question is no answer to it */
     fprintf(stderr, "%s%s%s\n", terminal_style(2, STYLE_BOLD), desktop_question_text(question),
             terminal_style(2, STYLE_PLAIN));
     for (size_t i = 0; lines[i]; i++)
@@ -278,7 +277,8 @@ static enum desktop_decision ask_user(void)
     if (strcmp(origin, "built in") != 0)
         fprintf(stderr, "  (%s)\n", origin);
     fputs("yes, no or always? [y/n/a] ", stderr);
-    choice = read_choice();
+    choice = read_choice(tty);
+    tcsetattr(tty, TCSANOW, &before);
     fprintf(stderr, "%s\n", choice == 'y'   ? "yes"
                             : choice == 'a' ? "always"
                                             : "no");

@@ -107,9 +107,6 @@ void desktop_add_builtins(struct desktop *desktop, const struct builtin *builtin
 
 #define NO_PARAMETERS "{\"type\": \"object\", \"properties\": {}, \"required\": []}"
 
-/* Made of at most 64 letters, digits and _, as calls are written. */
-bool tool_name_ok(const char *name);
-
 /* A file of the user that says what to run: a JSON object, only writable by the user. The caller's. */
 struct json_object *desktop_read_json(const char *path, size_t max, struct error *err);
 /* Of a list of texts, and of an object of texts as NAME=VALUE (NULL: none); g_strfreev. */

@@ -759,7 +759,7 @@ static void add_tool(struct server *server, struct json_object *told, GPtrArray 
     struct tool *tool;
 
     plain = desktop_plain(name, TOOL_NAME_MAX, false);
-    if (!*name || strlen(name) > TOOL_NAME_MAX || !tool_name_ok(whole)) {
+    if (!*name || strlen(name) > TOOL_NAME_MAX || !schema_name_ok(whole)) {
         g_ptr_array_add(problems,
                         g_strdup_printf("The MCP server %s has a tool with the name '%s', which "
                                         "cannot be used.",
@@ -822,7 +822,7 @@ static struct server *server_new(struct mcp *mcp, const char *name, struct json_
     if (get(object, "args"))
         arguments = desktop_strings(get(object, "args"), ARGUMENTS_MAX, &ok);
     environment = desktop_environment(get(object, "env"), &env_ok);
-    if (!tool_name_ok(name) || strlen(name) > NAME_MAX_BYTES)
+    if (!schema_name_ok(name) || strlen(name) > NAME_MAX_BYTES)
         error_set(err, ERROR_INVALID_ARGUMENT,
                   "The name of the MCP server '%.64s' must be made of at most %d letters, digits "
                   "and _.",

@@ -83,7 +83,26 @@ static struct json_object *at_reference(struct json_object *document, const char
     return *reference == '\0' ? place : NULL;
 }
 
-/* Values of a list that can be written in a call: no containers. */
+static bool is_text(struct json_object *value)
+{
+    const char *text = json_object_get_string(value);
+    const size_t length = (size_t)json_object_get_string_len(value);
+
+    return strlen(text) == length && utf8_valid(text, length);
+}
+
+/* A value that can be written in a call. */
+static bool is_scalar(struct json_object *value)
+{
+    if (json_object_is_type(value, json_type_string))
+        return is_text(value);
+    return !json_object_is_type(value, json_type_object) &&
+           !json_object_is_type(value, json_type_array) &&
+           !(json_object_is_type(value, json_type_double) &&
+             !isfinite(json_object_get_double(value)));
+}
+
+/* Those values of a list. */
 static struct json_object *cut_values(struct json_object *values)
 {
     struct json_object *list = json_object_new_array();
@@ -91,10 +110,7 @@ static struct json_object *cut_values(struct json_object *values)
     for (size_t i = 0; i < json_object_array_length(values) && i < SCHEMA_ENUM; i++) {
         struct json_object *value = json_object_array_get_idx(values, i);
 
-        if (!json_object_is_type(value, json_type_object) &&
-            !json_object_is_type(value, json_type_array) &&
-            !(json_object_is_type(value, json_type_double) &&
-              !isfinite(json_object_get_double(value))))
+        if (is_scalar(value))
             json_object_array_add(list, json_object_get(value));
     }
     return list;
@@ -112,7 +128,8 @@ static void cut_object(struct cut *c, struct json_object *schema, struct json_ob
     needed = json_object_new_array();
     json_object_object_foreach(properties, key, value)
     {
-        if (json_object_object_length(kept) < SCHEMA_PROPERTIES && utf8_valid(key, strlen(key)))
+        if (json_object_object_length(kept) < SCHEMA_PROPERTIES &&
+            (depth > 0 ? utf8_valid(key, strlen(key)) : schema_name_ok(key)))
             json_object_object_add(kept, key, cut(c, value, depth + 1));
     }
     for (size_t i = 0; json_object_is_type(required, json_type_array) &&
@@ -176,8 +193,10 @@ static struct json_object *cut(struct cut *c, struct json_object *schema, unsign
     if (json_object_is_type(part, json_type_string) &&
         json_object_get_string_len(part) <= DESCRIPTION_MAX)
         json_object_object_add(out, "description", json_object_get(part));
-    if (get(schema, "const"))
+    if (get(schema, "const") && is_scalar(get(schema, "const"))) {
         json_object_object_add(out, "const", json_object_get(get(schema, "const")));
+        return out;
+    }
     if (json_object_is_type(part = get(schema, "enum"), json_type_array)) {
         part = cut_values(part);
         if (json_object_array_length(part) > 0) {
@@ -200,6 +219,31 @@ static struct json_object *cut(struct cut *c, struct json_object *schema, unsign
     return out;
 }
 
+bool schema_name_ok(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+
+    return *name && !(*name >= '0' && *name <= '9') && strlen(name) <= SCHEMA_NAME &&
+           strspn(name, letters) == strlen(name);
+}
+
+/* The first parameter that is needed and cannot be given; NULL: none. */
+static const char *impossible(struct json_object *schema)
+{
+    struct json_object *required = get(schema, "required");
+
+    for (size_t i = 0; json_object_is_type(required, json_type_array) &&
+                       i < json_object_array_length(required);
+         i++) {
+        struct json_object *name = json_object_array_get_idx(required, i);
+
+        if (json_object_is_type(name, json_type_string) &&
+            !schema_name_ok(json_object_get_string(name)))
+            return json_object_get_string(name);
+    }
+    return NULL;
+}
+
 struct json_object *schema_plain(struct json_object *schema, struct error *err)
 {
     struct cut c = {.document = schema};
@@ -213,6 +257,12 @@ struct json_object *schema_plain(struct json_object *schema, struct error *err)
     if (type && (!json_object_is_type(type, json_type_string) ||
                  strcmp(json_object_get_string(type), "object") != 0)) {
         error_set(err, ERROR_INVALID_ARGUMENT, "The parameters are not of type object.");
+        return NULL;
+    }
+    if (impossible(schema)) {
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "The parameter '%.60s' cannot be written: only letters, digits and _ can.",
+                  impossible(schema));
         return NULL;
     }
     out = json_object_new_object();

@@ -13,6 +13,7 @@
  */
 
 #include <json-c/json.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 
@@ -20,8 +21,15 @@
 #define SCHEMA_BYTES_MAX  8192  /* of a schema as text, after cutting */
 #define SCHEMA_PROPERTIES 64    /* of one object */
 #define SCHEMA_ENUM       128
+#define SCHEMA_NAME       64
 
-/* The caller's; NULL with an error when it is no object schema or too large. NULL: no parameters. */
+/* Can it be the name of a tool or of a parameter in a call: at most 64 letters, digits and _? */
+bool schema_name_ok(const char *name);
+
+/*
+ * The caller's. schema NULL: no parameters. A parameter with a name that cannot be written is left out.
+ * NULL with an error when that one is required, and when it is no object schema or too large.
+ */
 struct json_object *schema_plain(struct json_object *schema, struct error *err);
 
 /* value is as a schema of schema_plain() says. The error names the place. */

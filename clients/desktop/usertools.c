@@ -23,7 +23,6 @@
 #define FILES_MAX       64
 #define FILE_MAX        ((size_t)64 << 10)
 #define WORDS_MAX       64
-#define NAME_BYTES      64
 #define DESCRIPTION_MAX 1000
 #define OUTPUT_MAX      ((size_t)64 << 10)
 #define SECONDS         10
@@ -55,12 +54,12 @@ static struct json_object *get(struct json_object *object, const char *key)
 }
 
 /* The length of "{name}" at the beginning of text, with a parameter's name; 0: it is no placeholder. */
-static size_t placeholder(const char *text, struct json_object *parameters, char name[NAME_BYTES + 1])
+static size_t placeholder(const char *text, struct json_object *parameters, char name[SCHEMA_NAME + 1])
 {
     const char *end = *text == '{' ? strchr(text, '}') : NULL;
     const size_t length = end ? (size_t)(end - text - 1) : 0;
 
-    if (length == 0 || length > NAME_BYTES)
+    if (length == 0 || length > SCHEMA_NAME)
         return 0;
     memcpy(name, text + 1, length);
     name[length] = '\0';
@@ -92,7 +91,7 @@ static char *fill(const char *word, struct call *call, bool options_over, bool *
 
     *left_out = false;
     while (*at) {
-        char name[NAME_BYTES + 1];
+        char name[SCHEMA_NAME + 1];
         const size_t length = placeholder(at, call->tool->parameters, name);
         g_autofree char *value = NULL;
         bool is_text = false;
@@ -210,14 +209,6 @@ static void run(struct call *call)
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
-
-bool tool_name_ok(const char *name)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
-
-    return *name && !g_ascii_isdigit(*name) && strlen(name) <= NAME_BYTES &&
-           strspn(name, letters) == strlen(name);
-}
 
 struct json_object *desktop_read_json(const char *path, size_t max, struct error *err)
 {
@@ -376,7 +367,7 @@ static int load(struct desktop *desktop, const char *folder, const char *file_na
     struct tool *tool;
 
     if (file && check_keys(file, path, err) == 0) {
-        if (!name || !tool_name_ok(name))
+        if (!name || !schema_name_ok(name))
             wrong(err, path, "the name must be made of at most 64 letters, digits and _");
         else if (!json_object_is_type(text, json_type_string) ||
                  json_object_get_string_len(text) > DESCRIPTION_MAX)

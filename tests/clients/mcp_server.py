@@ -4,15 +4,22 @@ misbehaves in the way of that name.
 """
 import json
 import os
+import random
 import sys
 import time
 
 how = sys.argv[1] if len(sys.argv) > 1 else ""
 out = sys.stdout.buffer
+chance = random.Random(os.environ.get("SEED"))
 
 
 def send(message):
-    out.write(json.dumps(dict(message, jsonrpc="2.0")).encode() + b"\n")
+    line = bytearray(json.dumps(dict(message, jsonrpc="2.0")).encode() + b"\n")
+    for _ in range(chance.randint(0, 2) if how == "changes bytes" else 0):
+        at = chance.randrange(len(line))
+        line[at:at + chance.choice((0, 1, 1, 4))] = chance.choice(
+            (b"", b"{", b"]", b'"', b"\n", b"\\u0000", b"\xff", b"\0", b"1e999", b"null", b":", b"9" * 30, b"[" * 50, b"-1"))
+    out.write(line)
     out.flush()
 
 
@@ -59,6 +66,7 @@ def tools_list(params):
     if how == "lists oddly":
         return {"tools": [None, 7, {}, {"name": "a" * 500}, {"name": "../x"}, {"name": "ok"}, {"name": "ok"},
                           {"name": "arr", "inputSchema": []}, {"name": "str", "inputSchema": {"type": "string"}},
+                          tool("dash", "x", **{"max-results": {}}),
                           tool("big", "\x1b[31m\u202ered", a={"enum": ["x" * 9000]}),
                           {"name": "self", "description": "\x1b[31m\u202ered", "inputSchema": {
                               "type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "#/properties/b"}}}}]}

@@ -382,6 +382,7 @@ static void test_schemas_are_cut_and_checked(void **state)
          "{\"a\": \"no\"}", NULL},
         {"{\"properties\": {\"a\": {\"oneOf\": [{\"type\": \"integer\"}, {\"const\": \"no\"}]}}}",
          "{\"a\": \"yes\"}", "a has no value that may be"},
+        {"{\"properties\": {\"a-b\": {}, \"c\": {}}}", "{\"a-b\": 1}", "no parameter a-b"},
         /* What refers to itself, and keywords that are not kept. */
         {"{\"properties\": {\"a\": {\"$ref\": \"#/properties/a\"}}}", "{\"a\": 1}", NULL},
         {"{\"properties\": {\"a\": {\"pattern\": \"(a*)*b\", \"type\": \"string\"}}}",

@@ -326,7 +326,7 @@ class Mcp(Case):
 
     def bad(self, how, **more):
         """What is said of a server, and that nothing of it is offered."""
-        self.servers(bad=self.server(how, timeout_seconds=2, **more))
+        self.servers(bad=self.server(how, **dict({"timeout_seconds": 2}, **more)))
         tools, problems = self.listed()
         self.assertFalse([name for name in tools if name.startswith("bad_")])
         return problems
@@ -356,8 +356,8 @@ class Mcp(Case):
     def test_a_server_that_never_comes_up_is_told(self):
         self.assertIn("The MCP server bad does not answer; it says: ready for you.", self.bad("hangs"))
         self.assertIn("has ended with 1; it says: ready for you the disk is on fire.", self.bad("dies"))
-        self.assertIn("sends without end what nobody has asked for", self.bad("floods"))
-        self.assertIn("sends a line of more than 1 MB", self.bad("never ends a line"))
+        self.assertIn("sends without end what nobody has asked for", self.bad("floods", timeout_seconds=60))
+        self.assertIn("sends a line of more than 1 MB", self.bad("never ends a line", timeout_seconds=60))
         self.assertIn("speaks MCP '1999-01-01', which is not known here", self.bad("is old"))
         self.assertIn("has no tools", self.bad("has no tools"))
         self.assertIn("gives no list of tools", self.bad("lists nothing"))
@@ -387,6 +387,7 @@ class Mcp(Case):
         self.assertEqual(tools["odd_self"]["description"], "?[31m?red")
         self.assertIn("There are two tools odd_ok", problems)
         self.assertIn("tool big: The parameters take", problems)
+        self.assertIn("tool dash: The parameter 'max-results' cannot be written", problems)
         self.servers(odd=self.server("lists without end"))
         self.assertEqual(len([name for name in self.listed()[0] if name.startswith("odd_")]), 16)
 
@@ -419,6 +420,17 @@ class Mcp(Case):
         self.listed()
         found = subprocess.run(["pgrep", "-f", HERE + "/mcp_server.py"], capture_output=True, text=True).stdout.split()
         wait_for(lambda: all(map(has_ended, found)), "the end of the servers")
+
+    def test_changed_answers_harm_nobody(self):
+        for batch in range(4):
+            servers = {"s%d" % number: self.server("changes bytes", timeout_seconds=1, env={"SEED": "%d" % (12 * batch + number)})
+                       for number in range(12)}
+            self.servers(**servers)
+            tools, _ = self.listed()
+            self.assertLessEqual(set(BUILT_IN), set(tools))
+            for name in [name for name in tools if name.endswith("_add")][:3]:
+                self.allow(name)
+                self.assertTrue({"result", "error", "ok"} & set(self.run_tool(name, a=1, b=2)))
 
     def test_a_wrong_file_is_told(self):
         for text, expected in (("{", "is no JSON"), ("[]", "holds no JSON object"), ("{}", 'has no object "mcpServers"'),
