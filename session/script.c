@@ -59,6 +59,8 @@ static int grow(void *array, size_t *max, size_t wanted, size_t size)
 
 static int add_text(struct script *script, const char *text, size_t length)
 {
+    if (length == 0)
+        return 0;
     if (length > SCRIPT_BYTES_MAX - script->length)
         return -E2BIG;
     if (grow(&script->text, &script->capacity, script->length + length, 1) < 0)
@@ -201,6 +203,8 @@ static int end_run(struct reader *reader)
 
 static int add_run(struct reader *reader, const char *text, size_t length)
 {
+    if (length == 0)
+        return 0;
     if (length > SCRIPT_BYTES_MAX - reader->n_run)
         return -E2BIG;
     if (grow(&reader->run, &reader->run_max, reader->n_run + length, 1) < 0)
