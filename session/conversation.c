@@ -41,6 +41,14 @@ struct place {
     size_t n_ids, n_rows;
 };
 
+/* What is left of a conversation for the next one of the session: its turns as they sounded. */
+struct past {
+    char *model_path, *system;
+    struct script script;
+    struct place places[TURNS_KEPT_MAX];
+    size_t n_places, n_seen;
+};
+
 struct conversation {
     struct task task;
     struct voice_port port;
@@ -976,10 +984,64 @@ static int take_buffers(struct conversation *c, struct error *err)
     return take_recognition(c, audio_encoder_rows(mel_n_frames(n_max)), err);
 }
 
+struct past *conversation_past_free(struct past *past)
+{
+    if (past) {
+        free(past->model_path);
+        free(past->system);
+        free(past->script.rows);
+        token_list_done(&past->script.ids);
+    }
+    free(past);
+    return NULL;
+}
+
+/* For the next one, if it has this model and these instructions. Nothing is being said. */
+static void leave_past(struct conversation *c)
+{
+    struct error err = ERROR_INIT;
+    struct past *past;
+
+    if (!c->session || !c->attached || c->goes_on || catch_up(c, &err) < 0 ||
+        !(past = calloc(1, sizeof(*past))))
+        return;
+    past->model_path = strdup(c->task.work.model_path);
+    if (!past->model_path) {
+        free(past);
+        return;
+    }
+    past->system = TAKE_PTR(c->system);
+    past->script = c->script;
+    c->script = (struct script){0};
+    memcpy(past->places, c->places, sizeof(past->places));
+    past->n_places = c->n_places;
+    past->n_seen = c->n_seen;
+    c->session->past = past;
+}
+
+/* 1: there is one. */
+static int take_past(struct conversation *c)
+{
+    struct past *past = TAKE_PTR(c->session->past);
+    const bool fits = past && strcmp(past->model_path, c->task.work.model_path) == 0 &&
+                      strcmp(past->system ? past->system : system_default,
+                             c->system ? c->system : system_default) == 0;
+
+    if (fits) {
+        c->script = past->script;
+        past->script = (struct script){0};
+        memcpy(c->places, past->places, sizeof(c->places));
+        c->n_places = past->n_places;
+        c->n_seen = past->n_seen;
+    }
+    conversation_past_free(past);
+    return fits;
+}
+
 /* The system turn, and what was said and written in the session before. */
 static int put_past(struct conversation *c, struct error *err)
 {
-    int r = put_system(c, err);
+    int r = take_past(c) ? 0 : put_system(c, err);
 
     c->session->conversation = &c->task;
     c->attached = true;
@@ -1062,9 +1124,13 @@ static bool conversation_run(struct work *work, int64_t usec)
     if (atomic_load(&work->cancel) || r == -ECANCELED) {
         c->port.cancel(c->port_userdata);
         if (c->confirmed && c->phase != PHASE_LISTEN)
-            end_reply(c, "cancelled", &err);
+            r = end_reply(c, "cancelled", &err);
+        else if (c->phase == PHASE_REPLY)
+            forget_reply(c);
         if (c->done)
             conclude(c);
+        if (r == 0 || r == -ECANCELED)
+            leave_past(c);
         return task_finish(&c->task, "cancelled", NULL);
     }
     return r < 0 && task_fail(&c->task, &err);

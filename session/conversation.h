@@ -12,7 +12,8 @@
  * user goes on. On an interruption the mouth falls silent, and the history keeps what was heard.
  *
  * It is part of a session and shares its messages (session.h). The model of the conversation has typed
- * turns, and spoken ones of an earlier conversation, as text, and its own as they sounded. To others its
+ * turns as text and its own as they sounded, also those of the conversation before it, if that had this
+ * model and these instructions and the session was open all the time; else they are text too. To others its
  * turns are text, with "spoken": true: the user's words where there was time to write them down, else
  * "(spoken)"; the reply as far as it was heard. Calls end the turn with reason tool_calls; the client
  * answers them, if it does, with tool_result parts of session_ask() and nothing else, and the reply to

@@ -309,6 +309,7 @@ struct session {
     struct event *closed_event;
     struct turn *active;          /* NULL, or the one whose work has begun */
     struct task *conversation;    /* of who listens, or NULL */
+    struct past *past;            /* what the last conversation has left for the next, or NULL */
     struct json_object *tools;    /* array, or NULL */
     struct json_object *messages; /* array */
     struct photo **photos;        /* [n_photos]: of the messages, in order; held */
@@ -465,7 +466,9 @@ struct past_turn {
  */
 char *history_add(struct session *session, const struct past_turn *turn, struct error *err);
 
-/* --- conversation.c, for turn.c (engine thread) ---------------------------------------------- */
+/* --- conversation.c, for session.c (bus thread), turn.c (engine thread) ---------------------- */
+
+struct past *conversation_past_free(struct past *past); /* accepts and returns NULL */
 
 /* A spoken turn is under way, or not in the history yet. */
 bool conversation_is_answering(const struct task *conversation);

@@ -199,6 +199,7 @@ void session_free(struct session *session)
     event_free(session->closed_event);
     json_object_put(session->messages);
     json_object_put(session->tools);
+    conversation_past_free(session->past);
     buffer_done(&session->history);
     free(session->model_id);
     free(session->system);

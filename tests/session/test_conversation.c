@@ -39,7 +39,8 @@ struct ends {
     bool is_open;
     int64_t usec;
 
-    bool go_on; /* speak again when the answer begins */
+    bool go_on;   /* speak again when the answer begins */
+    bool silence; /* the answer, with its first sound */
 };
 
 static struct ends ends;
@@ -88,6 +89,11 @@ static uint32_t ends_begin(void *userdata)
 static size_t ends_write(void *userdata, uint32_t number, const float *samples, size_t n)
 {
     (void)userdata, (void)samples;
+    if (ends.silence) {
+        ends.silence = false;
+        task_silence(ends.conversation);
+        return n;
+    }
     if (number == atomic_load(&ends.number))
         atomic_fetch_add(&ends.n_written, n);
     return n;
@@ -575,6 +581,52 @@ static void test_a_spoken_turn_knows_what_was_typed(void **state)
     assert_string_not_equal(alone, after);
 }
 
+/* The same clip for the same seed; what is answered, malloc. */
+static char *push_and_hear(struct task *task, uint32_t seed, int turn)
+{
+    voice_seed = seed;
+    hear(SECOND / 2, false);
+    ear_press(task);
+    hear(SECOND, true);
+    ear_end_turn(task);
+    hear(LISTENER_FRAME, false);
+    WAIT_FOR(find("turn_done", turn));
+    return told_text(turn);
+}
+
+/* As if nobody had stopped listening: it is not the words that the next conversation begins with. */
+static void test_the_sound_of_an_earlier_conversation_is_known(void **state)
+{
+    _cleanup_(freep) char *alone = NULL, *second = NULL, *after = NULL;
+    struct conversation_options options = *usual();
+    struct task *task;
+
+    (void)state;
+    options.turns.push_to_talk = true;
+    task = start(&options);
+    WAIT_FOR(find("listening", 0));
+    alone = push_and_hear(task, 2, 1);
+    stop(task);
+    for (int i = 0; i < 2; i++) {
+        task = start(&options);
+        WAIT_FOR(find("listening", 0));
+        ends.silence = true; /* of the first turn there is only the question, so that the second fits too */
+        free(push_and_hear(task, 1, 1));
+        assert_int_equal(number_of(find("interrupted", 1), "heard_ms"), 0);
+        if (i == 0) {
+            second = push_and_hear(task, 2, 2);
+        } else {
+            stop(task);
+            task = start_in_session(&options);
+            WAIT_FOR(find("listening", 0));
+            after = push_and_hear(task, 2, 1);
+        }
+        stop(task);
+    }
+    assert_string_not_equal(alone, second);
+    assert_string_equal(second, after);
+}
+
 static void test_a_typed_turn_knows_what_was_said(void **state)
 {
     struct json_object *history;
@@ -867,6 +919,7 @@ int main(void)
         cmocka_unit_test(test_the_model_of_a_conversation_stays),
         cmocka_unit_test(test_pictures_that_are_looked_at_keep_nobody_waiting),
         cmocka_unit_test(test_a_spoken_turn_knows_what_was_typed),
+        cmocka_unit_test(test_the_sound_of_an_earlier_conversation_is_known),
         cmocka_unit_test(test_a_typed_turn_knows_what_was_said),
         cmocka_unit_test(test_what_was_not_heard_is_not_in_the_history),
         cmocka_unit_test(test_a_typed_question_waits_for_what_is_being_said),
