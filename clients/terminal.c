@@ -260,7 +260,8 @@ int terminal_poll_alone(struct pollfd *fds, size_t n, int timeout_msec)
 }
 
 /* Only the thread that has asked for it: the others wait alone. */
-static _Thread_local int (*poll_by)(struct pollfd *fds, size_t n, int timeout_msec) = terminal_poll_alone;
+static _Thread_local int (*poll_by)(struct pollfd *fds, size_t n,
+                                    int timeout_msec) = terminal_poll_alone;
 
 void terminal_poll_by(int (*poll)(struct pollfd *fds, size_t n, int timeout_msec))
 {

@@ -79,8 +79,8 @@ int terminal_wait(int fd, int timeout_msec);
 /* The same for several: how many are ready. */
 int terminal_poll(struct pollfd *fds, size_t n, int timeout_msec);
 /*
- * On this thread both wait by this function from now on, so that other things go on meanwhile; it waits by
- * terminal_poll_alone(). NULL: nothing else goes on.
+ * On this thread both wait by this function from now on, so that other things go on meanwhile; it
+ * waits by terminal_poll_alone(). NULL: nothing else goes on.
  */
 void terminal_poll_by(int (*poll)(struct pollfd *fds, size_t n, int timeout_msec));
 int terminal_poll_alone(struct pollfd *fds, size_t n, int timeout_msec);

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Answers to a model's tool calls: by the tools of the desktop (clients/desktop), about which the user
- * is asked at the terminal; by a program of the user's (--tool-command); or, with --dry-run-tools, as
- * if it had been done.
+ * Answers to a model's tool calls: by the tools of the desktop (clients/desktop), about which the
+ * user is asked at the terminal; by a program of the user's (--tool-command); or, with
+ * --dry-run-tools, as if it had been done.
  *
  * The desktop's timers go on while terminal_wait() and terminal_poll() wait.
  *

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Programs and files are opened as the desktop does it: by their .desktop files, never by a shell. */
+/* Programs and files, opened as the desktop does it: by .desktop files, never by a shell. */
 #include <fcntl.h>
 #include <gio/gdesktopappinfo.h>
 #include <signal.h>
@@ -134,7 +134,7 @@ static void run_open_app(struct call *call)
     else if (!launch(app, NULL, &error))
         call_fail(call, "%s", error->message);
     else
-        call_done(call, NULL, "%s is opened.", g_app_info_get_display_name(app));
+        call_done(call, NULL, _("%s is opened."), g_app_info_get_display_name(app));
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -185,9 +185,8 @@ static const char *find_opener(const char *text, struct opening *ret)
         return "only files can be opened";
     ret->path = whole_path(text);
     file = g_file_new_for_path(ret->path);
-    info = g_file_query_info(file,
-                             G_FILE_ATTRIBUTE_STANDARD_CONTENT_TYPE "," G_FILE_ATTRIBUTE_STANDARD_TYPE,
-                             G_FILE_QUERY_INFO_NONE, NULL, NULL);
+    info = g_file_query_info(file, "standard::type,standard::content-type", G_FILE_QUERY_INFO_NONE,
+                             NULL, NULL);
     if (!info)
         return "there is no such file";
     if (g_file_info_get_file_type(info) != G_FILE_TYPE_REGULAR &&
@@ -222,7 +221,7 @@ static void run_open_file(struct call *call)
     else if (!launch(opening.app, opening.path, &error))
         call_fail(call, "%s", error->message);
     else
-        call_done(call, NULL, "%s is opened with %s.", opening.path,
+        call_done(call, NULL, _("%s is opened with %s."), opening.path,
                   g_app_info_get_display_name(opening.app));
     opening_done(&opening);
 }
@@ -235,7 +234,7 @@ void apps_tools(struct desktop *desktop)
             .description = "Open an app.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"name\": {\"type\": "
                           "\"string\"}}, \"required\": [\"name\"]}",
-            .question = "Open an app?",
+            .question = N_("Open an app?"),
             .trained = true,
             .detail = app_detail,
             .run = run_open_app,
@@ -245,7 +244,7 @@ void apps_tools(struct desktop *desktop)
             .description = "Open a file or folder of the user, by its path from the home folder.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"path\": {\"type\": "
                           "\"string\"}}, \"required\": [\"path\"]}",
-            .question = "Open a file?",
+            .question = N_("Open a file?"),
             .detail = file_detail,
             .run = run_open_file,
         },

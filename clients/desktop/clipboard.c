@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The clipboard: that of the program's window, else by wl-clipboard under Wayland and xclip under X,
- * because a program without a window has none.
+ * The clipboard: that of the program's window, else by wl-clipboard under Wayland and xclip under
+ * X, because a program without a window has none.
  */
 #include <string.h>
 
@@ -42,7 +42,7 @@ static void tell(struct call *call, const char *text)
     plain = desktop_plain(text, TEXT_MAX, true);
     result = json_object_new_object();
     json_object_object_add(result, "result", json_object_new_string(plain));
-    call_done(call, result, "The clipboard was read.");
+    call_done(call, result, _("The clipboard was read."));
 }
 
 void desktop_clipboard_text(void *request, const char *text)
@@ -67,7 +67,7 @@ static void on_copied(const struct process_result *result, void *userdata)
     struct call *call = userdata;
 
     if (result->ok)
-        call_done(call, NULL, "The text is in the clipboard.");
+        call_done(call, NULL, _("The text is in the clipboard."));
     else
         call_fail(call, "the clipboard cannot be had: %s", result->why);
     call_unref(call);
@@ -101,7 +101,7 @@ static void run_copy(struct call *call)
     if (!host->clipboard_write)
         run_program(call, call_text(call, "text"), true, on_copied);
     else if (host->clipboard_write(call_text(call, "text"), call->desktop->userdata))
-        call_done(call, NULL, "The text is in the clipboard.");
+        call_done(call, NULL, _("The text is in the clipboard."));
     else
         call_fail(call, "the clipboard cannot be had");
 }
@@ -114,14 +114,14 @@ void clipboard_tools(struct desktop *desktop)
             .description = "Put a text into the clipboard.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"text\": {\"type\": "
                           "\"string\"}}, \"required\": [\"text\"]}",
-            .question = "Put this into the clipboard?",
+            .question = N_("Put this into the clipboard?"),
             .run = run_copy,
         },
         {
             .name = "read_clipboard",
             .description = "Read the text in the clipboard.",
             .parameters = NO_PARAMETERS,
-            .question = "Read the clipboard?",
+            .question = N_("Read the clipboard?"),
             .run = run_read,
         },
     };

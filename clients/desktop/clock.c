@@ -27,7 +27,7 @@ static void run_get_time(struct call *call)
         g_date_time_get_year(now), g_date_time_get_hour(now), g_date_time_get_minute(now),
         g_date_time_get_timezone_abbreviation(now));
 
-    call_done(call, text_result(text), "It is %s.", text);
+    call_done(call, text_result(text), _("It is %s."), text);
 }
 
 static void run_calculate(struct call *call)

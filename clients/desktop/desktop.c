@@ -521,8 +521,8 @@ void call_fail(struct call *call, const char *format, ...)
     why = desktop_plain(text, SENTENCE_MAX, false);
     if (g_str_has_suffix(why, "."))
         why[strlen(why) - 1] = '\0';
-    sentence = g_strdup_printf("%s did not work: %s.", call->tool ? call->tool->name : "The call",
-                               why);
+    sentence = g_strdup_printf(_("%s did not work: %s."),
+                               call->tool ? call->tool->name : "The call", why);
     end(call, false, error_result(why), sentence);
 }
 
@@ -557,8 +557,8 @@ static void ask(struct call *call)
         call->tool->detail ? call->tool->detail(call) : argument_lines(call);
 
     question->call = call;
-    question->text = call->tool->question ? g_strdup(call->tool->question)
-                                          : g_strdup_printf("Run %s?", call->tool->name);
+    question->text = call->tool->question ? g_strdup(_(call->tool->question))
+                                          : g_strdup_printf(_("Run %s?"), call->tool->name);
     question->detail = desktop_plain(detail ? detail : "", DETAIL_MAX, true);
     call->question = question;
     desktop->host.confirm(question, desktop->userdata);

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What an assistant can do on the desktop: tools that are described by JSON Schema, run after the user
- * has agreed, written into a log, and undone where that is possible.
+ * What an assistant can do on the desktop: tools that are described by JSON Schema, run after the
+ * user has agreed, written into a log, and undone where that is possible.
  *
  *     desktop_list() -> option "tools" of CreateSession
  *     tool_call event -> desktop_call() -> [host: confirm] -> done(): result->text is the tool_result
@@ -37,8 +37,8 @@ enum desktop_decision {
 /* What the program around it does. Every member may be NULL. */
 struct desktop_host {
     /*
-     * May this be done? Answer once with desktop_answer(), at once or later, unless `withdrawn` comes
-     * first. NULL: what is not allowed for good is refused.
+     * May this be done? Answer once with desktop_answer(), at once or later, unless `withdrawn`
+     * comes first. NULL: what is not allowed for good is refused.
      */
     void (*confirm)(struct desktop_question *question, void *userdata);
     void (*withdrawn)(struct desktop_question *question, void *userdata);
@@ -101,8 +101,8 @@ struct desktop_result {
 typedef void (*desktop_done)(const struct desktop_result *result, void *userdata); /* borrowed */
 
 /*
- * Run a model's call. What is wrong (no such tool, arguments that its schema forbids, refused, failed)
- * is a result as well. The cancellable, or NULL, ends it early with an error as its result.
+ * Run a model's call. What is wrong (no such tool, arguments that its schema forbids, refused,
+ * failed) is a result as well. The cancellable, or NULL, ends it early with an error as its result.
  */
 void desktop_call(struct desktop *desktop, const char *name, struct json_object *arguments,
                   GCancellable *cancellable, desktop_done done, void *userdata);

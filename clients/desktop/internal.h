@@ -4,10 +4,12 @@
 /*
  * What the files of clients/desktop share: tools, and calls of them that are under way.
  *
- * A tool's run() gets a call that it must end once, at once or later, by call_done() or call_fail(). A
- * call may be over before (cancelled, the desktop was freed): its cancellable is then cancelled, and
- * ending it does nothing. It stays valid while a reference is held.
+ * A tool's run() gets a call that it must end once, at once or later, by call_done() or
+ * call_fail(). A call may be over before (cancelled, the desktop was freed): its cancellable is
+ * then cancelled, and ending it does nothing. It stays valid while a reference is held.
  */
+
+#include <glib/gi18n-lib.h>
 
 #include "clients/desktop/desktop.h"
 
@@ -22,7 +24,7 @@ struct tool {
     char *extra; /* what else the user agrees to, for the digest; or NULL */
     struct json_object *parameters;
     bool harmless, trained; /* trained: lfmd's own models know it */
-    const char *question;   /* "Write a note?"; NULL: "Run NAME?" */
+    const char *question;   /* N_("Write a note?"); NULL: "Run NAME?" */
 
     /* What exactly will be done, for people; g_free. NULL: the arguments. */
     char *(*detail)(struct call *call);
@@ -107,7 +109,7 @@ void desktop_add_builtins(struct desktop *desktop, const struct builtin *builtin
 
 #define NO_PARAMETERS "{\"type\": \"object\", \"properties\": {}, \"required\": []}"
 
-/* A file of the user that says what to run: a JSON object, only writable by the user. The caller's. */
+/* A file that says what to run: a JSON object, only writable by the user. The caller's. */
 struct json_object *desktop_read_json(const char *path, size_t max, struct error *err);
 /* Of a list of texts, and of an object of texts as NAME=VALUE (NULL: none); g_strfreev. */
 GStrv desktop_strings(struct json_object *list, size_t max, bool *ok);

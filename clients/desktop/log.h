@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * What is kept in $XDG_STATE_HOME/lfmd: the log of calls (tools.log, a JSON object on each line; one
- * older file beside it) and which tools are allowed for good (tools-allowed.json). Several programs
- * may write at once. Only the user can read them.
+ * What is kept in $XDG_STATE_HOME/lfmd: the log of calls (tools.log, a JSON object on each line;
+ * one older file beside it) and which tools are allowed for good (tools-allowed.json). Several
+ * programs may write at once. Only the user can read them.
  *
  * Threads: any; no state.
  */

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tools of MCP servers over stdio: $XDG_CONFIG_HOME/lfmd/mcp.json in the form that other programs use,
+ * Tools of MCP servers over stdio: $XDG_CONFIG_HOME/lfmd/mcp.json in the form that other programs
+ * use,
  *
  *     {"mcpServers": {"files": {"command": "mcp-server-files", "args": ["/home/ada"], "env": {}}}}
  *
- * and "disabled" and "timeout_seconds" where wanted. A server is a program that is started when tools
- * are listed, or when one of its is called after it has died. Messages are JSON-RPC, one a line.
+ * and "disabled" and "timeout_seconds" where wanted. A server is a program that is started when
+ * tools are listed, or when one of its is called after it has died. Messages are JSON-RPC, one a
+ * line.
  *
  *     start -> initialize -> notifications/initialized -> tools/list, page by page -> tools/call ...
  *
- * Nothing that a server says is trusted: texts are made plain, schemas are cut, lines, pages, tools and
- * bytes are counted, everything has a time limit. Who breaks a limit is killed.
+ * Nothing that a server says is trusted: texts are made plain, schemas are cut, lines, pages, tools
+ * and bytes are counted, everything has a time limit. Who breaks a limit is killed.
  */
 #include <errno.h>
 #include <glib-unix.h>
@@ -467,7 +469,8 @@ static bool take_lines(struct server *server)
     g_autofree char *why = NULL;
     char *newline;
 
-    while (server->state != STATE_DOWN && (newline = memchr(server->in->str, '\n', server->in->len))) {
+    while (server->state != STATE_DOWN &&
+           (newline = memchr(server->in->str, '\n', server->in->len))) {
         const size_t length = (size_t)(newline - server->in->str);
         g_autofree char *line = g_strndup(server->in->str, length);
 
@@ -692,7 +695,7 @@ static void on_result(struct server *server, struct request *request, struct jso
     }
     out = json_object_new_object();
     json_object_object_add(out, "result", json_object_new_string(plain));
-    call_done(call, out, "%s has answered.", server->name);
+    call_done(call, out, _("%s has answered."), server->name);
 }
 
 static void call_tool(struct server *server, struct call *call)

@@ -14,12 +14,12 @@
 static const struct action {
     const char *name, *method, *back, *can, *done;
 } actions[] = {
-    {"play", "Play", "Pause", "CanPlay", "plays"},
-    {"pause", "Pause", "Play", "CanPause", "is paused"},
-    {"toggle", "PlayPause", "PlayPause", "CanPause", "plays or is paused"},
-    {"next", "Next", "Previous", "CanGoNext", "plays the next"},
-    {"previous", "Previous", "Next", "CanGoPrevious", "plays the one before"},
-    {"stop", "Stop", "Play", "CanControl", "has stopped"},
+    {"play", "Play", "Pause", "CanPlay", N_("plays")},
+    {"pause", "Pause", "Play", "CanPause", N_("is paused")},
+    {"toggle", "PlayPause", "PlayPause", "CanPause", N_("plays or is paused")},
+    {"next", "Next", "Previous", "CanGoNext", N_("plays the next")},
+    {"previous", "Previous", "Next", "CanGoPrevious", N_("plays the one before")},
+    {"stop", "Stop", "Play", "CanControl", N_("has stopped")},
 };
 
 /* A search for the player that is meant. */
@@ -119,7 +119,7 @@ static void on_acted(GVariant *reply, const GError *error, void *userdata)
     g_autofree char *player = short_name(search->best);
 
     if (reply)
-        call_done(search->call, NULL, "%s %s.", player, search->action->done);
+        call_done(search->call, NULL, _("%s %s."), player, _(search->action->done));
     else
         call_fail(search->call, "%s does not: %s", player, error->message);
     search_free(search);
@@ -277,7 +277,7 @@ void media_tools(struct desktop *desktop)
             .parameters = "{\"type\": \"object\", \"properties\": {\"action\": {\"type\": "
                           "\"string\", \"enum\": [\"play\", \"pause\", \"toggle\", \"next\", "
                           "\"previous\", \"stop\"]}}, \"required\": [\"action\"]}",
-            .question = "Control the player?",
+            .question = N_("Control the player?"),
             .run = run_control,
             .undo = undo_control,
         },

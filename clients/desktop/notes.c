@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Notes: text files in $XDG_DATA_HOME/lfmd/notes, named by day and first words. What is removed goes
- * into the folder .removed there.
+ * Notes: text files in $XDG_DATA_HOME/lfmd/notes, named by day and first words. What is removed
+ * goes into the folder .removed there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -96,7 +96,7 @@ static void run_add(struct call *call)
         return;
     }
     call_undo(call, named(name));
-    call_done(call, NULL, "Noted: %s.", name);
+    call_done(call, NULL, _("Noted: %s."), name);
 }
 
 /* From the folder into .removed, or back. */
@@ -118,7 +118,7 @@ static void remove_note(struct call *call, const char *name)
     if (!is_name(name) || move(name, false) < 0)
         call_fail(call, "there is no note %.100s", name);
     else
-        call_done(call, NULL, "The note %.100s is removed.", name);
+        call_done(call, NULL, _("The note %.100s is removed."), name);
 }
 
 static void undo_add(struct call *call)
@@ -139,7 +139,7 @@ static void undo_remove(struct call *call)
     if (!is_name(name) || move(name, true) < 0)
         call_fail(call, "the note %.100s cannot be brought back: %s", name, g_strerror(errno));
     else
-        call_done(call, NULL, "The note %.100s is back.", name);
+        call_done(call, NULL, _("The note %.100s is back."), name);
 }
 
 static int newest_first(const void *a, const void *b)
@@ -163,7 +163,8 @@ static void run_list(struct call *call)
     for (guint i = 0; i < names->len && i < LISTED; i++)
         json_object_array_add(list, json_object_new_string(g_ptr_array_index(names, i)));
     json_object_object_add(result, "result", list);
-    call_done(call, result, "There are %u notes.", names->len);
+    call_done(call, result, ngettext("There is %u note.", "There are %u notes.", names->len),
+              names->len);
 }
 
 static void run_read(struct call *call)
@@ -187,7 +188,7 @@ static void run_read(struct call *call)
     plain = desktop_plain(text, NOTE_MAX, true);
     result = json_object_new_object();
     json_object_object_add(result, "result", json_object_new_string(plain));
-    call_done(call, result, "The note %.100s was read.", name);
+    call_done(call, result, _("The note %.100s was read."), name);
 }
 
 #define A_NAME                                                                                     \
@@ -202,7 +203,7 @@ void notes_tools(struct desktop *desktop)
             .description = "Write a note.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"text\": {\"type\": "
                           "\"string\"}}, \"required\": [\"text\"]}",
-            .question = "Write a note?",
+            .question = N_("Write a note?"),
             .trained = true,
             .run = run_add,
             .undo = undo_add,
@@ -211,21 +212,21 @@ void notes_tools(struct desktop *desktop)
             .name = "list_notes",
             .description = "List the names of the notes, the newest first.",
             .parameters = NO_PARAMETERS,
-            .question = "List your notes?",
+            .question = N_("List your notes?"),
             .run = run_list,
         },
         {
             .name = "read_note",
             .description = "Read a note by its name.",
             .parameters = A_NAME,
-            .question = "Read a note of yours?",
+            .question = N_("Read a note of yours?"),
             .run = run_read,
         },
         {
             .name = "remove_note",
             .description = "Remove a note by its name.",
             .parameters = A_NAME,
-            .question = "Remove a note?",
+            .question = N_("Remove a note?"),
             .run = run_remove,
             .undo = undo_remove,
         },

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Programs that are run for a tool: without a shell, in a session and process group of their own, with
- * a cleaned environment, a time limit and a limit on what they may print.
+ * Programs that are run for a tool: without a shell, in a session and process group of their own,
+ * with a cleaned environment, a time limit and a limit on what they may print.
  *
  * Threads: that of the desktop.
  */
@@ -49,8 +49,8 @@ struct process_result {
 typedef void (*process_ended)(const struct process_result *result, void *userdata);
 
 /*
- * Run a program to its end. `ended` is called once, later. When the cancellable fires, the program is
- * killed and `ended` is called with ok false.
+ * Run a program to its end. `ended` is called once, later. When the cancellable fires, the program
+ * is killed and `ended` is called with ok false.
  */
 void process_run(const char *const *argv, const char *const *environment, const char *folder,
                  const char *input, struct process_limits limits, GCancellable *cancellable,

@@ -394,23 +394,18 @@ static int check_array(struct json_object *schema, struct json_object *value, co
     return r;
 }
 
-static bool equal(struct json_object *a, struct json_object *b)
-{
-    return json_object_equal(a, b);
-}
-
 static int check_values(struct json_object *schema, struct json_object *value, const char *place,
                         struct error *err)
 {
     struct json_object *values = get(schema, "enum"), *fixed = get(schema, "const");
     char what[200];
 
-    if (fixed && !equal(fixed, value))
+    if (fixed && !json_object_equal(fixed, value))
         return wrong(err, place, "has another value than the only one that may be");
     if (!values)
         return 0;
     for (size_t i = 0; i < json_object_array_length(values); i++) {
-        if (equal(json_object_array_get_idx(values, i), value))
+        if (json_object_equal(json_object_array_get_idx(values, i), value))
             return 0;
     }
     snprintf(what, sizeof(what), "must be one of %.150s",

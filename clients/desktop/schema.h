@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * The parameters of tools: JSON Schema as strangers write it, cut down to what the daemon can hold a
- * model to, and the check of a call's arguments against that.
+ * The parameters of tools: JSON Schema as strangers write it, cut down to what the daemon can hold
+ * a model to, and the check of a call's arguments against that.
  *
- * Kept: type, properties, required, items, enum, const, anyOf (oneOf becomes anyOf), minimum, maximum,
- * minLength, maxLength, minItems, maxItems, description; $ref into the document is put in its place.
- * All else is left out: what is allowed becomes wider, and the tool itself has to say no.
+ * Kept: type, properties, required, items, enum, const, anyOf (oneOf becomes anyOf), minimum,
+ * maximum, minLength, maxLength, minItems, maxItems, description; $ref into the document is put in
+ * its place. All else is left out: what is allowed becomes wider, and the tool itself has to say
+ * no.
  *
  * Threads: any; no state.
  */
@@ -27,8 +28,8 @@
 bool schema_name_ok(const char *name);
 
 /*
- * The caller's. schema NULL: no parameters. A parameter with a name that cannot be written is left out.
- * NULL with an error when that one is required, and when it is no object schema or too large.
+ * The caller's. schema NULL: no parameters. A parameter with a name that cannot be written is left
+ * out. NULL with an error when that one is required, and when it is no object schema or too large.
  */
 struct json_object *schema_plain(struct json_object *schema, struct error *err);
 

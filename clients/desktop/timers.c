@@ -157,20 +157,21 @@ static struct json_object *handle(struct timers *timers, const struct timer *tim
 /* "1 hour 30 minutes": g_free */
 static char *span(int64_t seconds)
 {
-    static const struct {
-        const char *one, *many;
-        int64_t seconds;
-    } units[] = {{"hour", "hours", 3600}, {"minute", "minutes", 60}, {"second", "seconds", 1}};
+    const unsigned long hours = (unsigned long)(seconds / 3600);
+    const unsigned long minutes = (unsigned long)(seconds / 60 % 60);
+    const unsigned long left = (unsigned long)(seconds % 60);
     GString *out = g_string_new(NULL);
 
-    for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
-        const int64_t n = seconds / units[i].seconds;
-
-        seconds %= units[i].seconds;
-        if (n > 0)
-            g_string_append_printf(out, "%s%d %s", out->len ? " " : "", (int)n,
-                                   n == 1 ? units[i].one : units[i].many);
-    }
+    if (hours > 0)
+        g_string_append_printf(out, ngettext("%lu hour", "%lu hours", hours), hours);
+    if (hours > 0 && (minutes > 0 || left > 0))
+        g_string_append_c(out, ' ');
+    if (minutes > 0)
+        g_string_append_printf(out, ngettext("%lu minute", "%lu minutes", minutes), minutes);
+    if (minutes > 0 && left > 0)
+        g_string_append_c(out, ' ');
+    if (left > 0)
+        g_string_append_printf(out, ngettext("%lu second", "%lu seconds", left), left);
     return g_string_free(out, FALSE);
 }
 
@@ -212,14 +213,14 @@ static void run_set_timer(struct call *call)
     clock_gettime(CLOCK_BOOTTIME, &end);
     end.tv_sec += seconds;
     text = span(seconds);
-    timer = arm(timers, CLOCK_BOOTTIME, end, g_strdup_printf("Timer: %s", text),
-                g_strdup_printf("The timer of %s is over.", text));
+    timer = arm(timers, CLOCK_BOOTTIME, end, g_strdup_printf(_("Timer: %s"), text),
+                g_strdup_printf(_("The timer of %s is over."), text));
     if (!timer) {
         call_fail(call, "no timer can be made: %s", g_strerror(errno));
         return;
     }
     call_undo(call, handle(timers, timer));
-    call_done(call, NULL, "A timer of %s runs.", text);
+    call_done(call, NULL, _("A timer of %s runs."), text);
 }
 
 static void run_set_alarm(struct call *call)
@@ -249,14 +250,14 @@ static void run_set_alarm(struct call *call)
                          .tm_hour = hour, .tm_min = minute, .tm_isdst = -1};
     }
     timer = arm(timers, CLOCK_REALTIME, (struct timespec){.tv_sec = mktime(&at)},
-                g_strdup_printf("Alarm: %02d:%02d", hour, minute),
-                g_strdup_printf("It is %02d:%02d.", hour, minute));
+                g_strdup_printf(_("Alarm: %02d:%02d"), hour, minute),
+                g_strdup_printf(_("It is %02d:%02d."), hour, minute));
     if (!timer) {
         call_fail(call, "no alarm can be made: %s", g_strerror(errno));
         return;
     }
     call_undo(call, handle(timers, timer));
-    call_done(call, NULL, "The alarm is set for %02d:%02d.", hour, minute);
+    call_done(call, NULL, _("The alarm is set for %02d:%02d."), hour, minute);
 }
 
 /* --- list and end ---------------------------------------------------------------------------- */
@@ -312,7 +313,7 @@ static void run_list(struct call *call)
         json_object_array_add(list, object);
     }
     json_object_object_add(result, "result", list);
-    call_done(call, result, "%u timers run.", timers->len);
+    call_done(call, result, ngettext("%u timer runs.", "%u timers run.", timers->len), timers->len);
 }
 
 static struct timer *find(struct timers *timers, int64_t id)
@@ -333,7 +334,7 @@ static void cancel(struct call *call, struct timer *timer)
 
     g_ptr_array_remove(timers->list, timer);
     changed(timers);
-    call_done(call, NULL, "%s is cancelled.", label);
+    call_done(call, NULL, _("%s is cancelled."), label);
 }
 
 static void run_cancel(struct call *call)
@@ -378,7 +379,7 @@ static void undo_cancel(struct call *call)
     timer = arm(call->desktop->timers, clock, end, g_strdup(call_text(call, "label")),
                 g_strdup(call_text(call, "sentence")));
     if (timer)
-        call_done(call, NULL, "%s runs again.", timer->label);
+        call_done(call, NULL, _("%s runs again."), timer->label);
     else
         call_fail(call, "it cannot be set again: %s", g_strerror(errno));
 }
@@ -393,7 +394,7 @@ void timers_tools(struct desktop *desktop)
             .description = "Set an alarm.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"time\": {\"type\": "
                           "\"string\"}}, \"required\": [\"time\"]}",
-            .question = "Set an alarm?",
+            .question = N_("Set an alarm?"),
             .trained = true,
             .run = run_set_alarm,
             .undo = undo_set,
@@ -404,7 +405,7 @@ void timers_tools(struct desktop *desktop)
             .parameters = "{\"type\": \"object\", \"properties\": {\"hours\": {\"type\": "
                           "\"integer\"}, \"minutes\": {\"type\": \"integer\"}, \"seconds\": "
                           "{\"type\": \"integer\"}}, \"required\": []}",
-            .question = "Start a timer?",
+            .question = N_("Start a timer?"),
             .trained = true,
             .run = run_set_timer,
             .undo = undo_set,
@@ -421,7 +422,7 @@ void timers_tools(struct desktop *desktop)
             .description = "Cancel a timer or alarm by the id that list_timers tells.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"id\": {\"type\": "
                           "\"integer\"}}, \"required\": [\"id\"]}",
-            .question = "Cancel a timer?",
+            .question = N_("Cancel a timer?"),
             .run = run_cancel,
             .undo = undo_cancel,
         },

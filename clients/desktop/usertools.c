@@ -53,8 +53,9 @@ static struct json_object *get(struct json_object *object, const char *key)
     return value;
 }
 
-/* The length of "{name}" at the beginning of text, with a parameter's name; 0: it is no placeholder. */
-static size_t placeholder(const char *text, struct json_object *parameters, char name[SCHEMA_NAME + 1])
+/* The length of "{name}" with a parameter's name, at the beginning of text; 0: no placeholder. */
+static size_t placeholder(const char *text, struct json_object *parameters,
+                          char name[SCHEMA_NAME + 1])
 {
     const char *end = *text == '{' ? strchr(text, '}') : NULL;
     const size_t length = end ? (size_t)(end - text - 1) : 0;
@@ -80,8 +81,8 @@ static char *value_text(struct json_object *arguments, const char *name, bool *i
 }
 
 /*
- * A word with its placeholders filled in: g_free. *left_out: it is nothing but the placeholder of an
- * argument that is not given. NULL with why.
+ * A word with its placeholders filled in: g_free. *left_out: it is nothing but the placeholder of
+ * an argument that is not given. NULL with why.
  */
 static char *fill(const char *word, struct call *call, bool options_over, bool *left_out,
                   const char **why)
@@ -137,6 +138,15 @@ static GStrv words(struct call *call, const char **why)
     return (GStrv)g_ptr_array_free(g_steal_pointer(&out), FALSE);
 }
 
+/* A word as people see where it ends; g_free */
+static char *shown(const char *word)
+{
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,";
+
+    return *word && strspn(word, plain) == strlen(word) ? g_strdup(word) : g_shell_quote(word);
+}
+
 static char *detail(struct call *call)
 {
     const char *why = NULL;
@@ -144,12 +154,9 @@ static char *detail(struct call *call)
     GString *out = g_string_new(NULL);
 
     for (size_t i = 0; argv && argv[i]; i++) {
-        g_autofree char *quoted = g_shell_quote(argv[i]); /* for people to see where words end */
-        const bool plain = argv[i][0] && strspn(argv[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
-                                                         "RSTUVWXYZ0123456789-_./=:,") ==
-                                             strlen(argv[i]);
+        g_autofree char *word = shown(argv[i]);
 
-        g_string_append_printf(out, "%s%s", i ? " " : "", plain ? argv[i] : quoted);
+        g_string_append_printf(out, "%s%s", i ? " " : "", word);
     }
     json_object_object_foreach(call->arguments, key, value)
     {
@@ -183,7 +190,7 @@ static void on_ended(const struct process_result *result, void *userdata)
                                *text ? parsed : json_object_new_boolean(true));
         if (!*text)
             json_object_put(parsed);
-        call_done(call, out, "%s is done.", name);
+        call_done(call, out, _("%s is done."), name);
     } else {
         call_fail(call, "%s", result->why);
     }
@@ -256,10 +263,9 @@ struct json_object *desktop_read_json(const char *path, size_t max, struct error
 GStrv desktop_strings(struct json_object *list, size_t max, bool *ok)
 {
     g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
-    const size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 
-    *ok = json_object_is_type(list, json_type_array) && n <= max;
-    for (size_t i = 0; *ok && i < n; i++) {
+    *ok = json_object_is_type(list, json_type_array) && json_object_array_length(list) <= max;
+    for (size_t i = 0; *ok && i < json_object_array_length(list); i++) {
         struct json_object *text = json_object_array_get_idx(list, i);
 
         *ok = json_object_is_type(text, json_type_string) &&

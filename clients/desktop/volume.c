@@ -85,7 +85,7 @@ static void tell(struct job *job, int64_t level, bool muted)
     json_object_object_add(result, "result", json_object_new_int64(level));
     if (muted)
         json_object_object_add(result, "muted", json_object_new_boolean(true));
-    call_done(job->call, result, "The volume is %d percent%s.", (int)level,
+    call_done(job->call, result, _("The volume is %d percent%s."), (int)level,
               muted ? ", and muted" : "");
     job_end(job);
 }
@@ -107,7 +107,7 @@ static void on_muted(pa_context *context, int success, void *userdata)
     json_object_object_add(undo, "level", json_object_new_int64(percent(&job->before)));
     json_object_object_add(undo, "mute", json_object_new_int(job->was_muted));
     call_undo(job->call, undo);
-    call_done(job->call, NULL, "The volume is %d percent now; it was %d.", (int)job->level,
+    call_done(job->call, NULL, _("The volume is %d percent now; it was %d."), (int)job->level,
               (int)percent(&job->before));
     job_end(job);
 }
@@ -224,7 +224,7 @@ void volume_tools(struct desktop *desktop)
             .description = "Set the volume in percent.",
             .parameters = "{\"type\": \"object\", \"properties\": {\"level\": {\"type\": "
                           "\"integer\"}}, \"required\": [\"level\"]}",
-            .question = "Change the volume?",
+            .question = N_("Change the volume?"),
             .trained = true,
             .run = run_set,
             .undo = undo_set,

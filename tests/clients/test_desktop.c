@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Proves that the tools of the desktop run only after they were agreed to, that what is agreed to for
- * good is one definition, that calls are logged and undone, and that arguments are held to schemas;
- * with real files in a folder of its own.
+ * Proves that the tools of the desktop run only after they were agreed to, that what is agreed to
+ * for good is one definition, that calls are logged and undone, and that arguments are held to
+ * schemas; with real files in a folder of its own.
  */
 #include <glib/gstdio.h>
 #include <setjmp.h>

@@ -18,6 +18,7 @@ import tempfile
 import time
 import unittest
 
+import sound
 from terminal import Terminal
 
 LFMCTL, DAEMON, ROOT = sys.argv[1:4]
@@ -256,6 +257,16 @@ class UserTools(Case):
         self.assertEqual(self.result("leave"), "done")
         self.assertLess(time.monotonic() - before, PATIENCE)
 
+    def test_at_a_terminal_one_is_shown_what_would_be_run(self):
+        self.tool("show", ["echo", "--city={city}", "{unit}"], {"city": {"type": "string"}, "unit": {"type": "string"}})
+        terminal = Terminal(LFMCTL, "tools", "run", "show", json.dumps({"city": "a 'b' \x1b[31m"}),
+                            environment=dict(os.environ, TERM="xterm", NO_COLOR="1"))
+        terminal.expect("Run show?", "  echo '--city=a '\\''b'\\'' ?[31m'", "city: a 'b' ?[31m", "tools/show.json)", "[y/n/a] ")
+        terminal.send("x")  # is no answer
+        terminal.send("y")
+        terminal.expect("yes", "show is done.", "--city=a 'b' ?[31m")
+        self.assertEqual(terminal.status(), 0)
+
     def test_another_command_under_the_same_name_is_another_tool(self):
         self.ready("hello", ["echo", "one"])
         self.assertEqual(self.result("hello"), "one")
@@ -445,31 +456,27 @@ class Mcp(Case):
 
 class Sound(Case):
     def pulse(self):
-        self.start("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
-                   "-L", "module-native-protocol-unix", "-L", "module-null-sink sink_name=one",
-                   "-L", "module-null-sink sink_name=two")
-        wait_for(lambda: self.pactl("info"), "PulseAudio")
-        self.pactl("set-default-sink", "one")
+        server = sound.Server(self.home, silent=True)
+        self.addCleanup(server.log.close)
+        self.processes += server.processes
+        return server.control
 
-    def pactl(self, *words):
-        return subprocess.run(("pactl",) + words, capture_output=True, text=True).stdout
-
-    def level(self):
-        return [int(part) for part in re.findall(r"(\d+)%", self.pactl("get-sink-volume", "one"))]
+    def level(self, pactl):
+        return [int(part) for part in re.findall(r"(\d+)%", pactl("get-sink-volume", "spk"))]
 
     def test_the_volume_is_told_set_and_set_back(self):
-        self.pulse()
+        pactl = self.pulse()
         self.allow("set_volume")
-        self.pactl("set-sink-volume", "one", "80%", "40%")
-        self.pactl("set-sink-mute", "one", "1")
+        pactl("set-sink-volume", "spk", "80%", "40%")
+        pactl("set-sink-mute", "spk", "1")
         self.assertEqual(self.run_tool("get_volume"), {"result": 80, "muted": True})
         self.assertEqual(self.run_tool("set_volume", level=50), {"ok": True})
-        self.assertEqual(self.level(), [50, 25])  # the balance stays
+        self.assertEqual(self.level(pactl), [50, 25])  # the balance stays
         self.assertEqual(self.run_tool("get_volume"), {"result": 50})
-        self.pactl("set-default-sink", "two")
+        pactl("set-default-sink", "room")
         self.assertEqual(self.tools("undo").returncode, 0)
-        self.assertEqual(self.level(), [80, 40])
-        self.assertIn("yes", self.pactl("get-sink-mute", "one"))
+        self.assertEqual(self.level(pactl), [80, 40])
+        self.assertIn("yes", pactl("get-sink-mute", "spk"))
         for level in (-1, 101, 10**15):
             self.assertEqual(self.error("set_volume", level=level), "the volume is between 0 and 100")
 
@@ -507,9 +514,9 @@ class Player(Case):
         super().setUp()
         # Nothing is heard; the two songs have names.
         write(self.home + "/.config/cmus/rc", "set output_plugin=pulse\n")
-        self.start("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disable-shm=yes",
-                   "-L", "module-native-protocol-unix", "-L", "module-null-sink sink_name=one")
-        wait_for(lambda: subprocess.run(["pactl", "info"], capture_output=True).returncode == 0, "PulseAudio")
+        server = sound.Server(self.home, silent=True)
+        self.addCleanup(server.log.close)
+        self.processes += server.processes
         for number, title in (1, "First"), (2, "Second"):
             self.song(self.home + "/%d.wav" % number, title)
         self.player = self.start("script", "-qfc", "TERM=xterm exec cmus", "/dev/null", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
