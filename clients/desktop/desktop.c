@@ -251,10 +251,23 @@ int desktop_revoke(struct desktop *desktop, const char *name, struct error *err)
 /* --- listing --------------------------------------------------------------------------------- */
 
 struct listing {
+    struct desktop *desktop;
     bool trained_only;
     desktop_listed listed;
     void *userdata;
+    GSource *idle; /* of one that waits for no server */
 };
+
+static void listing_free(void *pointer)
+{
+    struct listing *listing = pointer;
+
+    if (listing->idle) {
+        g_source_destroy(listing->idle);
+        g_source_unref(listing->idle);
+    }
+    g_free(listing);
+}
 
 /* What fits; the first ones that do not are named. */
 static struct json_object *offered(struct desktop *desktop, bool trained_only, GPtrArray *problems)
@@ -286,13 +299,13 @@ static struct json_object *offered(struct desktop *desktop, bool trained_only, G
     return list;
 }
 
-static void complete(struct desktop *desktop, struct listing *listing, GPtrArray *found)
+static void complete(const struct listing *listing, GPtrArray *found)
 {
     g_autoptr(GPtrArray) problems = g_ptr_array_copy(found, (GCopyFunc)(void *)g_strdup, NULL);
     struct json_object *list;
 
     g_ptr_array_set_free_func(problems, g_free);
-    list = offered(desktop, listing->trained_only, problems);
+    list = offered(listing->desktop, listing->trained_only, problems);
     g_ptr_array_add(problems, NULL);
     listing->listed(list, (const char *const *)problems->pdata, listing->userdata);
     json_object_put(list);
@@ -302,7 +315,7 @@ static void complete(struct desktop *desktop, struct listing *listing, GPtrArray
 static void on_servers(struct desktop *desktop)
 {
     g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
-    GPtrArray *waiting = desktop->listings;
+    g_autoptr(GPtrArray) waiting = g_ptr_array_new_with_free_func(listing_free);
 
     for (guint i = desktop->tools->len; i-- > 0;) {
         const struct tool *tool = g_ptr_array_index(desktop->tools, i);
@@ -313,23 +326,47 @@ static void on_servers(struct desktop *desktop)
     user_tools(desktop, problems);
     mcp_add_tools(desktop->mcp, problems);
     desktop->listing = false;
-    desktop->listings = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = desktop->listings->len; i-- > 0;) {
+        const struct listing *listing = g_ptr_array_index(desktop->listings, i);
+
+        if (!listing->idle)
+            g_ptr_array_insert(waiting, 0, g_ptr_array_steal_index(desktop->listings, i));
+    }
     for (guint i = 0; i < waiting->len; i++)
-        complete(desktop, g_ptr_array_index(waiting, i), problems);
-    g_ptr_array_unref(waiting);
+        complete(g_ptr_array_index(waiting, i), problems);
+}
+
+/* What its own models know is built in: no server is started for that. */
+static gboolean on_trained(void *userdata)
+{
+    struct listing *listing = userdata;
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    guint i = 0;
+
+    g_ptr_array_find(listing->desktop->listings, listing, &i);
+    g_ptr_array_steal_index(listing->desktop->listings, i);
+    complete(listing, none);
+    listing_free(listing);
+    return G_SOURCE_REMOVE;
 }
 
 void desktop_list(struct desktop *desktop, const char *model, desktop_listed listed, void *userdata)
 {
     struct listing *listing = g_new0(struct listing, 1);
 
+    listing->desktop = desktop;
     listing->trained_only = model && g_str_has_prefix(model, "lfmd-");
     listing->listed = listed;
     listing->userdata = userdata;
     g_ptr_array_add(desktop->listings, listing);
-    if (!desktop->listing)
+    if (listing->trained_only) {
+        listing->idle = g_idle_source_new();
+        g_source_set_callback(listing->idle, on_trained, listing, NULL);
+        g_source_attach(listing->idle, g_main_context_get_thread_default());
+    } else if (!desktop->listing) {
+        desktop->listing = true;
         mcp_list(desktop->mcp, on_servers);
-    desktop->listing = true;
+    }
 }
 
 /* --- calls ----------------------------------------------------------------------------------- */
@@ -865,7 +902,7 @@ struct desktop *desktop_new(const char *program, const struct desktop_host *host
     desktop->host = host ? *host : (struct desktop_host){0};
     desktop->userdata = userdata;
     desktop->tools = g_ptr_array_new_with_free_func(tool_unref);
-    desktop->listings = g_ptr_array_new_with_free_func(g_free);
+    desktop->listings = g_ptr_array_new_with_free_func(listing_free);
     g_queue_init(&desktop->calls);
     desktop->mcp = mcp_new(desktop);
     timers_tools(desktop);

@@ -80,7 +80,8 @@ typedef void (*desktop_listed)(struct json_object *tools, const char *const *pro
 /*
  * model: id of the model that will get the list, or NULL. lfmd's own models ("lfmd-...") get the
  * tools that they were trained with, as they were trained with them; others get all, up to
- * DESKTOP_TOOLS_MAX, since reading long lists takes time. Files are read anew, servers are started.
+ * DESKTOP_TOOLS_MAX, since reading long lists takes time; for them files are read anew and servers are
+ * started.
  */
 #define DESKTOP_TOOLS_MAX 32
 void desktop_list(struct desktop *desktop, const char *model, desktop_listed listed,

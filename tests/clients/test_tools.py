@@ -740,6 +740,11 @@ class Conversations(Case):
         terminal.expect("I started a timer for 10 minutes.", "waiting for 1 timer").send("\x03")
         self.assertEqual(terminal.status(), 130)
 
+    def test_no_server_is_started_for_a_model_that_will_not_get_its_tools(self):
+        write(self.config + "/mcp.json", {"mcpServers": {"x": {"command": "touch", "args": [self.home + "/started"]}}})
+        subprocess.run([LFMCTL, "ask", "hello"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        self.assertFalse(os.path.exists(self.home + "/started"))
+
     def test_sums_need_no_leave(self):
         got = subprocess.run([LFMCTL, "ask", "what is 12 times 12"], capture_output=True, text=True,
                              stdin=subprocess.DEVNULL)
