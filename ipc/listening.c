@@ -163,6 +163,11 @@ static void take_state(struct listening *l, const struct task_event *event)
         l->changed(l->userdata);
 }
 
+bool listening_is_active(const struct listening *listening)
+{
+    return listening && (listening->task || listening->message);
+}
+
 struct listening_state listening_state(const struct listening *listening)
 {
     return listening ? listening->state : (struct listening_state){0};

@@ -35,6 +35,9 @@ struct listening_state {
     uint32_t overruns, underruns;
 };
 
+/* Somebody listens, or is being asked whether he may. */
+bool listening_is_active(const struct listening *listening);
+
 /* changed() was called when it became so. */
 struct listening_state listening_state(const struct listening *listening);
 

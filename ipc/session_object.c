@@ -300,6 +300,11 @@ int session_object_move(struct session_object *object, struct client *client, st
         return error_set(err, ERROR_BUSY,
                          "The session %s is answering another program; try again when it is done.",
                          session_id(object->session));
+    if (listening_is_active(object->listening))
+        return error_set(err, ERROR_BUSY,
+                         "The session %s listens for another program; try again when it is done.",
+                         session_id(object->session));
+    listening_drop(&object->listening); /* the ends that it may have opened are the owner's */
     /* All its turns are finished; what is unread of them stays with who asked. */
     for (struct turn *turn = owner->turns; turn; turn = turn->next)
         if (turn->object == object)

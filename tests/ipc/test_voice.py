@@ -55,8 +55,8 @@ def only(events, kind):
 class Talk:
     """A listening session whose microphone and loudspeaker are pipes of ours, in real time."""
 
-    def __init__(self, client, **options):
-        self.session = client.session()
+    def __init__(self, client, keep=False, **options):
+        self.session = client.session(keep=keep)
         self.microphone, self.loudspeaker = [fd.take() for fd in self.session.OpenAudio(vardict())]
         self.stream = self.session.StartListening(vardict(**options)).take()
         self.events, self.played, self.levels = [], 0, []
@@ -466,6 +466,19 @@ class Voice(unittest.TestCase):
                      vardict(output="loud"))
         self.refused("InvalidArgument", "'when'", self.client.manager.Speak, "hello",
                      vardict(output="device", when="soon"))
+
+    def test_a_session_that_listens_does_not_move(self):
+        talk = Talk(self.client, keep=True)
+        talk.have("listening")
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        talk.have("turn_done")
+        id, = [str(kept["id"]) for kept in self.client.manager.ListSessions()]
+        other = Client()
+        self.refused("Busy", "listens for another", other.manager.OpenSession, id, vardict())
+        talk.stop()
+        path = other.manager.OpenSession(id, vardict())
+        self.assertEqual(len(json.loads(other.at(path, NAME + ".Session").History())), 2)
+        other.close()
 
     # --- when it may leave
 
