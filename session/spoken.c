@@ -15,7 +15,7 @@
 
 /* In words that are said often, so that a small model knows them. */
 static const char *const letters[26] = {
-    "ay",  "be", "see", "dee", "e",   "ef",  "gee", "aitch", "i",          "jay", "kay", "el", "em",
+    "ay",  "be", "see", "dee", "e",   "eff", "gee", "aitch", "i",          "jay", "kay", "el", "em",
     "en",  "oh", "pea", "cue", "are", "ess", "tea", "you",   "vee", "double you", "ex",  "why", "zed",
 };
 
