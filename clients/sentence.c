@@ -32,8 +32,8 @@ static bool is_space(uint32_t c)
 
 size_t sentence_length(const char *text, size_t length)
 {
-    static const uint32_t marks[] = {'.', '!', '?', 0x2026, 0};           /* the last: an ellipsis */
-    static const uint32_t wide_marks[] = {0x3002, 0xff01, 0xff1f, 0};     /* no space follows them */
+    static const uint32_t marks[] = {'.', '!', '?', 0x2026, 0}; /* the last: an ellipsis */
+    static const uint32_t wide_marks[] = {0x3002, 0xff01, 0xff1f, 0}; /* no space follows them */
     static const uint32_t closers[] = {'"', '\'', ')', ']', 0x2019, 0x201d, 0xbb, 0x300d, 0};
     bool ends = false, ends_here = false;
     uint32_t c;

@@ -28,7 +28,10 @@ static bool has_state(AtspiAccessible *object, AtspiStateType state)
     return states && atspi_state_set_contains(states, state);
 }
 
-/* The toolkit looks itself, where it can: one call instead of thousands. NULL: it cannot, or there is none. */
+/*
+ * The toolkit looks itself, where it can: one call instead of thousands. NULL: it cannot, or there
+ * is none.
+ */
 static AtspiAccessible *ask_collection(AtspiAccessible *window)
 {
     _cleanup_(unrefp) AtspiCollection *collection = atspi_accessible_get_collection_iface(window);
@@ -85,7 +88,8 @@ static AtspiAccessible *active_window(gint64 until_usec)
     const int n = desktop ? atspi_accessible_get_child_count(desktop, NULL) : 0;
 
     for (int i = 0; i < n && g_get_monotonic_time() < until_usec; i++) {
-        _cleanup_(unrefp) AtspiAccessible *program = atspi_accessible_get_child_at_index(desktop, i, NULL);
+        _cleanup_(unrefp) AtspiAccessible *program =
+            atspi_accessible_get_child_at_index(desktop, i, NULL);
         int n_windows;
 
         /* Our own would have to answer while it waits here. */
@@ -107,7 +111,8 @@ static GdkRectangle *extents(AtspiAccessible *object, AtspiCoordType type, GdkRe
 {
     _cleanup_(unrefp) AtspiImage *image = atspi_accessible_get_image_iface(object);
     _cleanup_(unrefp) AtspiComponent *component = atspi_accessible_get_component_iface(object);
-    _cleanup_(rect_freep) AtspiRect *area = image ? atspi_image_get_image_extents(image, type, NULL) : NULL;
+    _cleanup_(rect_freep) AtspiRect *area =
+        image ? atspi_image_get_image_extents(image, type, NULL) : NULL;
 
     /* The picture of an object where it has one, else all of it. */
     if ((!area || area->width <= 1 || area->height <= 1) && component) {
@@ -121,8 +126,8 @@ static GdkRectangle *extents(AtspiAccessible *object, AtspiCoordType type, GdkRe
 }
 
 /*
- * Programs on Wayland, and all with GTK 4, do not know where their windows are, and say that they are in
- * the corner.
+ * Programs on Wayland, and all with GTK 4, do not know where their windows are, and say that they
+ * are in the corner.
  */
 static bool is_in_window(AtspiAccessible *object, AtspiAccessible *window, const GdkRectangle *area)
 {

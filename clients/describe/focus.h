@@ -2,10 +2,11 @@
 #pragma once
 
 /*
- * What has the keyboard's focus, and where that is on the screen, as assistive technologies learn it (AT-SPI).
+ * What has the keyboard's focus, and where that is on the screen, as assistive technologies learn
+ * it (AT-SPI).
  *
- * Programs that do not answer cost a part of FOCUS_MSEC each, and no more than twice that together; our
- * own is not asked.
+ * Programs that do not answer cost a part of FOCUS_MSEC each, and no more than twice that together;
+ * our own is not asked.
  *
  * Threads: main thread; blocks
  */

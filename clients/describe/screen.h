@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * A picture of the screen, or of a part of it: through the desktop's Screenshot portal, which asks the
- * user, or, where there is no portal and X11 is what draws, from the X server, where every program may look.
+ * A picture of the screen, or of a part of it: through the desktop's Screenshot portal, which asks
+ * the user, or, where there is no portal and X11 is what draws, from the X server, where every
+ * program may look.
  *
  * Threads: main thread.
  */

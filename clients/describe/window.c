@@ -366,7 +366,8 @@ static void on_clipboard(DescribeWindow *self)
 }
 
 /*
- * What it holds is told a moment after a program has started; on Wayland once the window has the focus.
+ * What it holds is told a moment after a program has started; on Wayland once the window has the
+ * focus.
  */
 void describe_window_paste(DescribeWindow *self)
 {

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The window: a picture, what it shows, more of that on a key, questions about it. All that it tells is
- * read aloud too, unless it is to be silent.
+ * The window: a picture, what it shows, more of that on a key, questions about it. All that it
+ * tells is read aloud too, unless it is to be silent.
  *
  * Flow:     pick or clipboard -> here -> description, then conversation -> transcript and voice
  * Threads:  main thread

@@ -10,7 +10,10 @@
 #include <gdk-pixbuf/gdk-pixbuf.h>
 #include <stdbool.h>
 
-/* All of it; NULL: there is no X server, or it is one inside Wayland, which does not see the others. */
+/*
+ * All of it; NULL: there is no X server, or it is one inside Wayland, which does not see the
+ * others.
+ */
 GdkPixbuf *x11_shoot(void);
 
 /* Where what the window with the focus draws begins. */

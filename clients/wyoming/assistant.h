@@ -6,7 +6,7 @@
  * with.
  *
  * Flow:     service -> call -> Manager or Session -> pipe -> call_sink -> service
- * Threads:  main thread; sinks are called from the event loop, never inside the function that began it
+ * Threads:  main thread; sinks are called from the event loop
  */
 
 #include <json-c/json.h>
@@ -30,8 +30,8 @@ struct call_sink {
 };
 
 /*
- * Send a message whose reply begins with a descriptor; NULL with a sentence. What is called by a sink may
- * free the call.
+ * Send a message whose reply begins with a descriptor; NULL with a sentence. What is called by a
+ * sink may free the call.
  */
 struct call *call_new(sd_bus *bus, sd_bus_message *message, const struct call_sink *sink,
                       void *userdata, struct error *err);
@@ -45,7 +45,7 @@ int assistant_method(sd_bus *bus, const char *method, sd_bus_message **ret, stru
 void assistant_error(const sd_bus_error *error, int r, struct error *err);
 
 /*
- * What the last line of a pipe says: nothing where it is "done", else the sentence of its "error"; of NULL,
- * a daemon that ended before, `lost` is the second sentence.
+ * What the last line of a pipe says: nothing where it is "done", else the sentence of its "error";
+ * of NULL, a daemon that ended before, `lost` is the second sentence.
  */
 void assistant_last(struct json_object *line, const char *lost, struct error *err);

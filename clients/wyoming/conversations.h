@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Conversations that outlive a connection: Home Assistant connects anew for each sentence and says by
- * "conversation_id" what it belongs to. Each is a session of the daemon.
+ * Conversations that outlive a connection: Home Assistant connects anew for each sentence and says
+ * by "conversation_id" what it belongs to. Each is a session of the daemon.
  *
  * Threads: main thread.
  */

@@ -179,7 +179,10 @@ static void on_end(void *userdata, const struct error *error)
     struct error err = ERROR_INIT;
 
     h->call = call_free(h->call);
-    /* A daemon that was started anew knows nothing of what was said; the sentence is asked all the same. */
+    /*
+     * A daemon that was started anew knows nothing of what was said; the sentence is asked all the
+     * same.
+     */
     if (error && !h->opened) {
         conversations_release(&peer->server->conversations, h->conversation, false);
         h->conversation = NULL;

@@ -227,7 +227,8 @@ int hear_stop(struct peer *peer, struct error *err)
     int r;
 
     if (!recording || recording->fd < 0)
-        return error_set(err, ERROR_INVALID_ARGUMENT, "There was no audio-start before audio-stop.");
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "There was no audio-start before audio-stop.");
     if (recording->n == 0) {
         peer_send(peer, "transcript-start", NULL);
         send_whole(peer, "");

@@ -81,7 +81,8 @@ struct json_object *intents_translate(const struct intents *intents, const char 
         return NULL;
     intent = json_object_new_object();
     entities = json_object_new_array();
-    json_object_object_add(intent, "name", json_object_get(json_object_object_get(known, "intent")));
+    json_object_object_add(intent, "name",
+                           json_object_get(json_object_object_get(known, "intent")));
     json_object_object_add(intent, "entities", entities);
     if (!json_object_is_type(arguments, json_type_object))
         return intent;

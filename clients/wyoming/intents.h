@@ -4,9 +4,9 @@
 /*
  * What may be recognised: tools that the model is offered, and what Home Assistant calls them.
  *
- * A file is a JSON array of tools as CreateSession takes them. Beside "name" and "parameters" a tool may
- * have "intent", the name of the intent that a call of it becomes, and "slots", an object that
- * renames arguments; models do better with names that they know.
+ * A file is a JSON array of tools as CreateSession takes them. Beside "name" and "parameters" a
+ * tool may have "intent", the name of the intent that a call of it becomes, and "slots", an object
+ * that renames arguments; models do better with names that they know.
  *
  * Threads: main thread.
  */
@@ -25,8 +25,8 @@ struct intents *intents_free(struct intents *intents); /* accepts and returns NU
 const char *intents_tools(const struct intents *intents);
 
 /*
- * A call of the model as an intent: {"name", "entities": [{"name", "value"}]}. NULL for a tool that was not
- * offered; small models call such ones too. intents NULL: none were.
+ * A call of the model as an intent: {"name", "entities": [{"name", "value"}]}. NULL for a tool that
+ * was not offered; small models call such ones too. intents NULL: none were.
  */
 struct json_object *intents_translate(const struct intents *intents, const char *name,
                                       struct json_object *arguments);

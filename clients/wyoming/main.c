@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* lfm-wyoming: lfmd for Home Assistant, over the Wyoming protocol on one side and D-Bus on the other. */
+/*
+ * lfm-wyoming: lfmd for Home Assistant, over the Wyoming protocol on one side and D-Bus on the
+ * other.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

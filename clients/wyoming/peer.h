@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * One program that is connected: its events come in, are done one after the other, and are answered.
+ * One program that is connected: its events come in, are done one after the other, and are
+ * answered.
  *
- * While one is under way nothing more is read, so that a program that sends faster than it is served
- * waits. Whoever does not end what it began to send, reads nothing of what it asked for, or sends
- * nothing at all for long is let go. So is whoever is told an error: programs that look for their answer
- * alone would wait for it without end.
+ * While one is under way nothing more is read, so that a program that sends faster than it is
+ * served waits. Whoever does not end what it began to send, reads nothing of what it asked for, or
+ * sends nothing at all for long is let go. So is whoever is told an error: programs that look for
+ * their answer alone would wait for it without end.
  *
  * Flow:     socket -> wire -> peer -> info, hear, speak or handle -> peer_send() -> socket
  * Threads:  main thread
@@ -75,7 +76,10 @@ void peer_send_bytes(struct peer *peer, const char *type, struct json_object *da
 /* The last that it is told. */
 void peer_error(struct peer *peer, const struct error *error);
 
-/* So much waits to be sent that more should not be made; the speech service is told when it is gone. */
+/*
+ * So much waits to be sent that more should not be made; the speech service is told when it is
+ * gone.
+ */
 bool peer_is_full(const struct peer *peer);
 
 /* What was asked for is under way, until peer_done(). */

@@ -42,8 +42,8 @@ struct server {
 };
 
 /*
- * Listen at "tcp://HOST:PORT" (no host: the loopback; port 0: one that is free) or "unix:///PATH", and say
- * on standard error where.
+ * Listen at "tcp://HOST:PORT" (no host: the loopback; port 0: one that is free) or "unix:///PATH",
+ * and say on standard error where.
  */
 int server_listen(struct server *server, const char *uri, struct error *err);
 

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What is offered. Each function takes the data of an event of one peer; what is wrong with it is the
- * error, and the connection goes on.
+ * What is offered. Each function takes the data of an event of one peer; what is wrong with it is
+ * the error, which is the last that the peer is told.
  *
  * Threads: main thread.
  */
@@ -18,7 +18,10 @@ void info_free(struct peer *peer);
 
 /* --- hear: speech to text -------------------------------------------------------------------- */
 
-/* transcribe, audio-start, audio-chunk ..., audio-stop -> transcript-start, -chunk ..., transcript, -stop */
+/*
+ * transcribe, audio-start, audio-chunk ..., audio-stop -> transcript-start, -chunk ..., transcript,
+ * -stop
+ */
 int hear_transcribe(struct peer *peer, struct json_object *data, struct error *err);
 int hear_start(struct peer *peer, struct json_object *data, struct error *err);
 int hear_chunk(struct peer *peer, struct json_object *data, const uint8_t *samples, size_t n,
@@ -29,8 +32,8 @@ void hear_free(struct peer *peer);
 /* --- speak: text to speech ------------------------------------------------------------------- */
 
 /*
- * synthesize -> audio-start, audio-chunk ..., audio-stop; or synthesize-start, synthesize-chunk ...,
- * synthesize-stop -> the same, sentence by sentence, then synthesize-stopped.
+ * synthesize -> audio-start, audio-chunk ..., audio-stop; or synthesize-start, synthesize-chunk
+ * ..., synthesize-stop -> the same, sentence by sentence, then synthesize-stopped.
  */
 int speak_whole(struct peer *peer, struct json_object *data, struct error *err);
 int speak_start(struct peer *peer, struct json_object *data, struct error *err);

@@ -44,7 +44,9 @@ struct wire_event {
     struct json_object *line; /* that `type` is from */
 };
 
-/* Where the next bytes go: *ret_n > 0 of them. NULL: no memory. wire_filled() says how many came. */
+/*
+ * Where the next bytes go: *ret_n > 0 of them. NULL: no memory. wire_filled() says how many came.
+ */
 uint8_t *wire_room(struct wire *wire, size_t *ret_n);
 void wire_filled(struct wire *wire, size_t n);
 

@@ -24,8 +24,10 @@ if sys.argv[1] == "picture":
     def show(application):
         box = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, margin_start=70, margin_top=50)
         picture = Gtk.Picture.new_for_filename(sys.argv[2])
-        for name, value in dict(focusable=True, can_shrink=False, halign=Gtk.Align.START, valign=Gtk.Align.START).items():
-            setattr(picture.props, name, value)
+        picture.set_focusable(True)
+        picture.set_can_shrink(False)
+        picture.set_halign(Gtk.Align.START)
+        picture.set_valign(Gtk.Align.START)
         picture.update_property([Gtk.AccessibleProperty.LABEL], ["holiday"])
         box.append(Gtk.Button(label="something else"))
         box.append(picture)
@@ -108,8 +110,8 @@ if sys.argv[1] == "module":
     sys.exit(0)
 
 import desktop  # noqa: E402
-from desktop import PATIENCE, PROGRAM, ROOT, Atspi, ask_bus, clipboard, end_daemon, everything, home, models, start  # noqa: E402
-from desktop import text_of, wait_for, write, xdotool  # noqa: E402
+from desktop import PATIENCE, PROGRAM, ROOT, Atspi, ask_bus, clipboard, end_daemon, everything, home  # noqa: E402
+from desktop import models, start, text_of, wait_for, write, xdotool  # noqa: E402
 
 DEMO = ROOT + "/models/demo.png"
 HEART = ROOT + "/models/eval/pictures/count-0.png"
@@ -131,7 +133,8 @@ def setUpModule():
           % module)
     start("speech-dispatcher", "--run-single", "--timeout", "0", "--log-dir", home,
           "--config-dir", folder, stdout=subprocess.DEVNULL)
-    wait_for(lambda: os.path.exists(os.environ["XDG_RUNTIME_DIR"] + "/speech-dispatcher/speechd.sock"), "speech-dispatcher")
+    socket = os.environ["XDG_RUNTIME_DIR"] + "/speech-dispatcher/speechd.sock"
+    wait_for(lambda: os.path.exists(socket), "speech-dispatcher")
 
 
 tearDownModule = desktop.tearDownModule

@@ -39,8 +39,8 @@ class Bridge:
 
     def __init__(self, folder, *options):
         self.path = folder + "/socket"
-        self.process = subprocess.Popen((BRIDGE, "--uri", "tcp://127.0.0.1:0", "--uri", "unix://" + self.path) + options,
-                                        stderr=subprocess.PIPE, text=True)
+        where = ("--uri", "tcp://127.0.0.1:0", "--uri", "unix://" + self.path)
+        self.process = subprocess.Popen((BRIDGE,) + where + options, stderr=subprocess.PIPE, text=True)
         self.port = int(re.search(r"tcp://127\.0\.0\.1:(\d+)$", self.process.stderr.readline()).group(1))
         assert self.process.stderr.readline() == "Listening on unix://%s\n" % self.path
 
@@ -166,7 +166,8 @@ class Served(Case):
                 self.assertTrue(artifact["name"] and artifact["description"] and artifact["installed"])
                 self.assertEqual(set(artifact["attribution"]), {"name", "url"})
             self.assertTrue(all(model["languages"] == ["en"] for model in program[models]))
-        self.assertEqual([info["asr"][0]["models"][0]["name"], info["tts"][0]["voices"][0]["name"]], ["lfmd-talk-q8_0"] * 2)
+        self.assertEqual(info["asr"][0]["models"][0]["name"], "lfmd-talk-q8_0")
+        self.assertEqual(info["tts"][0]["voices"][0]["name"], "lfmd-talk-q8_0")
         self.assertIn("lfmd-core-q8_0", [model["name"] for model in info["handle"][0]["models"]])
         self.assertEqual([info[domain] for domain in ("intent", "wake", "mic", "snd")], [[]] * 4)
 
@@ -310,14 +311,16 @@ class Hostile(Case):
             ("InvalidArgument", "'width'", [("audio-start", {**form, "width": 8})]),
             ("InvalidArgument", "changes", [("audio-start", form), ("audio-chunk", {**form, "rate": 8000}, b"ab")]),
             ("InvalidArgument", "3 bytes", [("audio-chunk", form, b"abc")]),
-            ("ModelNotFound", "nobody", [("transcribe", {"name": "nobody"}), ("audio-chunk", form, b"ab"), ("audio-stop",)]),
+            ("ModelNotFound", "nobody",
+             [("transcribe", {"name": "nobody"}), ("audio-chunk", form, b"ab"), ("audio-stop",)]),
             ("ModelNotFound", "nobody", [("synthesize", {"text": "a", "voice": {"name": "nobody"}})]),
             ("InvalidArgument", "'text'", [("synthesize", {"text": 5})]),
             ("UnsupportedFormat", "ssml", [("synthesize", {"text": "<speak/>", "text_format": "ssml"})]),
             ("InvalidArgument", "synthesize-start", [("synthesize-chunk", {"text": "a"})]),
             ("InvalidArgument", "synthesize-start", [("synthesize-stop",)]),
             ("InvalidArgument", "'text'", [("transcript",)]),
-            ("InvalidArgument", "128 bytes", [("transcript", {"text": "a", "context": {"conversation_id": "x" * 129}})]),
+            ("InvalidArgument", "128 bytes",
+             [("transcript", {"text": "a", "context": {"conversation_id": "x" * 129}})]),
         ]
         for code, words, events in cases:
             with self.subTest(events), self.peer() as peer:
@@ -437,8 +440,9 @@ class Start(unittest.TestCase):
         return subprocess.run((BRIDGE,) + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def test_what_it_cannot_start_with_is_said(self):
-        for uri, words in {"10300": "tcp://HOST:PORT", "tcp://localhost": "tcp://HOST:PORT", "tcp://127.0.0.1:": "HOST:PORT",
-                           "http://localhost:80": "tcp://HOST:PORT", "tcp://127.0.0.1:x": "no address",
+        for uri, words in {"10300": "tcp://HOST:PORT", "tcp://localhost": "tcp://HOST:PORT",
+                           "tcp://127.0.0.1:": "HOST:PORT", "http://localhost:80": "tcp://HOST:PORT",
+                           "tcp://127.0.0.1:x": "no address",
                            "tcp://203.0.113.1:0": "203.0.113.1:0", "unix://relative": "begins with /",
                            "unix:///nowhere/socket": "/nowhere/socket", "unix:///" + 110 * "a": "107"}.items():
             done = self.run_bridge("--uri", uri)
@@ -532,9 +536,9 @@ class Package(Case):
 
 def fetch_package():
     if not os.path.isdir(PACKAGE + "/wyoming"):
-        done = subprocess.run((sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "1", "--timeout", "10",
-                               "--target", PACKAGE, "wyoming==" + VERSION), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
+        done = subprocess.run((sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "1",
+                               "--timeout", "10", "--target", PACKAGE, "wyoming==" + VERSION),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             print("The package wyoming %s could not be had:\n%s" % (VERSION, done.stdout))
             sys.exit(77)

@@ -55,6 +55,23 @@ if [ -x "$build/clients/ask-window/lfm-ask" ]; then
     [ -x "$root/share/kio/servicemenus/lfm-ask.desktop" ] || fail "Dolphin will not trust its menu."
 fi
 
+if [ -x "$build/clients/describe/lfm-describe" ]; then
+    for file in bin/lfm-describe share/applications/org.lfmd.Describe.desktop \
+        share/icons/hicolor/scalable/apps/org.lfmd.Describe.svg \
+        share/metainfo/org.lfmd.Describe.metainfo.xml; do
+        [ -f "$root/$file" ] || fail "$file was not installed."
+    done
+fi
+
+if [ -x "$build/clients/wyoming/lfm-wyoming" ]; then
+    for file in bin/lfm-wyoming lib/systemd/user/lfm-wyoming.service share/lfmd/home-assistant.json; do
+        [ -f "$root/$file" ] || fail "$file was not installed."
+    done
+    grep -qx "ExecStart=$prefix/bin/lfm-wyoming" "$root/lib/systemd/user/lfm-wyoming.service" ||
+        fail "No ExecStart of ours in lfm-wyoming.service."
+    find "$folder" -path "*.wants/lfm-wyoming*" | grep -q . && fail "lfm-wyoming.service is enabled."
+fi
+
 # What `ninja uninstall` runs; ninja itself is at work around this test.
 uninstall() {
     (cd "$build" && meson --internal uninstall) >"$folder/log" 2>&1 || fail "Uninstalling failed."
