@@ -257,6 +257,24 @@ class Text(Case):
         window.tell("remember to buy bread")
         wait_for(lambda: len(notes()) == 2, "the second note")
 
+    def test_a_closed_window_stays_for_its_timers(self):
+        window = self.open()
+        window.tell("set a timer for ten minutes")
+        window.find("push button", "Allow")
+        xdotool("key", "alt+a")
+        window.find("push button", "Undo")
+        wait_for(window.idle, "the end of the turn")
+        xdotool("key", "ctrl+w")
+        wait_for(lambda: not showing(window.frame), "a window that is not seen")
+        self.assertIsNone(window.process.poll())
+        subprocess.run([PROGRAM], check=True)  # the one that is there is shown
+        window.xdotool("windowfocus")
+        window.frame, window.known = wait_for(window.find_frame, "the window"), {}
+        window.press("Undo")
+        window.says("is cancelled")
+        window.xdotool("windowfocus")
+        self.assertEqual(window.close(), 0)
+
     def test_kept_conversations_are_opened_and_forgotten(self):
         window = self.open()
         window.tell("good morning")
