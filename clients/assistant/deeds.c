@@ -146,8 +146,7 @@ static void read_clipboard(void *request, void *userdata)
 {
     struct deeds *deeds = userdata;
 
-    gdk_clipboard_read_text_async(gtk_widget_get_clipboard(deeds->done), NULL, got_text,
-                                  request);
+    gdk_clipboard_read_text_async(gtk_widget_get_clipboard(deeds->done), NULL, got_text, request);
 }
 
 static bool write_clipboard(const char *text, void *userdata)

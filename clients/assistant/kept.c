@@ -71,8 +71,8 @@ static void on_forget(GtkButton *button, struct kept *kept)
                                                _("Forget this conversation?"), NULL);
     struct forgetting *forgetting = g_new(struct forgetting, 1);
 
-    *forgetting = (struct forgetting){kept, g_object_ref(kept->life),
-                                      g_strdup(text_of(G_OBJECT(row), ID))};
+    *forgetting =
+        (struct forgetting){kept, g_object_ref(kept->life), g_strdup(text_of(G_OBJECT(row), ID))};
     adw_message_dialog_format_body(ADW_MESSAGE_DIALOG(dialog),
                                    _("“%s” will be removed from this computer."),
                                    text_of(G_OBJECT(row), TITLE));
@@ -107,7 +107,8 @@ static char *describe(gint64 used_usec, guint32 turns)
 
 static GtkWidget *row_new(struct kept *kept, GVariant *session)
 {
-    GtkWidget *row = adw_action_row_new(), *button = gtk_button_new_from_icon_name("user-trash-symbolic");
+    GtkWidget *row = adw_action_row_new(),
+              *button = gtk_button_new_from_icon_name("user-trash-symbolic");
     const char *id = "", *title = "";
     guint64 used = 0;
     guint32 turns = 0;
@@ -130,7 +131,8 @@ static GtkWidget *row_new(struct kept *kept, GVariant *session)
     gtk_widget_set_valign(button, GTK_ALIGN_CENTER);
     gtk_widget_add_css_class(button, "flat");
     gtk_widget_set_tooltip_text(button, _("Forget"));
-    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, label, -1);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, label,
+                                   -1);
     g_signal_connect(button, "clicked", G_CALLBACK(on_forget), kept);
     adw_action_row_add_suffix(ADW_ACTION_ROW(row), button);
     gtk_list_box_row_set_activatable(GTK_LIST_BOX_ROW(row), TRUE);

@@ -34,8 +34,8 @@ static void on_activate(GtkApplication *application)
 }
 
 /* The window that is there stays where it is: the person looks at something else. */
-static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED,
-                             GVariant *parameter G_GNUC_UNUSED, gpointer userdata)
+static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                             gpointer userdata)
 {
     GtkWindow *window = window_of(userdata);
 
@@ -48,13 +48,13 @@ static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED,
 static void about(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
                   gpointer userdata)
 {
-    adw_show_about_window(gtk_application_get_active_window(GTK_APPLICATION(userdata)),
-                          "application-name", _("Assistant"), "application-icon",
-                          "org.lfmd.Assistant", "version", LFMD_VERSION, "license-type",
-                          GTK_LICENSE_MIT_X11, "comments",
-                          _("Talks and acts on this computer, with the models of lfmd. Nothing leaves "
-                            "it. Answers may be wrong."),
-                          NULL);
+    adw_show_about_window(
+        gtk_application_get_active_window(GTK_APPLICATION(userdata)), "application-name",
+        _("Assistant"), "application-icon", "org.lfmd.Assistant", "version", LFMD_VERSION,
+        "license-type", GTK_LICENSE_MIT_X11, "comments",
+        _("Talks and acts on this computer, with the models of lfmd. Nothing leaves "
+          "it. Answers may be wrong."),
+        NULL);
 }
 
 static void on_startup(GtkApplication *application)

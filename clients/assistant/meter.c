@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define SILENCE_DB (-60)
-#define LINE       2.0 /* pixels of one value at least, with its gap 1.5 times that */
+#define LINE       2.0  /* pixels of one value at least, with its gap 1.5 times that */
 #define LEAST      0.06 /* of the height: silence is a line of dots */
 
 static void draw(GtkDrawingArea *area, cairo_t *cr, int width, int height, void *userdata)
@@ -18,7 +18,8 @@ static void draw(GtkDrawingArea *area, cairo_t *cr, int width, int height, void 
     cairo_set_line_width(cr, step / 1.5);
     cairo_set_line_cap(cr, CAIRO_LINE_CAP_ROUND);
     for (guint i = 0; i < METER_VALUES && i * step < width; i++) {
-        const double value = (double)meter->values[(meter->next + METER_VALUES - 1 - i) % METER_VALUES];
+        const double value =
+            (double)meter->values[(meter->next + METER_VALUES - 1 - i) % METER_VALUES];
         const double x = width - (i + 0.5) * step, half = MAX(value, LEAST) * height / 2;
         const double end = MAX(half - step / 3, 0); /* the cap is round */
 

@@ -95,16 +95,16 @@ static void called(GObject *source, GAsyncResult *result, void *userdata)
 /* The token for the next request, after its answer has been subscribed to. g_free */
 static char *expect(struct shortcut *s, got_response *then)
 {
-    g_autofree char *sender = g_strdelimit(
-        g_strdup(g_dbus_connection_get_unique_name(s->bus) + 1), ".", '_');
+    g_autofree char *sender =
+        g_strdelimit(g_strdup(g_dbus_connection_get_unique_name(s->bus) + 1), ".", '_');
     char *token = g_strdup_printf("lfmd%u", ++s->n_requests);
     g_autofree char *path = g_strconcat(PORTAL_PATH, "/request/", sender, "/", token, NULL);
 
     forget_request(s);
     s->then = then;
-    s->request = g_dbus_connection_signal_subscribe(s->bus, PORTAL_NAME, PORTAL_REQUEST, "Response",
-                                                    path, NULL, G_DBUS_SIGNAL_FLAGS_NONE,
-                                                    on_response, s, NULL);
+    s->request =
+        g_dbus_connection_signal_subscribe(s->bus, PORTAL_NAME, PORTAL_REQUEST, "Response", path,
+                                           NULL, G_DBUS_SIGNAL_FLAGS_NONE, on_response, s, NULL);
     return token;
 }
 
@@ -163,9 +163,9 @@ static void got_session(struct shortcut *s, GVariant *results)
         give_up(s, _("The desktop could not bind a key."));
         return;
     }
-    s->keys = g_dbus_connection_signal_subscribe(s->bus, PORTAL_NAME, PORTAL_SHORTCUTS, NULL,
-                                                 PORTAL_PATH, NULL, G_DBUS_SIGNAL_FLAGS_NONE,
-                                                 on_key, s, NULL);
+    s->keys =
+        g_dbus_connection_signal_subscribe(s->bus, PORTAL_NAME, PORTAL_SHORTCUTS, NULL, PORTAL_PATH,
+                                           NULL, G_DBUS_SIGNAL_FLAGS_NONE, on_key, s, NULL);
     token = expect(s, got_binding);
     g_variant_builder_init(&shortcuts, G_VARIANT_TYPE("a(sa{sv})"));
     g_variant_builder_open(&shortcuts, G_VARIANT_TYPE("(sa{sv})"));

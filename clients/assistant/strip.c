@@ -76,7 +76,8 @@ static void add_button(struct strip *strip, const struct picture *picture)
 
     gtk_button_set_child(GTK_BUTTON(button), image);
     gtk_widget_set_tooltip_text(button, label);
-    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, label, -1);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(button), GTK_ACCESSIBLE_PROPERTY_LABEL, label,
+                                   -1);
     g_signal_connect_swapped(button, "clicked", G_CALLBACK(on_take_out), strip);
     gtk_box_append(strip->box, button);
 }

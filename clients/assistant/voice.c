@@ -19,8 +19,8 @@ struct voice {
     enum voice_mode mode;
     const struct voice_events *events;
     void *userdata;
-    GCancellable *life; /* cancelled when it is over */
-    char *path;         /* of the session; NULL: not open yet */
+    GCancellable *life;              /* cancelled when it is over */
+    char *path;                      /* of the session; NULL: not open yet */
     struct events *stream, *results; /* NULL: not there */
     struct calls calls;
     enum voice_state state;

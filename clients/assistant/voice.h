@@ -22,16 +22,17 @@ struct voice;
 enum voice_mode { VOICE_PUSH, VOICE_OPEN };
 
 enum voice_state {
-    VOICE_OPENING,  /* the model, the microphone, the question whether it may be used */
-    VOICE_READY,    /* nobody speaks */
-    VOICE_HEARING,  /* the user does */
+    VOICE_OPENING, /* the model, the microphone, the question whether it may be used */
+    VOICE_READY,   /* nobody speaks */
+    VOICE_HEARING, /* the user does */
     VOICE_THINKING,
     VOICE_SPEAKING, /* the model does */
     VOICE_CLOSING,
 };
 
 struct voice_events {
-    void (*state)(enum voice_state state, const char *trouble, void *userdata); /* NULL, or a sentence */
+    /* trouble: NULL, or a sentence */
+    void (*state)(enum voice_state state, const char *trouble, void *userdata);
     void (*model)(const char *id, void *userdata); /* that hears and speaks */
     void (*level)(int db, void *userdata);
     /* A turn of the user is over; its words come when there is time for it. */

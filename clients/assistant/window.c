@@ -6,6 +6,7 @@
 
 #include "clients/assistant/cost.h"
 #include "clients/assistant/deeds.h"
+#include "clients/assistant/history.h"
 #include "clients/assistant/kept.h"
 #include "clients/assistant/meter.h"
 #include "clients/assistant/settings.h"
@@ -18,8 +19,9 @@
 #include "clients/gtk/intake.h"
 #include "clients/gtk/transcript.h"
 
-#define HOLD_USEC (G_USEC_PER_SEC * 2 / 5) /* a key that is held longer ends the turn when it is let go */
-#define DETAIL    "auto"
+#define HOLD_USEC \
+    (G_USEC_PER_SEC * 2 / 5) /* a key that is held longer ends the turn when it is let go */
+#define DETAIL "auto"
 
 /* What waits until the daemon has told its models, and the desktop its tools. */
 enum pending { PENDING_NONE, PENDING_ASK, PENDING_TALK };
@@ -94,21 +96,23 @@ static bool busy(AssistantWindow *self)
 
 static void set_label(void *widget, const char *label)
 {
-    gtk_accessible_update_property(GTK_ACCESSIBLE(widget), GTK_ACCESSIBLE_PROPERTY_LABEL, label, -1);
+    gtk_accessible_update_property(GTK_ACCESSIBLE(widget), GTK_ACCESSIBLE_PROPERTY_LABEL, label,
+                                   -1);
     gtk_widget_set_tooltip_text(GTK_WIDGET(widget), label);
 }
 
 /* The button says what it does now. */
 static void update_talk(AssistantWindow *self)
 {
-    const bool open = self->voice ? voice_mode(self->voice) == VOICE_OPEN
-                                  : self->settings.open_microphone;
+    const bool open =
+        self->voice ? voice_mode(self->voice) == VOICE_OPEN : self->settings.open_microphone;
 
     if (!self->voice)
         set_label(self->talk, open ? _("Open the microphone (Ctrl+T)")
                                    : _("Talk: hold, or press and press again (Ctrl+T)"));
     else
-        set_label(self->talk, open ? _("Close the microphone (Ctrl+T)") : _("End your turn (Ctrl+T)"));
+        set_label(self->talk,
+                  open ? _("Close the microphone (Ctrl+T)") : _("End your turn (Ctrl+T)"));
     if (self->voice)
         gtk_widget_add_css_class(self->talk, "suggested-action");
     else
@@ -357,15 +361,14 @@ static void need_conversation(AssistantWindow *self)
 
     if (self->conversation)
         return;
-    self->conversation = conversation_new(
-        self->bus,
-        &(struct conversation_options){
-            .model = model ? model->id : NULL,
-            .tools = self->tools,
-            .id = self->id,
-            .keep = self->settings.keep,
-        },
-        &conversation_events, self);
+    self->conversation = conversation_new(self->bus,
+                                          &(struct conversation_options){
+                                              .model = model ? model->id : NULL,
+                                              .tools = self->tools,
+                                              .id = self->id,
+                                              .keep = self->settings.keep,
+                                          },
+                                          &conversation_events, self);
 }
 
 /* False: its model has no eyes. True where that is not known. */
@@ -586,9 +589,9 @@ static void begin_to_talk(AssistantWindow *self)
     if (!able(self, false, true))
         return;
     need_conversation(self);
-    self->voice = voice_new(self->bus, self->conversation,
-                            self->settings.open_microphone ? VOICE_OPEN : VOICE_PUSH, &voice_events,
-                            self);
+    self->voice =
+        voice_new(self->bus, self->conversation,
+                  self->settings.open_microphone ? VOICE_OPEN : VOICE_PUSH, &voice_events, self);
     voice_press(self->voice);
     update_actions(self);
 }
@@ -621,8 +624,8 @@ static void talk_up(AssistantWindow *self)
         voice_release(self->voice);
 }
 
-static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED,
-                             GVariant *parameter G_GNUC_UNUSED, gpointer userdata)
+static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
+                             gpointer userdata)
 {
     AssistantWindow *self = userdata;
 
@@ -630,8 +633,8 @@ static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED,
     self->talk_usec = 0;
 }
 
-static void on_talk_pressed(GtkGestureClick *click, int n_press G_GNUC_UNUSED, double x G_GNUC_UNUSED,
-                            double y G_GNUC_UNUSED, AssistantWindow *self)
+static void on_talk_pressed(GtkGestureClick *click, int n_press G_GNUC_UNUSED,
+                            double x G_GNUC_UNUSED, double y G_GNUC_UNUSED, AssistantWindow *self)
 {
     /* The button itself would act when it is let go. */
     gtk_gesture_set_state(GTK_GESTURE(click), GTK_EVENT_SEQUENCE_CLAIMED);
@@ -678,14 +681,22 @@ static void on_deeds(void *userdata)
     update_actions(self);
 }
 
+static gboolean go_unseen(void *window)
+{
+    if (!gtk_widget_get_visible(window))
+        gtk_window_destroy(window);
+    return G_SOURCE_REMOVE;
+}
+
 /* A window that was closed stays for its timers, and goes with the last. */
 static void on_timers(void *userdata)
 {
     AssistantWindow *self = userdata;
     struct json_object *timers = desktop_timers(self->deeds.desktop);
 
+    /* Not from within: the tools go with the window. */
     if (json_object_array_length(timers) == 0 && !gtk_widget_get_visible(GTK_WIDGET(self)))
-        gtk_window_destroy(GTK_WINDOW(self));
+        g_idle_add_full(G_PRIORITY_DEFAULT, go_unseen, g_object_ref(self), g_object_unref);
     json_object_put(timers);
 }
 
@@ -733,60 +744,12 @@ static void new_conversation(GSimpleAction *action G_GNUC_UNUSED, GVariant *para
     begin_anew(userdata);
 }
 
-static const char *content_text(struct json_object *part)
-{
-    if (strcmp(event_text(part, "type"), "image") == 0)
-        return _("[picture] ");
-    return event_text(part, "text");
-}
-
-/* Text, or parts of which some are pictures. g_free */
-static char *content_of(struct json_object *message)
-{
-    struct json_object *content = json_object_object_get(message, "content");
-    g_autoptr(GString) text = g_string_new(NULL);
-
-    if (!json_object_is_type(content, json_type_array))
-        return g_strdup(event_text(message, "content"));
-    for (size_t i = 0; i < json_object_array_length(content); i++)
-        g_string_append(text, content_text(json_object_array_get_idx(content, i)));
-    return g_string_free(g_steal_pointer(&text), FALSE);
-}
-
-static void show_calls(AssistantWindow *self, struct json_object *message)
-{
-    struct json_object *calls = json_object_object_get(message, "tool_calls");
-
-    for (size_t i = 0; json_object_is_type(calls, json_type_array) &&
-                       i < json_object_array_length(calls);
-         i++) {
-        struct json_object *call = json_object_array_get_idx(calls, i);
-        g_autofree char *text = g_strdup_printf("%s %s", event_text(call, "name"),
-                                                event_text(call, "arguments"));
-
-        transcript_remark(self->transcript, text);
-    }
-}
-
-static void show_message(AssistantWindow *self, struct json_object *message)
-{
-    const char *role = event_text(message, "role");
-    g_autofree char *text = content_of(message);
-
-    if (strcmp(role, "user") == 0)
-        transcript_question(self->transcript, text);
-    else if (strcmp(role, "assistant") == 0 && text[0])
-        transcript_answer(self->transcript, text);
-    show_calls(self, message);
-}
-
 static void got_history(GObject *source, GAsyncResult *result, void *userdata)
 {
     g_autoptr(AssistantWindow) self = userdata;
     g_autoptr(GError) error = NULL;
     g_autoptr(GVariant) reply =
         g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
-    struct json_object *messages;
     const char *text;
 
     if (g_cancellable_is_cancelled(self->life))
@@ -796,12 +759,7 @@ static void got_history(GObject *source, GAsyncResult *result, void *userdata)
         return;
     }
     g_variant_get(reply, "(&s)", &text);
-    messages = json_tokener_parse(text);
-    for (size_t i = 0; json_object_is_type(messages, json_type_array) &&
-                       i < json_object_array_length(messages);
-         i++)
-        show_message(self, json_object_array_get_idx(messages, i));
-    json_object_put(messages);
+    history_show(self->transcript, text);
     update_actions(self);
 }
 
@@ -941,8 +899,8 @@ static void on_shortcut_released(void *userdata)
     talk_up(userdata);
 }
 
-static const struct shortcut_events shortcut_events = {
-    on_shortcut_available, on_shortcut_bound, on_shortcut_pressed, on_shortcut_released};
+static const struct shortcut_events shortcut_events = {on_shortcut_available, on_shortcut_bound,
+                                                       on_shortcut_pressed, on_shortcut_released};
 
 /* --- models and tools ----------------------------------------------------------------------- */
 

@@ -125,8 +125,8 @@ static void on_tool_call(struct conversation *c, struct json_object *event)
         c->events->call(event_text(event, "id"), event_text(event, "name"),
                         json_object_object_get(event, "arguments"), c->userdata);
     } else {
-        g_autofree char *text = g_strdup_printf("%s%s\n", event_text(event, "name"),
-                                                event_text(event, "arguments"));
+        g_autofree char *text =
+            g_strdup_printf("%s%s\n", event_text(event, "name"), event_text(event, "arguments"));
 
         c->events->text(text, c->userdata);
     }

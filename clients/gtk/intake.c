@@ -71,9 +71,8 @@ static void got_chosen(GtkNativeDialog *dialog, int response, void *userdata)
 
 void intake_choose(struct intake *intake)
 {
-    GtkFileChooserNative *dialog =
-        gtk_file_chooser_native_new(_("Open pictures"), intake->window,
-                                    GTK_FILE_CHOOSER_ACTION_OPEN, _("_Open"), _("_Cancel"));
+    GtkFileChooserNative *dialog = gtk_file_chooser_native_new(
+        _("Open pictures"), intake->window, GTK_FILE_CHOOSER_ACTION_OPEN, _("_Open"), _("_Cancel"));
     GtkFileFilter *pictures = gtk_file_filter_new(), *all = gtk_file_filter_new();
 
     gtk_file_filter_set_name(pictures, _("Pictures"));
@@ -197,9 +196,8 @@ static void take_paste_keys(struct intake *intake)
     gtk_event_controller_set_propagation_phase(keys, GTK_PHASE_CAPTURE);
     gtk_shortcut_controller_add_shortcut(
         GTK_SHORTCUT_CONTROLLER(keys),
-        gtk_shortcut_new(
-            gtk_keyval_trigger_new(GDK_KEY_v, GDK_CONTROL_MASK),
-            gtk_callback_action_new(on_paste_keys, g_rc_box_acquire(intake), unref)));
+        gtk_shortcut_new(gtk_keyval_trigger_new(GDK_KEY_v, GDK_CONTROL_MASK),
+                         gtk_callback_action_new(on_paste_keys, g_rc_box_acquire(intake), unref)));
     gtk_widget_add_controller(GTK_WIDGET(intake->window), keys);
 }
 
