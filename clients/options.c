@@ -40,6 +40,8 @@ enum {
     OPTION_NO_TILING,
     OPTION_NO_THUMBNAIL,
     OPTION_VOICE,
+    OPTION_RATE,
+    OPTION_PITCH,
     OPTION_TIMES,
     OPTION_NOW,
     OPTION_MODE,
@@ -81,6 +83,8 @@ static const struct rule {
     {"keep", no_argument, OPTION_KEEP, "acl"},
     {"background", no_argument, OPTION_BACKGROUND, "atv"},
     {"voice", required_argument, OPTION_VOICE, "v"},
+    {"rate", required_argument, OPTION_RATE, "v"},
+    {"pitch", required_argument, OPTION_PITCH, "v"},
     {"output", required_argument, 'o', "vl"},
     {"input", required_argument, OPTION_INPUT, "l"},
     {"times", no_argument, OPTION_TIMES, "t"},
@@ -128,7 +132,7 @@ void options_help(void)
           "  image plan FILE...       how pictures would be looked at, and how long that takes\n"
           "  transcribe FILE...       what is said in recordings; --times: and when\n"
           "  say [TEXT...]            a text aloud, or with -o into a WAV file; --voice NAME,\n"
-          "                           --now: in place of what is being said\n"
+          "                           --rate X, --pitch X; --now: in place of what is being said\n"
           "  silence                  nothing more of what is being said aloud\n"
           "  listen                   speak and be answered; --mode open, half-duplex or push;\n"
           "                           --hangover MS: silence that ends your turn;\n"
@@ -338,6 +342,14 @@ static int take(struct options *o, const struct rule *rule)
         break;
     case OPTION_VOICE:
         o->voice = optarg;
+        break;
+    case OPTION_RATE:
+        if (!read_real(optarg, 0.3, 8, &o->rate))
+            return bad_value(rule->name, "a number from 0.3 to 8");
+        break;
+    case OPTION_PITCH:
+        if (!read_real(optarg, 0.5, 2, &o->pitch))
+            return bad_value(rule->name, "a number from 0.5 to 2");
         break;
     case 'o':
         o->output = optarg;

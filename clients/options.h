@@ -28,6 +28,7 @@ struct options {
     uint32_t min_image_tokens, max_image_tokens, min_tiles, max_tiles, max_encode_ms;
     bool no_tiling, no_thumbnail;
     const char *voice, *input, *output, *mode; /* of speech */
+    double rate, pitch;                         /* 0: not given */
     const char *to, *source;                    /* of dictation */
     uint32_t hangover_ms, silence_ms;           /* 0: not given */
     bool times, now;

@@ -148,6 +148,10 @@ static int append_options(sd_bus_message *call, const struct options *options, b
         r = bus_option(call, "model", "s", options->model);
     if (r >= 0 && options->voice)
         r = bus_option(call, "voice", "s", options->voice);
+    if (r >= 0 && options->rate > 0)
+        r = bus_option(call, "rate", "d", &options->rate);
+    if (r >= 0 && options->pitch > 0)
+        r = bus_option(call, "pitch", "d", &options->pitch);
     if (r >= 0 && options->background)
         r = bus_option(call, "priority", "s", "background");
     if (r >= 0 && aloud)

@@ -31,7 +31,7 @@ _lfmctl()
     local options='--model --image --detail --max-encode-ms --min-image-tokens --max-image-tokens
         --min-tiles --max-tiles --no-tiling --no-thumbnail --session --system --tools --no-tools --tool-command --dry-run-tools
         --no-clock --format --title --stop --keep --background --json --stats --thinking
-        --times --output --voice --now --mode --hangover --input --to --silence --source
+        --times --output --voice --rate --pitch --now --mode --hangover --input --to --silence --source
         --max-tokens --context --temperature --top-p --min-p --top-k --seed --all --quiet --color
         --help --version'
 

@@ -42,7 +42,7 @@ complete -c lfmctl -l tool-command -r -d 'answers calls'
 complete -c lfmctl -l format -r -d 'JSON Schema'
 complete -c lfmctl -s n -l max-tokens -x -d 'length of the answer'
 complete -c lfmctl -l color -x -a 'auto always never'
-for option in voice hangover silence title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
+for option in voice rate pitch hangover silence title stop context temperature top-p min-p top-k seed max-encode-ms min-image-tokens max-image-tokens min-tiles \
     max-tiles
     complete -c lfmctl -l $option -x
 end
