@@ -29,6 +29,8 @@ static void state(void *userdata, bool listening, const struct error *error)
 }
 
 static const struct sound_listener listener = {.frame = frame, .state = state};
+static const struct sound_listener listener_answers = {
+    .frame = frame, .state = state, .answers = true};
 
 /* --- the port -------------------------------------------------------------------------------- */
 
@@ -38,7 +40,7 @@ static int device_open(void *userdata, struct task *task, struct error *err)
     int r;
 
     d->task = task;
-    r = sound_listen(d->engine->sound, &listener, d, err);
+    r = sound_listen(d->engine->sound, ear_speaks(task) ? &listener_answers : &listener, d, err);
     d->is_open = r == 0;
     return r;
 }
@@ -126,8 +128,9 @@ static void device_close(void *userdata)
 
     if (!d->is_open)
         return;
-    sound_stop_listening(d->engine->sound);
-    sound_duck(d->engine->sound, false); /* for whoever speaks next */
+    sound_stop_listening(d->engine->sound, d);
+    if (ear_speaks(d->task))
+        sound_duck(d->engine->sound, false); /* for whoever speaks next */
     d->is_open = false;
 }
 

@@ -50,6 +50,12 @@ struct side {
     struct error error; /* why it is not open, although wanted */
 };
 
+struct hearer {
+    struct sound_listener listener;
+    void *userdata;
+    bool told_listening, told_failure;
+};
+
 struct sound {
     pthread_t thread;
     void (*changed)(void *userdata);
@@ -71,9 +77,8 @@ struct sound {
 
     /* protected by listener_lock, which is held while a callback of the listener runs */
     pthread_mutex_t listener_lock;
-    struct sound_listener listener;
-    void *listener_userdata;
-    bool has_listener, told_listening, told_failure;
+    struct hearer hearers[SOUND_LISTENERS_MAX];
+    size_t n_hearers;
 
     /* the sound thread's */
     struct capture *capture;
@@ -277,26 +282,36 @@ static void feed(struct sound *sound, uint64_t now_usec)
 
 /* --- the sound thread: a tick ---------------------------------------------------------------- */
 
+static void tell_state(struct sound *sound, struct hearer *hearer)
+{
+    const struct side *side = &sound->sides[DEVICE_CAPTURE];
+
+    if (is_delivering(sound, DEVICE_CAPTURE) && !hearer->told_listening) {
+        hearer->told_listening = true;
+        hearer->told_failure = false;
+        hearer->listener.state(hearer->userdata, true, NULL);
+    } else if (!side->open && side->error.code && !hearer->told_failure) {
+        hearer->told_listening = false;
+        hearer->told_failure = true;
+        hearer->listener.state(hearer->userdata, false, &side->error);
+    }
+}
+
 static void listen(struct sound *sound, uint64_t now_usec)
 {
     const struct side *side = &sound->sides[DEVICE_CAPTURE];
     float frame[SOUND_FRAME];
 
     pthread_mutex_lock(&sound->listener_lock);
-    if (sound->has_listener) {
-        if (is_delivering(sound, DEVICE_CAPTURE) && !sound->told_listening) {
-            sound->told_listening = true;
-            sound->told_failure = false;
-            sound->listener.state(sound->listener_userdata, true, NULL);
-        } else if (!side->open && side->error.code && !sound->told_failure) {
-            sound->told_listening = false;
-            sound->told_failure = true;
-            sound->listener.state(sound->listener_userdata, false, &side->error);
-        }
-        while (side->open && capture_read(sound->capture, frame)) {
-            if (!sound->keep_echo)
-                echo_frame(sound->echo, frame);
-            sound->listener.frame(sound->listener_userdata, frame, (int64_t)now_usec);
+    for (size_t i = 0; i < sound->n_hearers; i++)
+        tell_state(sound, &sound->hearers[i]);
+    while (sound->n_hearers > 0 && side->open && capture_read(sound->capture, frame)) {
+        if (!sound->keep_echo)
+            echo_frame(sound->echo, frame);
+        for (size_t i = 0; i < sound->n_hearers; i++) {
+            const struct hearer *hearer = &sound->hearers[i];
+
+            hearer->listener.frame(hearer->userdata, frame, (int64_t)now_usec);
         }
     }
     pthread_mutex_unlock(&sound->listener_lock);
@@ -410,7 +425,7 @@ static bool has_listener(struct sound *sound)
     bool has;
 
     pthread_mutex_lock(&sound->listener_lock);
-    has = sound->has_listener;
+    has = sound->n_hearers > 0;
     pthread_mutex_unlock(&sound->listener_lock);
     return has;
 }
@@ -537,7 +552,9 @@ struct sound *sound_free(struct sound *sound)
 {
     if (!sound)
         return NULL;
-    sound_stop_listening(sound);
+    pthread_mutex_lock(&sound->listener_lock);
+    sound->n_hearers = 0;
+    pthread_mutex_unlock(&sound->listener_lock);
     pthread_mutex_lock(&sound->lock);
     sound->stop = true;
     pthread_cond_signal(&sound->wake);
@@ -563,29 +580,42 @@ int sound_reconfigure(struct sound *sound, const struct sound_config *config, st
     return 0;
 }
 
+static bool is_taken(const struct sound *sound, const struct sound_listener *listener)
+{
+    bool answers = false;
+
+    for (size_t i = 0; i < sound->n_hearers; i++)
+        answers = answers || sound->hearers[i].listener.answers;
+    return sound->n_hearers == SOUND_LISTENERS_MAX || (answers && listener->answers);
+}
+
 int sound_listen(struct sound *sound, const struct sound_listener *listener, void *userdata,
                  struct error *err)
 {
     int r = 0;
 
     pthread_mutex_lock(&sound->listener_lock);
-    if (sound->has_listener) {
-        r = error_set(err, ERROR_BUSY, "Another conversation is listening.");
-    } else {
-        sound->listener = *listener;
-        sound->listener_userdata = userdata;
-        sound->has_listener = true;
-        sound->told_listening = sound->told_failure = false;
-    }
+    if (is_taken(sound, listener))
+        r = error_set(err, ERROR_BUSY, "%s",
+                      listener->answers ? "Another conversation is listening."
+                                        : "Too many programs are listening.");
+    else
+        sound->hearers[sound->n_hearers++] =
+            (struct hearer){.listener = *listener, .userdata = userdata};
     pthread_mutex_unlock(&sound->listener_lock);
     kick(sound);
     return r;
 }
 
-void sound_stop_listening(struct sound *sound)
+void sound_stop_listening(struct sound *sound, void *userdata)
 {
+    size_t i = 0;
+
     pthread_mutex_lock(&sound->listener_lock);
-    sound->has_listener = false;
+    while (i < sound->n_hearers && sound->hearers[i].userdata != userdata)
+        i++;
+    if (i < sound->n_hearers)
+        sound->hearers[i] = sound->hearers[--sound->n_hearers];
     pthread_mutex_unlock(&sound->listener_lock);
     kick(sound);
 }

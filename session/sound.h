@@ -37,6 +37,8 @@
 #define SOUND_FRAME   CAPTURE_FRAME /* samples at 16 kHz, 10 ms */
 #define SOUND_RATE_HZ 24000         /* of what is played */
 
+#define SOUND_LISTENERS_MAX 8
+
 #define SOUND_LATENCY_MSEC 30 /* default; what the device takes shows in sound_counts() */
 
 struct sound_config {
@@ -65,12 +67,17 @@ struct sound_listener {
     void (*frame)(void *userdata, const float samples[SOUND_FRAME], int64_t usec);
     /* The microphone delivers, or does not (any more) and why; it is tried again. */
     void (*state)(void *userdata, bool listening, const struct error *error);
+    bool answers; /* on the loudspeaker: only one of the listeners does */
 };
 
-/* Bus thread. Opens the microphone, does not wait for it. ERROR_BUSY: somebody listens already. */
+/*
+ * Bus thread. Opens the microphone, does not wait for it. userdata: another one for each listener.
+ * ERROR_BUSY: one who answers listens already, or SOUND_LISTENERS_MAX do.
+ */
 int sound_listen(struct sound *sound, const struct sound_listener *listener, void *userdata,
                  struct error *err);
-void sound_stop_listening(struct sound *sound); /* when it returns, no callback runs or will run */
+/* When it returns, no callback with this userdata runs or will run. */
+void sound_stop_listening(struct sound *sound, void *userdata);
 
 /* Begin to say something new: what was playing fades out and is dropped. Any thread. */
 uint32_t sound_begin(struct sound *sound);

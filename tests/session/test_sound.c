@@ -85,7 +85,26 @@ static void on_changed(void *userdata)
     atomic_fetch_add((atomic_uint *)userdata, 1);
 }
 
-static const struct sound_listener listener = {on_frame, on_state};
+static const struct sound_listener listener = {on_frame, on_state, .answers = true};
+
+/* One that does not answer. */
+static atomic_uint n_second;
+
+static void on_second(void *userdata, const float samples[SOUND_FRAME], int64_t usec)
+{
+    (void)samples;
+    (void)usec;
+    atomic_fetch_add((atomic_uint *)userdata, 1);
+}
+
+static void on_second_state(void *userdata, bool listening, const struct error *error)
+{
+    (void)userdata;
+    (void)listening;
+    (void)error;
+}
+
+static const struct sound_listener second = {on_second, on_second_state, .answers = false};
 
 static void start_with(const char *capture, bool keep_echo)
 {
@@ -156,7 +175,10 @@ static void test_what_is_said_is_heard(void **state)
     assert_true(sound_is_idle(sound));
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), error_errno(ERROR_BUSY));
+    assert_int_equal(sound_listen(sound, &second, &n_second, &err), 0);
     wait_for(atomic_load(&n_opened) == 1);
+    wait_for(atomic_load(&n_second) > 20);
+    sound_stop_listening(sound, &n_second);
     wait_for(atomic_load(&n_frames) > 20);
     assert_false(counts().playback_open);
 
@@ -183,7 +205,7 @@ static void test_what_is_said_is_heard(void **state)
     wait_for(sound_is_idle(sound));
     assert_in_range(sound_heard(sound, generation), SOUND_RATE_HZ / 2, 2 * SOUND_RATE_HZ - 1);
 
-    sound_stop_listening(sound);
+    sound_stop_listening(sound, NULL);
     n = atomic_load(&n_frames);
     server_sleep(200);
     assert_int_equal(atomic_load(&n_frames), n);
@@ -306,7 +328,7 @@ static void test_a_new_device_is_listed_unless_somebody_listens(void **state)
     wait_for(atomic_load(&n_opened) == 1);
     assert_int_equal(server_run("sed -i /second/d ~/.asoundrc"), 0);
     assert_true(is_listed("second"));
-    sound_stop_listening(sound);
+    sound_stop_listening(sound, NULL);
     wait_for(!is_listed("second"));
     sound = sound_free(sound);
 }
