@@ -56,7 +56,8 @@ if __name__ == "__main__" and sys.argv[1:2] == ["portal"]:
     dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
     bus = dbus.SessionBus()
     portal = Portal(bus, "/org/freedesktop/portal/desktop")
-    name = dbus.service.BusName("org.freedesktop.portal.Desktop", bus)
+    # A real one may have been started by a window.
+    name = dbus.service.BusName("org.freedesktop.portal.Desktop", bus, replace_existing=True, do_not_queue=True)
     print("ready", flush=True)
     GLib.MainLoop().run()
 
