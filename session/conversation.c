@@ -214,8 +214,9 @@ static void make_room(struct conversation *c, size_t n)
 
         memmove(script->ids.ids + from.n_ids, script->ids.ids + to.n_ids,
                 (script->ids.n - to.n_ids) * sizeof(*script->ids.ids));
-        memmove(script->rows + from.n_rows * width, script->rows + to.n_rows * width,
-                (script->n_rows - to.n_rows) * width * sizeof(*script->rows));
+        if (script->n_rows > 0) /* there may be typed turns only */
+            memmove(script->rows + from.n_rows * width, script->rows + to.n_rows * width,
+                    (script->n_rows - to.n_rows) * width * sizeof(*script->rows));
         script->ids.n -= to.n_ids - from.n_ids;
         script->n_rows -= to.n_rows - from.n_rows;
         c->n_places--;
