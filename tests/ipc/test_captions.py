@@ -21,7 +21,7 @@ from test_bus import ERROR, NAME, PATH, ROOT, SANITIZED, Client, Daemon, vardict
 
 RATE = 16000
 FRAME = 320  # samples of 20 ms
-TOLERANCE = 0.1  # of word errors, over the published ones: three words
+TOLERANCE = 0.15  # of word errors, over the published ones: what is cut live begins and ends a little elsewhere
 
 
 def silence(seconds):
