@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* lfmctl dictate: what is said, to standard output, the clipboard or the window that has the keyboard. */
+/* lfmctl dictate: what is said, to standard output, the clipboard or the window with the keyboard. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include "clients/typing.h"
 #include "clients/verbs.h"
 
-/* Held by the dictation under way: whoever takes it over, ends it. So one shortcut begins and ends. */
+/* Held by the dictation under way; whoever takes it over, ends it: one shortcut does both. */
 #define DICTATION_NAME "org.lfmd.Dictation1"
 
 #define LINE_MAX_BYTES 65536

@@ -24,7 +24,8 @@ static int run(const struct options *options)
         {"models", models_run}, {"pull", models_run}, {"ps", ps_run},
         {"image", image_run},   {"describe", describe_run},
         {"transcribe", transcribe_run}, {"say", say_run},
-        {"silence", silence_run}, {"listen", listen_run}, {"dictate", dictate_run}, {"devices", devices_run},
+        {"silence", silence_run}, {"listen", listen_run}, {"dictate", dictate_run},
+        {"devices", devices_run},
         {"permissions", permissions_run},
         {"status", status_run}, {"toggle", toggle_run},
     };

@@ -19,7 +19,7 @@
 #define KEYBOARD     1u        /* of the types of devices */
 #define PRESSED      1u        /* states of a key */
 #define RELEASED     0u
-#define UNICODE_KEYS 0x1000000 /* keysyms of characters above Latin-1, which are their own, begin there */
+#define UNICODE_KEYS 0x1000000 /* keysyms of characters above Latin-1 (its own are the same) */
 #define ANSWER_USEC  (120ull * 1000000) /* for the user */
 
 struct portal {

@@ -15,7 +15,8 @@
 #define UINPUT          "/dev/uinput"
 #define PROGRAM_SECONDS 60
 
-static const char *const by_xdotool[] = {"xdotool", "type", "--clearmodifiers", "--file", "-", NULL};
+static const char *const by_xdotool[] = {"xdotool", "type", "--clearmodifiers", "--file", "-",
+                                         NULL};
 static const char *const by_wtype[] = {"wtype", "-", NULL};
 static const char *const by_ydotool[] = {"ydotool", "type", "--file", "-", NULL};
 

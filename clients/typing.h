@@ -5,7 +5,7 @@
  * Text into the window that has the keyboard, and into the clipboard, by what this desktop offers.
  *
  *   X11       xdotool (XTest)
- *   Wayland   wtype, where the compositor lets programs have a virtual keyboard (Sway, Hyprland, ...);
+ *   Wayland   wtype, where the compositor gives programs a virtual keyboard (Sway, Hyprland, ...);
  *             the portal RemoteDesktop, where the desktop has it (GNOME, KDE; it asks the user);
  *             ydotool, where it may write to /dev/uinput
  *   clipboard xclip; wl-copy
@@ -19,7 +19,7 @@
 
 struct typing;
 
-/* Find the way; the portal may ask the user now. Returns an enum status, after a sentence if not 0. */
+/* Find the way; the portal may ask the user now. An enum status, after a sentence if not 0. */
 int typing_open(sd_bus *bus, struct typing **ret);
 struct typing *typing_close(struct typing *typing); /* accepts and returns NULL */
 

@@ -254,7 +254,8 @@ static int read_start(sd_bus_message *message, struct wanted *ret, struct error 
     if (!ret->options.turns.push_to_talk && !ret->options.half_duplex && !ret->transcribe &&
         strcmp(a.mode, "open") != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "The option 'mode' must be open, half-duplex, push or transcribe, not '%s'.",
+                         "The option 'mode' must be open, half-duplex, push or transcribe, "
+                         "not '%s'.",
                          a.mode);
     if (!ret->monitor && strcmp(a.source, "microphone") != 0)
         return error_set(err, ERROR_INVALID_ARGUMENT,

@@ -75,7 +75,7 @@ static const struct listener_sink listener_sink_levels = {.heard = heard, .level
 
 /* --- words (engine thread) ------------------------------------------------------------------- */
 
-/* Bytes of the words that both begin with; a word is whole when a space or the end of both follows. */
+/* Bytes of the words that both begin with; a word is whole before a space, or the end of both. */
 static size_t common_words(const char *a, const char *b)
 {
     size_t n = 0, words = 0;

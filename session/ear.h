@@ -7,7 +7,8 @@
  *
  *   {"event":"listening","usec":..,"on":true}     the microphone is open, or not any more: "message"
  *   {"event":"level","usec":..,"db":-31}          the highest sample of the last 100 ms, if asked for
- *   {"event":"speech_start","usec":..,"turn":1}   {"event":"speech_end","usec":..,"turn":1,"audio_ms":2100}
+ *   {"event":"speech_start","usec":..,"turn":1}
+ *   {"event":"speech_end","usec":..,"turn":1,"audio_ms":2100}
  *   {"event":"waited","usec":..}                  nobody has spoken for the time that was set
  *
  * Threads: as noted.

@@ -72,7 +72,7 @@ struct clip {
 /* The present clip, or the oldest that was confirmed and not taken. */
 struct clip listener_clip(struct listener *listener);
 
-/* Clips that were confirmed and not taken; with LISTENER_CLIPS of them, the next turn replaces one. */
+/* Clips that were confirmed and not taken; of LISTENER_CLIPS of them, the next turn replaces one. */
 unsigned listener_n_waiting(struct listener *listener);
 
 /* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn, or

@@ -9,7 +9,7 @@
 #include "clients/gtk/assistant.h"
 #include "clients/gtk/events.h"
 
-#define ASKED_MSEC 90000 /* the user has a minute for the question whether this program may listen */
+#define ASKED_MSEC 90000 /* the user has a minute to say whether this program may listen */
 
 /* Counted: the owner has one reference, every call under way another. */
 struct hearing {
@@ -73,7 +73,8 @@ static void on_lost(const char *sentence, void *userdata)
 {
     struct hearing *h = userdata;
 
-    h->events->ended(sentence ? sentence : _("The assistant ended while it listened."), h->userdata);
+    h->events->ended(sentence ? sentence : _("The assistant ended while it listened."),
+                     h->userdata);
 }
 
 static void got_stream(GObject *source, GAsyncResult *result, void *userdata)

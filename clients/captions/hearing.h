@@ -4,7 +4,7 @@
 /*
  * What the daemon hears, as words: a session that only writes down (StartListening, "transcribe").
  *
- * Flow:     window -> here -> Session.StartListening -> pipe -> here -> struct hearing_events -> window
+ * Flow:     window -> Session.StartListening -> pipe -> here -> struct hearing_events -> window
  * Threads:  main thread; events come from the main loop, none after hearing_close()
  */
 

@@ -14,7 +14,7 @@ struct events;
 
 /* One line. type: its "event", "" when it has none. May close the stream. */
 typedef void events_event(const char *type, struct json_object *event, void *userdata);
-/* Nothing follows: the stream is over (sentence NULL), or cannot be read and why. It is to be closed. */
+/* Nothing follows: it is over (sentence NULL), or cannot be read and why. It is to be closed. */
 typedef void events_lost(const char *sentence, void *userdata);
 
 /* fd is taken. */
