@@ -19,9 +19,9 @@
 #include "clients/gtk/intake.h"
 #include "clients/gtk/transcript.h"
 
-#define HOLD_USEC \
-    (G_USEC_PER_SEC * 2 / 5) /* a key that is held longer ends the turn when it is let go */
-#define DETAIL "auto"
+#define CLICK_USEC 100000 /* the button tells of a click so long after it was let go */
+#define HOLD_USEC  400000 /* what is held longer ends the turn when it is let go */
+#define DETAIL     "auto"
 
 /* What waits until the daemon has told its models, and the desktop its tools. */
 enum pending { PENDING_NONE, PENDING_ASK, PENDING_TALK };
@@ -74,6 +74,7 @@ struct _AssistantWindow {
     bool answered;         /* something of the answer has come */
     bool spoken;           /* the last turn was; by a model that may be another */
     gint64 talk_usec;      /* when the key went down; 0: it is not */
+    gint64 talked_usec;    /* when it went up */
 };
 
 G_DEFINE_TYPE(AssistantWindow, assistant_window, ADW_TYPE_APPLICATION_WINDOW)
@@ -620,6 +621,7 @@ static void talk_up(AssistantWindow *self)
     const bool held = self->talk_usec > 0 && g_get_monotonic_time() - self->talk_usec > HOLD_USEC;
 
     self->talk_usec = 0;
+    self->talked_usec = g_get_monotonic_time();
     if (held && self->voice && voice_mode(self->voice) == VOICE_PUSH)
         voice_release(self->voice);
 }
@@ -633,11 +635,16 @@ static void toggle_listening(GSimpleAction *action G_GNUC_UNUSED, GVariant *para
     self->talk_usec = 0;
 }
 
-static void on_talk_pressed(GtkGestureClick *click, int n_press G_GNUC_UNUSED,
+/* By the keyboard or a screen reader; a pointer has been seen already. */
+static void on_talk_clicked(AssistantWindow *self)
+{
+    if (self->talk_usec == 0 && g_get_monotonic_time() - self->talked_usec > CLICK_USEC)
+        g_action_group_activate_action(G_ACTION_GROUP(self), "toggle-listening", NULL);
+}
+
+static void on_talk_pressed(GtkGestureClick *click G_GNUC_UNUSED, int n_press G_GNUC_UNUSED,
                             double x G_GNUC_UNUSED, double y G_GNUC_UNUSED, AssistantWindow *self)
 {
-    /* The button itself would act when it is let go. */
-    gtk_gesture_set_state(GTK_GESTURE(click), GTK_EVENT_SEQUENCE_CLAIMED);
     talk_down(self);
 }
 
@@ -650,6 +657,7 @@ static void add_talk_gesture(AssistantWindow *self)
     g_signal_connect_swapped(click, "released", G_CALLBACK(talk_up), self);
     g_signal_connect_swapped(click, "cancel", G_CALLBACK(talk_up), self);
     gtk_widget_add_controller(self->talk, GTK_EVENT_CONTROLLER(click));
+    g_signal_connect_swapped(self->talk, "clicked", G_CALLBACK(on_talk_clicked), self);
 }
 
 /* --- deeds ---------------------------------------------------------------------------------- */

@@ -392,6 +392,18 @@ class Voice(Case):
         self.assertTrue(window.answer("hello"))
         window.control("push button", "lfmd-core.*")
 
+    def test_the_button_talks_while_it_is_held(self):
+        window = self.open()
+        window.xdotool("windowmove", "--sync", "0", "0", "windowsize", "--sync", "640", "720")
+        xdotool("mousemove", "34", "664", "mousedown", "1")
+        window.notice("I hear you")
+        self.server.play(self.question)
+        self.light(window, True)
+        xdotool("mouseup", "1")
+        wait_for(lambda: window.text().count("\n") >= 1 and "…" not in window.text(),
+                 lambda: "a turn in %r" % window.text())
+        self.light(window, False)
+
     def test_a_spoken_command_is_done_after_asking_and_the_result_spoken(self):
         def volume():
             return re.search(r"(\d+)%", self.server.control("get-sink-volume", "spk")).group(1)
