@@ -286,8 +286,9 @@ static struct task *task_of(struct listening *l, const struct voice_port *port, 
     const struct captions_options captions = {
         .model = options->model, .turns = options->turns, .levels = options->levels};
 
-    return l->wanted.transcribe ? captions_new(l->bus->engine, &captions, port, ends, &task_sink, l, err)
-                         : conversation_new(l->session, options, port, ends, &task_sink, l, err);
+    if (l->wanted.transcribe)
+        return captions_new(l->bus->engine, &captions, port, ends, &task_sink, l, err);
+    return conversation_new(l->session, options, port, ends, &task_sink, l, err);
 }
 
 /* Answer StartListening(). */
