@@ -904,9 +904,10 @@ static bool must_wait(const struct conversation *c)
 /* Whether the sound would break off at the next step, were that late: then some more comes first. */
 static bool is_too_early(const struct conversation *c)
 {
+    const size_t n_head = HEAD_SAMPLES * (c->underruns > 0 ? 2 : 1);
     double load = 0;
 
-    if (c->announced || c->made || c->n_pending >= HEAD_SAMPLES)
+    if (c->announced || c->made || c->n_pending >= n_head)
         return false;
     return c->underruns > 0 || (getloadavg(&load, 1) == 1 &&
                                 load >= (double)pool_n_threads(c->task.engine->pool));
