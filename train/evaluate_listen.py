@@ -24,6 +24,7 @@ import torch
 import export_gguf
 import sentences
 import speech
+import talks
 import tokenizer as tokens
 import train_listen
 
@@ -35,7 +36,7 @@ CELLS = {  # split of the sentences, voices, lowest and highest ratio of speech 
     "words never trained": ("word", KNOWN, 5, 35),
     **{f"new voice {voice}": ("test", [voice], 5, 35) for voice in speech.HELD_OUT},
     **{f"{noise} dB": ("test", KNOWN, noise, noise) for noise in (60, 20, 10, 5, 0)}}
-SAMPLE = ["flite:slt", "festival:ked_diphone", "espeak:en-us+f2", "flite:awb", "espeak:en-gb+f3",
+SAMPLE = ["flite:slt", "festival:ked_diphone", "espeak:en-us+f2", "flite:awb", "espeak:en+f3",
           "espeak:en-us+m6"]
 LONGEST = 64  # pieces of an answer
 
@@ -77,7 +78,9 @@ class Engine:
 
     def answer(self, precise=False):
         """Words that the language model answers with."""
-        before, after = train_listen.prompt(self.vocabulary)
+        row = talks.Builder(self.vocabulary).asked(talks.LISTEN, [None])  # one row of sound
+        place = row.heard[0][0]
+        before, after = row.ids[:place], row.ids[place + 1:]
         self.request.write_text(json.dumps({
             "segments": [{"ids": before}, {"audio": self.wave.name}, {"ids": after}],
             "mode": "sequential", "max_new_tokens": LONGEST, "temperature": 0}))

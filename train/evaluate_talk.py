@@ -166,7 +166,7 @@ class Engine:
     def answer(self, system, samples, seed):
         """Text and frames of the reply to sound at 16 kHz."""
         row = self.builder.asked(system, [None])  # one row where the sound is
-        (place, _), = row.heard
+        place = row.heard[0][0]
         write_wave(self.folder / "asked.wav", samples)
         ids, frames = self.reply([{"ids": row.ids[:place]}, {"audio": "asked.wav"},
                                   {"ids": row.ids[place + 1:]}], "interleaved", seed)

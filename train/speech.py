@@ -32,13 +32,15 @@ MELS, WINDOW, HOP, FFT = 128, 400, 160, 512
 FLOOR = 2.0 ** -24
 SHARD = 400  # clips
 
-ESPEAK = ["en-us", "en-gb", "en-gb-x-rp", "en-029", "en-gb-scotland", "en-us+f1", "en-us+f2",
-          "en-us+m2", "en-us+m3", "en-us+m4", "en-gb+f4", "en-gb+m7", "en-us+f5", "en-gb+m1"]
+ESPEAK = """en-us en en-gb-x-rp en-029 en-gb-scotland en-us+f1 en-us+f2 en-us+m2 en-us+m3 en-us+m4
+en+f4 en+m7 en-us+f5 en+m1 en-us-nyc en-us+Annie en-us+Alicia en+Andy en-us+Lee en-us+Michael
+en+Belinda en-us+klatt2 en+klatt4 en-us+Steph en+Mario en-us+Alex en-us+victor en+sandro en-us+Zac
+en-us+shelby en+norbert en-us+grandpa""".split()
 VOICES = {  # voices of the training and their weights
-    **{f"espeak:{name}": 3 for name in ESPEAK},
+    **{f"espeak:{name}": 2 for name in ESPEAK},
     "flite:slt": 12, "flite:awb": 12, "flite:kal16": 6, "flite:kal": 2,
     "festival:ked_diphone": 12, "festival:cmu_us_slt_arctic_hts": 6}
-HELD_OUT = ["espeak:en-gb+f3", "espeak:en-us+m6", "flite:rms"]
+HELD_OUT = ["espeak:en+f3", "espeak:en-us+m6", "flite:rms"]
 
 # The phones of the CMU dictionary; espeak-ng's are mapped to the nearest.
 PHONES = """pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh
@@ -101,7 +103,8 @@ class Espeak:
     def say(self, text, voice, rate, pitch):
         self.sound.clear()
         self.events.clear()
-        self.library.espeak_SetVoiceByName(voice.encode())
+        if self.library.espeak_SetVoiceByName(voice.encode()):
+            raise ValueError(f"espeak-ng has no voice {voice}")
         self.library.espeak_SetParameter(self.SPEED, round(165 / rate), 0)
         self.library.espeak_SetParameter(self.PITCH, round(pitch), 0)
         raw = text.encode() + b"\0"

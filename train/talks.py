@@ -26,9 +26,14 @@ import voice
 
 SHARD = 400  # sentences
 LONGEST = 66  # frames
+ANSWERS = 0.35  # of the sentences are what the assistant says
 SPEAK, LISTEN = "Perform TTS. Use the US female voice.", "Perform ASR."
 CONVERSE = "Respond with interleaved text and audio."
 TEXT_RUN, AUDIO_RUN = 6, 12  # tokens and frames that take turns in a conversation
+# Of six heads of an attention layer, those that are told where to look: at the text that is said
+# or written next, at the text after it, and at what was heard before. The first of every group
+# copies (circuit.py).
+SPOKEN_HEAD, AFTER_HEAD, BEFORE_HEAD = 1, 4, 2
 AUDIO_START, TEXT_END, END = "<|audio_start|>", "<|text_end|>", "<|im_end|>"
 
 
@@ -95,7 +100,7 @@ def answer(rng):
 def text(rng, split=None):
     """A text to be read aloud: an answer of the assistant, or any sentence."""
     while True:
-        if rng.random() < 0.65:
+        if rng.random() < ANSWERS:
             said = answer(rng)
         else:
             said = sentences.sentence(rng, split)
@@ -194,10 +199,11 @@ class Row:
     words: list = field(default_factory=list)  # positions of tokens that are learnt
     frames: list = field(default_factory=list)  # codes [BOOKS] ...
     at: list = field(default_factory=list)  # ... and their positions
-    spoken: list = field(default_factory=list)  # for every frame, where the text of it stands
-    after: list = field(default_factory=list)  # ... and the text that follows
     phones: list = field(default_factory=list)  # [3] of every frame
-    heard: list = field(default_factory=list)  # (position, features): rows of heard sound
+    told: list = field(default_factory=list)  # (head, position, the position that it looks at)
+    soft: list = field(default_factory=list)  # (position, rows) that need no encoder
+    # (position, features, first position of the transcript, its ids; or None twice) of heard sound
+    heard: list = field(default_factory=list)
 
     def __len__(self):
         return len(self.ids)
@@ -208,16 +214,34 @@ class Row:
         self.ids += ids
 
     def sound(self, features):
-        self.heard.append((len(self), features))
+        self.heard.append((len(self), features, None, None))
         self.ids += [0] * -(-len(features) // conformer.STRIDE)
 
+    def rows(self, rows, places):
+        """Rows as an encoder would give them; `places` are those where pieces begin."""
+        self.told += before(len(self), len(rows), places)
+        self.soft.append((len(self), rows))
+        self.ids += [0] * len(rows)
+
     def frame(self, codes, spoken, after, phones):
+        self.told += [(SPOKEN_HEAD, len(self) - 1, spoken), (AFTER_HEAD, len(self) - 1, after)]
         self.frames.append(codes)
         self.at.append(len(self))
-        self.spoken.append(spoken)
-        self.after.append(after)
         self.phones.append(phones)
         self.ids.append(0)
+
+
+def before(first, count, places):
+    """What the rows of a sound are told: where the piece before theirs begins."""
+    last = [max((p for p in places if p < i), default=None) for i in range(count)]
+    return [(BEFORE_HEAD, first + i, first + p) for i, p in enumerate(last) if p is not None]
+
+
+def copied(first, where):
+    """What tokens from position `first` are told: where they and the next are copied from."""
+    return [told for i, place in enumerate(where) for told in (
+        (SPOKEN_HEAD, first + i - 1, place),
+        (AFTER_HEAD, first + i - 1, where[min(i + 1, len(where) - 1)]))]
 
 
 NO_PHONES = [voice.PHONE["pau"]] * 3
@@ -271,19 +295,40 @@ class Builder:
         row.tokens(self.ids(END), True)
         return row
 
-    def asked(self, system, features):
-        """A conversation up to the reply to what was heard."""
+    def asked(self, system, sound):
+        """A conversation up to the reply to what was heard: features, or (rows, places)."""
         row = self.begun(system)
         row.tokens(self.ids("<|im_start|>user\n"))
-        row.sound(features)
+        if isinstance(sound, tuple):
+            row.rows(*sound)
+        else:
+            row.sound(sound)
         row.tokens(self.ids("<|im_end|>\n<|im_start|>assistant\n"))
         return row
 
-    def heard(self, words, features):
+    def heard(self, words, sound):
         """A transcript."""
-        row = self.asked(LISTEN, features)
-        row.tokens(self.ids(words + END), True)
+        row, ids = self.asked(LISTEN, sound), self.ids(words)
+        if row.heard:
+            row.heard = [(*row.heard[0][:2], len(row), ids)]
+        else:
+            first, rows = row.soft[0]
+            row.told += copied(len(row), [first + p for p in (*sound[1], len(rows))])
+        row.tokens(ids + self.ids(END), True)
         return row
+
+    def begins(self, system, messages, sound):
+        """A spoken exchange up to the first sound of its reply."""
+        row, reply = self.asked(system, sound), messages[-1]["content"]
+        if len(messages) > 2:
+            self.called(row, *(m["content"] for m in messages[1:3]))
+        row.tokens(self.ids(written(reply) + TEXT_END)[:TEXT_RUN], True)
+        return row
+
+    def called(self, row, call, result):
+        """A tool call and what came of it, up to the reply."""
+        self.silent(row, call)
+        row.tokens(self.ids(f"\n<|im_start|>tool\n{result}<|im_end|>\n<|im_start|>assistant\n"))
 
     def silent(self, row, text):
         """A reply in words alone: when the machine asks for sound, it gets the end of it."""
@@ -322,9 +367,7 @@ class Builder:
         """A spoken exchange, or None when its words are too slow for its sound."""
         row = self.asked(chat.system, features)
         if chat.call:
-            self.silent(row, chat.call)
-            row.tokens(self.ids(f"\n<|im_start|>tool\n{chat.result}<|im_end|>\n"
-                                "<|im_start|>assistant\n"))
+            self.called(row, chat.call, chat.result)
         return row if self.voiced(row, chat.reply, chat.silence) else None
 
 

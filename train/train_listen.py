@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Teaches the encoder to hear, and the text core to write down what its rows say.
+"""Teaches the encoder and its adapter to hear.
 
-    hear   the encoder and its adapter: phones at 50 per second and letters at 25 (heads that are
-           thrown away), and the core's pieces at 12.5 as dot products with the core's own
-           embeddings, so that a row becomes the embedding of the piece that is said
-    soft   the core alone, at the same time: transcripts as answers to rows that are made of
-           those embeddings, without any sound, between dialogues
+It learns phones at 50 per second and letters at 25 (by heads that are thrown away), and the core's
+pieces at 12.5 as dot products with the core's own embeddings, so that a row becomes the embedding
+of the piece that is said.
 
-    python train/train_listen.py hear --run RUN/hear --core CORE.gguf --clips CLIPS --steps N
-    python train/train_listen.py soft --run RUN/soft --core CORE.gguf --steps N
+    python train/train_listen.py --run RUN/hear --core CORE.gguf --clips CLIPS --steps N
 
-train_talk.py brings both together. `hear` can go on from an earlier run's end (--encoder).
+It can go on from an earlier run's end (--encoder). train_talk.py teaches the core to read its rows.
 
 A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
 given again. Every batch is drawn from the seed and the number of the step.
@@ -25,6 +22,7 @@ import signal
 import sys
 import time
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -34,7 +32,6 @@ import export_gguf
 import sentences
 import speech
 import tokenizer as tokens
-import train_core
 from muon import Muon
 
 FRAMES = 3400  # of one batch
@@ -42,11 +39,9 @@ NEAR = 150  # clips of a batch are that close in the order of lengths
 WARMUP = 60
 MUON = 10  # its rate in that of AdamW
 FRAMES_ALONE = 0.06  # of the run: nothing but phones, without which the letters start late
-WEIGHTS = {"phones": 0.5, "letters": 1, "pieces": 1, "rows": 0.3, "answer": 1, "text": 1}
-PIECES_FIRST = 0.15  # share of the weight of pieces and rows when `hear` begins; 1 at its end
-SENTENCES = 12  # of a step of `soft`
+WEIGHTS = {"phones": 0.5, "letters": 1, "pieces": 1, "rows": 0.3}
+PIECES_FIRST = 0.15  # share of the weight of pieces and rows at the begin; 1 at the end
 LETTERS = " abcdefghijklmnopqrstuvwxyz'"
-SYSTEM = "Perform ASR."
 PIECES = {"<|reserved_8|>": "<|audio_start|>", "<|reserved_9|>": "<|text_end|>"}
 # Between pieces. The padding piece would not do: under the output norm no row comes near it.
 SILENT = tokens.SPECIALS.index("<|startoftext|>")
@@ -57,13 +52,6 @@ def grown(path):
     """The core of a file with the pieces of speech, and its vocabulary as JSON."""
     model, pieces, merges = export_gguf.read(path)
     return model, tokens.state_of([PIECES.get(piece, piece) for piece in pieces], merges)
-
-
-def prompt(vocabulary):
-    """Ids before and after the rows of the request for a transcript."""
-    before = f"<|startoftext|><|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
-    return [vocabulary.encode(part, add_special_tokens=False).ids
-            for part in (before, "<|im_end|>\n<|im_start|>assistant\n")]
 
 
 class Heads(nn.Module):
@@ -98,19 +86,48 @@ class Reader:
         return ((rows - said) / self.scale).square().mean()
 
 
-def soft_rows(rng, ids, reader, noise=0.25):
-    """Rows of a sentence as an encoder would give them: pieces far apart, some noise.
+def soft_rows(rng, ids, reader, noise=0.8):
+    """Rows of a sentence as an encoder would give them, pieces far apart, some noise; and where the
+    pieces are.
 
     One piece in fifteen is mixed with another, as a row is that may mean either.
     """
-    rows = []
+    rows, places = [], []
     for i in ids:
         rows += [reader.table[SILENT]] * min(int(rng.expovariate(0.4)), 9)
+        places.append(len(rows))
         share = rng.uniform(0.5, 1) if rng.random() < 1 / 15 else 1
         rows.append(share * reader.table[i] + (1 - share) * reader.table[rng.randrange(
             len(tokens.SPECIALS), len(reader.table))])
     rows = torch.stack(rows + [reader.table[SILENT]] * rng.randint(1, 6))
-    return rows + torch.randn_like(rows) * noise * reader.scale * rng.random()
+    return rows + torch.randn_like(rows) * noise * reader.scale * rng.random(), places
+
+
+def aligned(scores, ids):
+    """The row [n, pieces] that says each of the ids on the best path, None if there are too few."""
+    symbols = [SILENT] + [s for i in ids for s in (i, SILENT)]
+    emitted = scores[:, symbols].numpy()
+    again = np.array([k < 2 or k % 2 == 0 or symbols[k] == symbols[k - 2]
+                      for k in range(len(symbols))])
+    best, ways = np.full(len(symbols), -np.inf), []
+    best[:2] = emitted[0, :2]
+    for row in emitted[1:]:
+        steps = np.full((3, len(symbols)), -np.inf)
+        steps[0], steps[1, 1:], steps[2, 2:] = best, best[:-1], best[:-2]
+        steps[2, again] = -np.inf
+        ways.append(steps.argmax(0))
+        best = steps.max(0) + row
+    state = len(symbols) - 1 - int(best[-2] > best[-1])
+    if best[state] == -np.inf:
+        return None
+    path = [state]
+    for way in reversed(ways):
+        path.append(path[-1] - way[path[-1]])
+    path, places = np.array(path[::-1]), []
+    for k in range(1, len(symbols), 2):
+        own = np.flatnonzero(path == k)
+        places.append(int(own[emitted[own, k].argmax()]))
+    return places
 
 
 def ctc(scores, lengths, targets, blank):
@@ -170,28 +187,23 @@ class Run:
         table.write_text(json.dumps(vocabulary, ensure_ascii=False))
         self.vocabulary = tokens.load(table)
         self.reader = Reader(core)
-        if args.stage != "soft":
-            self.clips = Clips(args.clips, args.shards, self.vocabulary)
-            self.augment = speech.Augment(args.seed)
+        self.clips = Clips(args.clips, args.shards, self.vocabulary)
+        self.augment = speech.Augment(args.seed)
         cfg = conformer.Config(out=core.cfg.hidden)
         encoder = conformer.Encoder(cfg)
         with torch.no_grad():  # rows start as small as embeddings, with their constant
             encoder.mm3.weight.mul_(self.reader.scale)
             encoder.mm3.bias.zero_()[0] = self.reader.table[:, 0].mean()
-        self.parts = {"model": core}
-        if args.stage == "hear":
-            self.parts = {"encoder": encoder, "heads": Heads(cfg.hidden)}
+        self.parts = {"encoder": encoder, "heads": Heads(cfg.hidden)}
         if args.encoder:
             saved = torch.load(args.encoder, weights_only=False)
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
         self.optimisers = self.optimise()
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
-        self.state = {"stage": args.stage, "step": 0, "cpu": 0.0, "begun": time.time(), "clips": 0,
-                      "seconds": 0.0, "tokens": 0, "losses": {}}
-        self.before, self.after = map(torch.tensor, prompt(self.vocabulary))
-        self.end = torch.tensor([tokens.SPECIALS.index("<|im_end|>")])
-        self.text, self.interrupted = [], False
+        self.state = {"step": 0, "cpu": 0.0, "begun": time.time(), "clips": 0, "seconds": 0.0,
+                      "losses": {}}
+        self.interrupted = False
         if (self.dir / "last.pt").exists():
             self.load(self.dir / "last.pt")
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -202,11 +214,10 @@ class Run:
         matrices, others, rate = [], [], self.args.rate
         for part in self.parts.values():
             for name, p in part.named_parameters():
-                muon = "model" not in self.parts and name.startswith("blocks") and p.dim() == 2
-                (matrices if muon and "bias_" not in name else others).append(p)
-        optimisers = [torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01,
-                                        fused=True)]
-        return optimisers + ([Muon(matrices, MUON * rate)] if matrices else [])
+                muon = name.startswith("blocks") and p.dim() == 2 and "bias_" not in name
+                (matrices if muon else others).append(p)
+        return [torch.optim.AdamW(others, rate, (0.9, 0.98), weight_decay=0.01, fused=True),
+                Muon(matrices, MUON * rate)]
 
     def interrupt(self, *_):
         self.interrupted = True
@@ -223,12 +234,8 @@ class Run:
     def save(self):
         part = self.dir / "last.pt.part"
         saved = {name: module.state_dict() for name, module in self.parts.items()}
-        saved |= {"state": dict(self.state),
+        saved |= {"state": dict(self.state), "listen": self.parts["encoder"].cfg.to_dict(),
                   "optimisers": [o.state_dict() for o in self.optimisers]}
-        if "encoder" in self.parts:
-            saved["listen"] = self.parts["encoder"].cfg.to_dict()
-        if "model" in self.parts:
-            saved["config"] = self.parts["model"].cfg.to_dict()
         torch.save(saved, part)
         os.replace(part, self.dir / "last.pt")
 
@@ -272,42 +279,6 @@ class Run:
             self.note(name, loss)
         return sum(WEIGHTS[name] * shares.get(name, 1) * loss for name, loss in losses.items())
 
-    def written(self, sentences_rows):
-        """Loss of the core's transcripts of (ids, rows); rows stand where a user's words would."""
-        model, lines, marks = self.parts["model"], [], []
-        for ids, rows in sentences_rows:
-            answer = torch.cat([ids, self.end])
-            known = torch.cat([model.embed(self.before), rows, model.embed(self.after)])
-            lines.append(torch.cat([known, model.embed(answer[:-1])]))
-            marks.append(torch.cat([answer.new_full((len(known) - 1,), -1), answer]))
-        lines = nn.utils.rnn.pad_sequence(lines, batch_first=True)
-        marks = nn.utils.rnn.pad_sequence(marks, batch_first=True, padding_value=-1)
-        self.state["tokens"] += marks.numel()
-        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
-            states = model.states(lines)[marks >= 0]
-        return F.cross_entropy(model.logits(states.float()), marks[marks >= 0])
-
-    def soft(self, rng):
-        said = [torch.tensor(self.vocabulary.encode(sentences.sentence(rng),
-                                                    add_special_tokens=False).ids)
-                for _ in range(SENTENCES)]
-        return self.total({"answer": self.written(
-            [(ids, soft_rows(rng, ids.tolist(), self.reader)) for ids in said])})
-
-    def dialogue(self, rng):
-        """A step of the mixtures that the core has learnt before."""
-        if not self.text:
-            self.text = train_core.batches_of(
-                self.vocabulary, rng.choice(["broad", "focused", "focused"]),
-                f"{self.args.seed}/text", rng.randrange(1 << 30))
-        ids, marks, _ = self.text.pop()
-        model, wanted = self.parts["model"], marks[:, 1:]
-        with torch.autocast("cpu", torch.bfloat16, enabled=not self.args.float32):
-            states = model.hidden(ids[:, :-1])[wanted]
-        logits = model.logits(states.float())
-        self.state["tokens"] += ids.numel()
-        return self.total({"text": F.cross_entropy(logits, ids[:, 1:][wanted])})
-
     def note(self, name, value):
         losses, value = self.state["losses"], float(torch.as_tensor(value).detach())
         losses[name] = 0.98 * losses.get(name, value) + 0.02 * value
@@ -348,16 +319,12 @@ class Run:
     def go(self):
         args, state, saved, clock = self.args, self.state, time.time(), time.process_time()
         while (done := self.done()) < 1 and not self.interrupted:
-            rng = random.Random(f"{args.seed}/{args.stage}/{state['step']}")
+            rng = random.Random(f"{args.seed}/{state['step']}")
             for optimiser, rates in zip(self.optimisers, self.rates):
                 for group, rate in zip(optimiser.param_groups, rates):
                     group["lr"] = rate * self.factor(done)
                 optimiser.zero_grad()
-            step = getattr(self, args.stage)
-            if args.stage == "soft" and rng.random() < args.text_share:
-                step = self.dialogue
-            loss = step(rng)
-            loss.backward()
+            self.hear(rng).backward()
             for part in self.parts.values():
                 torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
             for optimiser in self.optimisers:
@@ -366,17 +333,17 @@ class Run:
             state["cpu"] += time.process_time() - clock
             clock = time.process_time()
             if state["step"] % 50 == 0:
-                print(f"{time.strftime('%H:%M:%S')} {args.stage} {state['step']} cpu "
+                print(f"{time.strftime('%H:%M:%S')} step {state['step']} cpu "
                       f"{state['cpu']:.0f} clips {state['clips']} {100 * done:.0f}%",
                       {k: round(v, 3) for k, v in state["losses"].items()}, flush=True)
-            if "encoder" in self.parts and state["step"] % args.check == 0:
+            if state["step"] % args.check == 0:
                 self.check()
                 clock = time.process_time()
             if time.time() - saved > args.save_seconds:
                 self.save()
                 saved = time.time()
         self.save()
-        if "encoder" in self.parts and not self.interrupted:
+        if not self.interrupted:
             self.check()
         print(f"ended at step {state['step']}: {json.dumps(state)}", flush=True)
 
@@ -394,10 +361,9 @@ def tested(rng, split, voices, count, low=5, high=35):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("stage", choices=["hear", "soft"])
     p.add_argument("--run", required=True, help="directory of the checkpoints")
     p.add_argument("--core", required=True, help="GGUF file of the text core")
-    p.add_argument("--clips", help="folder of speech.py's shards; missing are made")
+    p.add_argument("--clips", required=True, help="folder of speech.py's shards; missing are made")
     p.add_argument("--shards", type=int, default=24)
     p.add_argument("--encoder", help="checkpoint that the encoder starts from")
     p.add_argument("--steps", type=int, required=True)
@@ -405,7 +371,6 @@ def main():
     p.add_argument("--rate", type=float, default=2e-3)
     p.add_argument("--constant", type=float, default=0.55, help="share of the run at the full rate")
     p.add_argument("--float32", action="store_true", help="no bf16 products")
-    p.add_argument("--text-share", type=float, default=0.3, help="steps of dialogues alone")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--check", type=int, default=400, help="steps between looks at new sentences")
     p.add_argument("--save-seconds", type=float, default=120)

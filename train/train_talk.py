@@ -6,15 +6,15 @@
 
     python train/train_talk.py read --run RUN/read --core CORE.gguf --spoken FOLDER --steps STEPS
     python train/train_talk.py talk --run RUN/talk --core CORE.gguf --spoken FOLDER --steps STEPS \\
-        --start RUN/read/last.pt --encoder RUN/hear/last.pt --text RUN/soft/last.pt --clips CLIPS
+        --start RUN/read/last.pt --encoder RUN/hear/last.pt --clips CLIPS
 
-The second stage starts from both what the core has learnt to say and what it has learnt to write
-down (train_listen.py): what either has changed in its weights is added up. The encoder stays as it
-is.
+In the second stage the core also reads rows that are made of its own embeddings, without sound,
+which cost little. The encoder stays as it is, unless it has a rate of its own.
 
 What a network of this size does not find out by itself is told to it: which phones a frame speaks
-(a head that is thrown away), and where in the text they stand (two heads of every attention layer
-have to look at the piece that is spoken and at the one after it).
+(a head that is thrown away), and where to look (talks.py): some heads of every attention layer
+have to look at the piece that is spoken or written next and at the one after it, and the rows of a
+sound at the piece before theirs. Where a piece was heard is found by the encoder's own best path.
 
 A killed run goes on from its last checkpoint, at most two minutes old, when the same command is
 given again. All data is drawn from the seed and the number of the pool; sentences that are spoken
@@ -36,27 +36,28 @@ from tokenizers import Tokenizer
 import codec
 import conformer
 import export_gguf
+import sentences
 import speech
 import talks
 import tokenizer as tokens
 import train_core
+import train_listen
 import voice
 from depthformer import VALUES, Depthformer
 from lfm2 import Attention
 
 BATCH = 1000  # positions
 # Rows drawn, sorted by length and cut into batches at a time.
-POOL = {"short": 800, "spoken": 400, "heard": 300, "chat": 200}
+POOL = {"short": 800, "spoken": 400, "heard": 300, "soft": 300, "begun": 300, "chat": 200}
 WARMUP, LEAST = 60, 0.03
 EMBEDDING_RATE, NEW_RATE = 0.2, 2.0  # in the core's
 DEEP = 0.35  # of the frames teach all books, the rest the first one alone
 NOISE = 0.1  # of the codes that the core reads are wrong ones, so that it learns to go on
 BOOK_WEIGHTS = torch.tensor([8.0 ** (1 - i / 7) for i in range(codec.BOOKS)])
 BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
-SPOKEN_HEAD, AFTER_HEAD = 1, 4  # of six; the first of every group copies
 WATCH = 1.0  # weight of the attention that is told
 SHARES = {"read": {"dialogue": 15, "short": 85},
-          "talk": {"dialogue": 14, "short": 28, "spoken": 10, "heard": 20, "chat": 28}}
+          "talk": {"dialogue": 12, "spoken": 28, "heard": 22, "soft": 12, "begun": 10, "chat": 16}}
 
 
 class Talker(nn.Module):
@@ -112,25 +113,25 @@ class Batch:
         self.word_row, self.word_at = numbers("words"), flat("words")
         self.frame_row, self.at = numbers("frames"), flat("at")
         self.codes, self.phones = flat("frames"), flat("phones")
-        self.heard = [(i, *heard) for i, row in enumerate(rows) for heard in row.heard]
-        self.spoken, self.after = flat("spoken"), flat("after")
+        self.told, self.soft, self.heard = (
+            [(i, *item) for i, row in enumerate(rows) for item in getattr(row, name)]
+            for name in ("told", "soft", "heard"))
 
 
-def watch_loss(model, batch):
-    """How far the told heads are from the places they have to look at, over all layers."""
-    losses = []
-    asking, size = batch.at - 1, batch.ids.shape[1]
-    hidden = torch.arange(size) > asking[:, None]
+def watch_loss(model, told):
+    """How far the told heads are from the places they have to look at, for every layer."""
+    told, losses = torch.tensor(sorted(told, key=lambda t: t[1])), []
     for block in model.core.blocks:
         if not isinstance(block.op, Attention):
             continue
         q, k = block.op.seen
-        for head, target in ((SPOKEN_HEAD, batch.spoken), (AFTER_HEAD, batch.after)):
-            query = q[batch.frame_row, head, asking].float()
-            key = k[:, head // (block.op.heads // block.op.kv_heads)].float()
-            score = torch.einsum("nd,nld->nl", query, key[batch.frame_row])
-            score *= query.shape[1] ** -0.5
-            losses.append(F.cross_entropy(score.masked_fill(hidden, -torch.inf), target))
+        group, scores = block.op.heads // block.op.kv_heads, []
+        for head, count in zip(*told[:, 1].unique_consecutive(return_counts=True)):
+            row, at = told[sum(map(len, scores)):][:count, (0, 2)].T
+            score = (q[row, head, at].float()[:, None] @ k[row, head // group].float().mT)[:, 0]
+            later = torch.arange(score.shape[1]) > at[:, None]
+            scores.append((score * q.shape[-1] ** -0.5).masked_fill(later, -torch.inf))
+        losses.append(F.cross_entropy(torch.cat(scores), told[:, 3]))
     return torch.stack(losses)
 
 
@@ -138,25 +139,56 @@ def book_losses(depth, asked, codes, generator):
     """[BOOKS]: the first of every frame, the others of a part of them; the end has only one."""
     first = F.cross_entropy(depth(asked, codes[:, :0])[:, 0].float(), codes[:, 0])
     some = (torch.rand(len(codes), generator=generator) < DEEP) & (codes[:, 0] < codec.END)
+    if not some.any():
+        return F.pad(first[None], (0, codec.BOOKS - 1))
     logits = depth(asked[some], codes[some, :-1])[:, 1:].float()
     others = F.cross_entropy(logits.transpose(1, 2), codes[some, 1:], reduction="none").mean(0)
     return torch.cat([first[None], others])
 
 
-@torch.no_grad()
-def hear(encoder, heard):
-    """Places (rows, positions) and rows of the encoder of all sounds (row, position, features)."""
-    features = [x for _, _, x in heard]
-    sizes = torch.tensor([len(x) for x in features])
-    with torch.autocast("cpu", enabled=False):
-        found, valid = encoder(nn.utils.rnn.pad_sequence(features, batch_first=True), sizes)
-    lengths = valid.sum(1).tolist()
-    row = torch.tensor([i for (i, _, _), n in zip(heard, lengths) for _ in range(n)])
-    at = torch.cat([first + torch.arange(n) for (_, first, _), n in zip(heard, lengths)])
-    return (row, at), found[valid]
+class Ear:
+    """The encoder, and what its rows say by the core's own embeddings."""
+
+    def __init__(self, path, core, learns):
+        listened = torch.load(path, weights_only=False)
+        self.encoder = conformer.Encoder(conformer.Config(**listened["listen"])).eval()
+        self.encoder.load_state_dict(listened["encoder"])
+        self.reader, self.learns = train_listen.Reader(core), learns
+
+    def __call__(self, heard, note):
+        """Of sounds (row, position, features, ...): rows, where they and the soft loss belong."""
+        features = [x for _, _, x, *_ in heard]
+        sizes = torch.tensor([len(x) for x in features])
+        with torch.set_grad_enabled(self.learns):
+            padded = nn.utils.rnn.pad_sequence(features, batch_first=True)
+            states, valid = self.encoder.states(padded, sizes)
+            with torch.autocast("cpu", enabled=False):
+                rows = self.encoder.adapt(states.float())
+                scores = self.reader(rows)
+        lengths, told, loss = valid.sum(1).tolist(), [], 0
+        for (i, first, _, answer, ids), n, score in zip(heard, lengths, scores.detach()):
+            path = score[:n].argmax(-1).tolist()
+            places = [t for t, (a, b) in enumerate(zip(path, [train_listen.SILENT] + path))
+                      if a not in (train_listen.SILENT, b)]
+            told += [(i, *one) for one in talks.before(first, n, places)]
+            found = ids and train_listen.aligned(score[:n], ids)
+            if found:
+                told += [(i, *one) for one in
+                         talks.copied(answer, [first + t for t in (*found, n)])]
+        known = [j for j, (*_, ids) in enumerate(heard) if ids]
+        if known:
+            pieces = train_listen.ctc(scores[known], torch.tensor(lengths)[known],
+                                      [torch.tensor(heard[j][4]) for j in known],
+                                      train_listen.SILENT)
+            note("pieces", pieces)
+            if self.learns:
+                loss = pieces + 0.3 * self.reader.miss(rows[valid], scores[valid])
+        row = torch.tensor([i for (i, *_), n in zip(heard, lengths) for _ in range(n)])
+        at = torch.cat([first + torch.arange(n) for (_, first, *_), n in zip(heard, lengths)])
+        return (row, at), rows[valid], told, loss
 
 
-def learn_rows(model, encoder, batch, generator, note):
+def learn_rows(model, ear, batch, generator, note):
     """Loss of rows of talk."""
     codes, x = batch.codes, model.core.embed(batch.ids)
     if len(codes):
@@ -165,28 +197,32 @@ def learn_rows(model, encoder, batch, generator, note):
         other = torch.randint(codec.CODES, codes.shape, generator=generator)
         read = torch.where(wrong, other, codes)
         x = x.index_put((batch.frame_row, batch.at), model.code_rows(read))
+    told, total = batch.told, 0
+    for i, first, rows in batch.soft:
+        x[i, first:first + len(rows)] = rows
     if batch.heard:
-        places, rows = hear(encoder, batch.heard)
-        x = x.index_put(places, rows)
+        places, rows, found, total = ear(batch.heard, note)
+        x, told = x.index_put(places, rows), told + found
     states = model.core.states(x)
-    total = 0
     if len(batch.word_at):
         logits = model.core.logits(states[batch.word_row, batch.word_at - 1])
         words = F.cross_entropy(logits.float(), batch.ids[batch.word_row, batch.word_at])
         note("words", words)
-        total = total + (words if batch.heard else 0.2 * words)
+        total = total + (words if batch.heard or batch.soft else 0.2 * words)
+    if told:
+        watched = watch_loss(model, told)
+        note("watched", watched[1:].mean())
+        total = total + WATCH * watched.mean()
     if len(codes):
         asked = states[batch.frame_row, batch.at - 1]
         books = book_losses(model.depth, asked, codes, generator)
         phones = F.cross_entropy(model.phones(asked).float().view(-1, len(voice.PHONES)),
                                  batch.phones.flatten().long())
-        watched = watch_loss(model, batch)
         note("book 0", books[0])
         note("book 3", books[3])
         note("bits", books.sum() / 0.6931)
         note("phones", phones)
-        note("watched", watched[2])
-        total = total + (books * BOOK_WEIGHTS).sum() + 0.5 * phones + WATCH * watched.mean()
+        total = total + (books * BOOK_WEIGHTS).sum() + 0.5 * phones
     return total
 
 
@@ -201,8 +237,9 @@ def learn_dialogues(model, ids, marks, note):
 class Data:
     """Endless batches of every task, each a function of the seed and its number."""
 
-    def __init__(self, vocabulary, args):
+    def __init__(self, vocabulary, reader, args):
         self.vocabulary, self.builder, self.seed = vocabulary, talks.Builder(vocabulary), args.seed
+        self.reader = reader
         self.folder, self.kept, self.pools = args.spoken, {"spoken": [], "chats": []}, {}
         if args.clips:
             self.clips = list(speech.shards(args.clips, args.shards))
@@ -218,6 +255,20 @@ class Data:
     def heard(self, rng):
         words, _, *clip = rng.choice(self.clips)
         return self.builder.heard(words, self.augment(rng, *clip)[0])
+
+    def softly(self, rng, words):
+        """Rows of words without sound, made of the core's embeddings, and where pieces begin."""
+        return train_listen.soft_rows(rng, self.builder.ids(words), self.reader)
+
+    def soft(self, rng):
+        """A transcript of such rows."""
+        words = sentences.sentence(rng)
+        return self.builder.heard(words, self.softly(rng, words))
+
+    def begun(self, rng):
+        """The first part of an exchange whose request is such rows."""
+        messages, words, system = talks.exchange(rng)
+        return self.builder.begins(system, messages, self.softly(rng, words))
 
     def chat(self, rng):
         while True:
@@ -251,13 +302,6 @@ class Data:
         return found
 
 
-def add_change(core, before, after):
-    """Adds to the core what the weights `after` have changed since `before`."""
-    with torch.no_grad():
-        for (name, p), old in zip(core.named_parameters(), before.parameters()):
-            p += after[name] - old
-
-
 def progress(state, args):
     """Share of the run that is behind, by steps or, with a deadline, by the clock."""
     done = state["step"] / args.steps
@@ -279,12 +323,9 @@ def train(args):
     core, pieces, merges = grown(args.core)
     state = tokens.state_of(pieces, merges)
     vocabulary = Tokenizer.from_str(json.dumps(state))
-    source = Data(vocabulary, args)
-    model, encoder = Talker(core), None
-    if args.encoder:
-        listened = torch.load(args.encoder, weights_only=False)
-        encoder = conformer.Encoder(conformer.Config(**listened["listen"])).eval()
-        encoder.load_state_dict(listened["encoder"])
+    model = Talker(core)
+    ear = Ear(args.encoder, core, args.ear_rate > 0) if args.encoder else None
+    source = Data(vocabulary, ear and ear.reader, args)
     new = [p for name, p in model.named_parameters() if not name.startswith("core.")]
     old = [p for name, p in model.named_parameters()
            if name.startswith("core.") and name != "core.embed.weight"]
@@ -292,24 +333,28 @@ def train(args):
         [{"params": old, "share": 1.0}, {"params": new, "share": NEW_RATE},
          {"params": [core.embed.weight], "share": EMBEDDING_RATE}],
         lr=args.rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    if args.ear_rate:
+        optimiser.add_param_group({"params": list(ear.encoder.parameters()),
+                                   "share": args.ear_rate / args.rate})
     state = {"step": 0, "cpu": 0.0, "places": {task: [0, 0] for task in SHARES[args.stage]}}
     last = run / "last.pt"
     if last.exists():
         kept = torch.load(last, weights_only=False)
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
+        if ear:
+            ear.encoder.load_state_dict(kept["encoder"])
         state["places"].update(kept["state"].pop("places"))
         state.update(kept["state"])
     elif args.start:
         model.load_state_dict(torch.load(args.start, weights_only=False)["model"])
-        if args.text:
-            add_change(model.core, export_gguf.read(args.core)[0],
-                       torch.load(args.text, weights_only=False)["model"])
 
     def save():
-        torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                    "state": state, "config": core.cfg.to_dict(), "pieces": pieces,
-                    "merges": merges}, run / "last.pt.part")
+        saved = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "state": state,
+                 "config": core.cfg.to_dict(), "pieces": pieces, "merges": merges}
+        if ear:
+            saved |= {"encoder": ear.encoder.state_dict(), "listen": ear.encoder.cfg.to_dict()}
+        torch.save(saved, run / "last.pt.part")
         os.replace(run / "last.pt.part", last)
 
     shown = {}
@@ -328,10 +373,11 @@ def train(args):
             group["lr"] = args.rate * group["share"] * factor(done, state["step"], args)
         with torch.autocast("cpu", torch.bfloat16, enabled=not args.float32):
             loss = learn_dialogues(model, *found[:2], note) if task == "dialogue" else \
-                learn_rows(model, encoder, Batch(found), generator, note)
+                learn_rows(model, ear, Batch(found), generator, note)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for part in (model, ear.encoder) if args.ear_rate else (model,):
+            torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimiser.step()
         state["step"] += 1
         state["cpu"] = time.process_time() - cpu
@@ -354,13 +400,13 @@ def main():
     p.add_argument("--spoken", required=True, help="folder of talks.py")
     p.add_argument("--start", help="checkpoint of the stage before")
     p.add_argument("--encoder", help="checkpoint of train_listen.py with the encoder")
-    p.add_argument("--text", help="checkpoint of train_listen.py with the core")
     p.add_argument("--clips", help="folder of speech.py's shards")
     p.add_argument("--shards", type=int, default=24, help="of them")
     p.add_argument("--steps", type=int, required=True)
     p.add_argument("--deadline", type=float, help="unix time at which the run ends early")
     p.add_argument("--fall", type=float, default=0.5, help="share of the steps in which it falls")
     p.add_argument("--rate", type=float, default=1.5e-3)
+    p.add_argument("--ear-rate", type=float, default=0, help="of the encoder, if it learns as well")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--float32", action="store_true", help="no bf16 products")
     p.add_argument("--save-seconds", type=float, default=120)
