@@ -27,6 +27,13 @@ import voice
 SHARD = 400  # sentences
 LONGEST = 66  # frames
 ANSWERS = 0.35  # of the sentences are what the assistant says
+ECHOED = 0.15  # of the texts are letters and keys
+LETTERS = """ay,be,see,dee,e,eff,gee,aitch,i,jay,kay,el,em,en,oh,pea,cue,are,ess,tea,you,vee,double you,
+ex,why,zed""".replace("\n", "").split(",")  # as session/spoken.c writes them
+KEYS = """space,enter,tab,escape,shift,control,alt,up,down,left,right,delete,backspace,home,end,
+page up,page down,comma,dot,question mark,exclamation mark,colon,semicolon,dash,slash,quote,new line,
+plus,minus,star,equals,percent,at,zero,one,two,three,four,five,six,seven,eight,nine,insert,menu,
+button,check box,link,heading,list,dialog""".replace("\n", "").split(",")
 SPEAK, LISTEN = "Perform TTS. Use the US female voice.", "Perform ASR."
 CONVERSE = "Respond with interleaved text and audio."
 TEXT_RUN, AUDIO_RUN = 6, 12  # tokens and frames that take turns in a conversation
@@ -97,9 +104,19 @@ def answer(rng):
             return said
 
 
+def echoed(rng):
+    """What a screen reader has said: a letter or a key, some letters in a row."""
+    if rng.random() < 0.3:
+        return rng.choice(KEYS)
+    said = " ".join(rng.choices(LETTERS, k=rng.choice([1, 1, 1, 1, 2, 3, 4])))
+    return "capital " + said if rng.random() < 0.1 else said
+
+
 def text(rng, split=None):
-    """A text to be read aloud: an answer of the assistant, or any sentence."""
+    """A text to be read aloud: an answer of the assistant, any sentence, letters and keys."""
     while True:
+        if split is None and rng.random() < ECHOED:
+            return echoed(rng)
         if rng.random() < ANSWERS:
             said = answer(rng)
         else:
