@@ -433,20 +433,24 @@ static bool has_listener(struct sound *sound)
 static void list_devices(struct sound *sound)
 {
     struct error err = ERROR_INIT;
+    size_t n;
 
     if (!sound->in_use) /* else a stream that is open is worth more than what was plugged in since */
         shut_down(sound);
-    sound->list_n = initialise(sound, &err) < 0 ? 0 : device_list(sound->list, sound->list_max);
+    n = initialise(sound, &err) < 0 ? 0 : device_list(sound->list, sound->list_max);
     sound->used_usec = pcm_stream_now_usec();
+    pthread_mutex_lock(&sound->lock);
+    sound->list_n = n;
     sound->list_asked = false;
     pthread_cond_broadcast(&sound->listed);
+    pthread_mutex_unlock(&sound->lock);
 }
 
 /* Take what the other threads said, after at most a tick, or for ever when nothing is open. */
 static bool take_orders(struct sound *sound, bool busy)
 {
     struct timespec until;
-    bool stop, changed;
+    bool stop, changed, list;
 
     pthread_mutex_lock(&sound->lock);
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -463,10 +467,11 @@ static bool take_orders(struct sound *sound, bool busy)
     changed = sound->n_now != sound->n_wanted;
     sound->n_now = sound->n_wanted;
     sound->now = sound->wanted;
-    if (sound->list_asked && !sound->stop)
-        list_devices(sound);
+    list = sound->list_asked; /* whoever asked waits, and lends its list meanwhile */
     stop = sound->stop;
     pthread_mutex_unlock(&sound->lock);
+    if (list && !stop)
+        list_devices(sound);
     if (changed) {
         shut_down(sound);
         sound->n_starved = 0;

@@ -19,6 +19,9 @@
  * the microphone's name, or that of the sound server's default, has "echo-cancel" in it: that is a
  * source of the server which does it better.
  *
+ * A server that does not answer is waited for no longer than audio/device/guard.h says: what hangs
+ * is left behind, the microphone is told to be off, and everything is tried again.
+ *
  * A server may starve a stream that does not run at its own rate: the loudspeaker is then opened
  * again with more latency (audio/device/playback.h says why).
  *
@@ -111,7 +114,8 @@ struct sound_counts {
 void sound_counts(struct sound *sound, struct sound_counts *ret); /* any thread */
 
 /*
- * Bus thread; waits for the sound thread, about 100 ms. While somebody listens or something is
- * heard, the list is as old as the streams that are open. Returns how many there are; at most n_max are written.
+ * Bus thread; waits for the sound thread, about 100 ms, some seconds where a sound server does not
+ * answer. While somebody listens or something is heard, the list is as old as the streams that are
+ * open. Returns how many there are; at most n_max are written.
  */
 size_t sound_devices(struct sound *sound, struct device *devices, size_t n_max);

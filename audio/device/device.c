@@ -3,9 +3,12 @@
 
 #include <alsa/asoundlib.h>
 #include <portaudio.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "audio/device/guard.h"
 #include "audio/device/quiet.h"
 #include "base/cleanup.h"
 #include "base/utf8.h"
@@ -32,30 +35,104 @@ static bool alsa_is_configured(void)
                                         snd_config_search(snd_config, "pcm.dmix", &found) >= 0);
 }
 
-int device_init(struct error *err)
+struct start {
+    bool configured;
+    PaError r;
+};
+
+/* The owner's: PortAudio was not ended, since it would close the streams that were left behind. */
+static bool kept_going;
+/* Starting or ending PortAudio was left behind. */
+static atomic_bool busy;
+
+static void start(void *userdata)
+{
+    struct start *start = userdata;
+
+    start->configured = alsa_is_configured();
+    start->r = start->configured ? Pa_Initialize() : paNoError;
+    snd_lib_error_set_handler(say_nothing);
+}
+
+static void end(void *userdata)
+{
+    (void)userdata;
+    Pa_Terminate();
+    snd_config_update_free_global(); /* it would not look at the user's file and new cards again */
+}
+
+static void be_busy(void *userdata)
+{
+    (void)userdata;
+    atomic_store(&busy, true);
+}
+
+static void started_late(void *userdata)
+{
+    const struct start *start = userdata;
+
+    if (start->configured && start->r == paNoError)
+        end(NULL);
+    free(userdata);
+    atomic_store(&busy, false);
+}
+
+static void ended_late(void *userdata)
+{
+    (void)userdata;
+    atomic_store(&busy, false);
+}
+
+static const struct guarded starts = {.run = start, .leave = be_busy, .late = started_late};
+static const struct guarded ends = {.run = end, .leave = be_busy, .late = ended_late};
+
+static void terminate(void)
 {
     const int kept = quiet_begin();
-    const bool configured = alsa_is_configured();
-    const PaError r = configured ? Pa_Initialize() : paNoError;
 
-    snd_lib_error_set_handler(say_nothing);
+    kept_going = guard_run(&ends, NULL, DEVICE_DONE_MSEC) == GUARD_REFUSED;
     quiet_end(kept);
-    if (!configured)
+}
+
+static int initialise(struct error *err)
+{
+    _cleanup_(freep) struct start *start = calloc(1, sizeof(*start));
+    enum guard_end how = GUARD_REFUSED;
+    int kept;
+
+    if (!start)
+        return error_set(err, ERROR_NO_MEMORY, "No memory for the sound devices.");
+    kept = quiet_begin();
+    if (!atomic_load(&busy))
+        how = guard_run(&starts, start, DEVICE_INIT_MSEC);
+    quiet_end(kept);
+    if (how != GUARD_RETURNED) {
+        if (how == GUARD_LEFT)
+            (void)TAKE_PTR(start);
+        return error_set(err, ERROR_AUDIO_UNAVAILABLE,
+                         "There is no sound: looking for its devices does not end.");
+    }
+    if (!start->configured)
         return error_set(err, ERROR_AUDIO_UNAVAILABLE,
                          "There is no microphone and no loudspeaker: ALSA is not configured here.");
-    if (r != paNoError)
+    if (start->r != paNoError)
         return error_set(err, ERROR_AUDIO_UNAVAILABLE, "PortAudio cannot be started: %s.",
-                         Pa_GetErrorText(r));
+                         Pa_GetErrorText(start->r));
     return 0;
+}
+
+int device_init(struct error *err)
+{
+    if (kept_going && guard_n_left() == 0)
+        terminate();
+    return kept_going ? 0 : initialise(err);
 }
 
 void device_done(void)
 {
-    const int kept = quiet_begin();
-
-    Pa_Terminate();
-    snd_config_update_free_global(); /* it would not look at the user's file and new cards again */
-    quiet_end(kept);
+    kept_going = guard_n_left() > 0;
+    if (!kept_going)
+        terminate();
 }
 
 static void describe(int index, struct device *ret)

@@ -12,11 +12,15 @@
  * streams, and calls device_done() and device_init() again. A machine without sound is no error:
  * its list is empty.
  *
+ * While a call is left behind (guard.h), the list stays as it is: PortAudio can only make it anew
+ * with all streams closed. The default and names with a colon work all the same.
+ *
  * PortAudio, ALSA and JACK write dozens of lines on stderr while they look for devices and when one
  * cannot be opened. Not all of them can be told not to, so descriptor 2 points to /dev/null
  * meanwhile: for the length of the call, what other threads write there is lost as well.
  *
- * Threads: one, the owner of the sound; device_init() takes 50 to 100 ms.
+ * Threads: one, the owner of the sound; device_init() takes 50 to 100 ms, and at most
+ *          DEVICE_INIT_MSEC where a sound server does not answer.
  * Source:  PortAudio 19.6, portaudio.h and pa_linux_alsa.h
  */
 
@@ -26,6 +30,10 @@
 #include "base/error.h"
 
 #define DEVICE_NAME_MAX 256
+
+/* More is not waited for (guard.h). */
+#define DEVICE_INIT_MSEC 5000
+#define DEVICE_DONE_MSEC 1000
 
 enum device_direction { DEVICE_CAPTURE, DEVICE_PLAYBACK, _DEVICE_DIRECTION_N };
 

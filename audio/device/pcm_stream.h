@@ -12,6 +12,9 @@
  * does not. pcm_stream_is_lost() looks at both. A cold device may take seconds until its first
  * callbacks, hence the longer patience at the beginning.
  *
+ * A device that does not answer is given up: opening fails after PCM_OPEN_MSEC, closing returns
+ * after PCM_CLOSE_MSEC, and the callback is not called any more.
+ *
  * Threads: the owner's, except pcm_stream_enter(): the callback, RT safe but for its first
  *          call, which asks for its thread's id (priority.h) and sets flush-to-zero.
  * Source:  PortAudio 19.6; the patience was found with PulseAudio 16.1 and PipeWire 0.3.65
@@ -30,6 +33,10 @@
 #define PCM_PATIENCE_MSEC 500  /* without a callback, then it is lost */
 #define PCM_GRACE_MSEC    3000 /* the same, after opening */
 
+/* More is not waited for: the call is left behind (guard.h). */
+#define PCM_OPEN_MSEC  5000
+#define PCM_CLOSE_MSEC 1000
+
 #define PCM_LATENCY_MSEC_MIN 10
 #define PCM_LATENCY_MSEC_MAX 500
 
@@ -37,6 +44,7 @@
 struct pcm_stream {
     /* the owner's */
     PaStream *pa; /* NULL: closed */
+    struct pcm_opening *opening;
     unsigned rate_hz, n_channels, latency_msec;
     uint64_t opened_usec, seen_usec;
     unsigned n_callbacks_seen;

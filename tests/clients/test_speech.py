@@ -560,6 +560,18 @@ class Aloud(Speech):
         self.assertEqual(self.daemon.stop(), 0)
         listen.wait()
 
+    def test_the_daemon_may_stop_where_the_server_does_not_answer(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.play(self.question)
+        listen.have("audio_start")
+        server = self.server.processes[0]
+        server.send_signal(signal.SIGSTOP)
+        self.addCleanup(server.send_signal, signal.SIGCONT)
+        self.assertTrue(listen.have("listening", condition=lambda e: not e["on"])["message"])
+        self.assertEqual(self.daemon.stop(), 0)
+        listen.wait()
+
     def test_other_settings_count_at_once(self):
         listen = Listen()
         listen.have("listening", condition=lambda e: e["on"])

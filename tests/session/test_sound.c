@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves on a real sound server that one conversation hears what another program says and is heard,
  * that a server that dies, comes back or was not there, a sink that goes away and another default
- * are survived, and that a loudspeaker that starves gets more latency. */
+ * are survived, that a server that does not answer holds nobody up, and that a loudspeaker that
+ * starves gets more latency. */
 #include <dlfcn.h>
 #include <math.h>
 #include <portaudio.h>
@@ -53,6 +54,19 @@ PaError Pa_OpenStream(PaStream **stream, const PaStreamParameters *input,
         return real(stream, input, output, rate_hz, n_frames, flags, callback, userdata);
     starved = (struct starved){callback, userdata};
     return real(stream, input, output, rate_hz, n_frames, flags, starve, &starved);
+}
+
+/* The worst moment for a server to die: PortAudio waits for ever. */
+static atomic_bool kill_at_start;
+
+PaError Pa_StartStream(PaStream *stream)
+{
+    PaError (*real)(PaStream *);
+
+    if (atomic_exchange(&kill_at_start, false))
+        server_kill();
+    *(void **)&real = dlsym(RTLD_NEXT, "Pa_StartStream");
+    return real(stream);
 }
 
 static struct sound *sound;
@@ -464,6 +478,47 @@ static int tear_down(void **state)
     return 0;
 }
 
+static void test_a_server_that_does_not_answer_holds_nobody_up(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    start();
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    say(3000);
+    wait_for(counts().playback_open);
+    assert_int_equal(kill(server_pid, SIGSTOP), 0);
+    wait_for(atomic_load(&n_failed) == 1);
+    sound = sound_free(sound);
+    assert_int_equal(kill(server_pid, SIGCONT), 0);
+
+    start();
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_opened) == 1);
+    sound = sound_free(sound);
+}
+
+/* The last one: PortAudio has a thread in this process from then on. */
+static void test_a_server_that_dies_while_it_is_asked_is_survived(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    start();
+    atomic_store(&kill_at_start, true);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_failed) == 1);
+    assert_non_null(strstr(failure, "it does not answer"));
+    assert_true(server_start());
+    wait_for(atomic_load(&n_opened) == 1);
+    say(1000);
+    wait_for(sound_is_idle(sound));
+    server_sleep(300);
+    assert_true(atomic_load(&n_loud) > 80);
+    sound = sound_free(sound);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +531,8 @@ int main(void)
         cmocka_unit_test(test_a_starved_loudspeaker_is_given_more_latency),
         cmocka_unit_test(test_a_server_that_dies_and_comes_back_is_survived),
         cmocka_unit_test(test_a_server_that_comes_later_is_found),
+        cmocka_unit_test(test_a_server_that_does_not_answer_holds_nobody_up),
+        cmocka_unit_test(test_a_server_that_dies_while_it_is_asked_is_survived),
     };
 
     return cmocka_run_group_tests_name("sound", tests, set_up, tear_down);
