@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -134,11 +135,21 @@ struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void 
     return stream;
 }
 
+/* A copy would share its flags with the client, who could have us wait in write(). */
+static int open_anew(int fd)
+{
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
 struct stream *stream_new_on(sd_event *event, int fd, const struct stream_sink *sink,
                              void *userdata, struct error *err)
 {
     struct stream *stream;
     struct stat st;
+    int own;
 
     if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode) ||
         (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
@@ -146,7 +157,12 @@ struct stream *stream_new_on(sd_event *event, int fd, const struct stream_sink *
                   "The descriptor is not the writing end of a pipe.");
         return NULL;
     }
-    stream = make(event, fcntl(fd, F_DUPFD_CLOEXEC, 3), sink, userdata, err);
+    own = open_anew(fd);
+    if (own < 0) {
+        error_set(err, ERROR_INVALID_ARGUMENT, "The pipe cannot be written: %s.", strerror(errno));
+        return NULL;
+    }
+    stream = make(event, own, sink, userdata, err);
     if (stream)
         stream->packets = true;
     return stream;

@@ -37,8 +37,9 @@ struct stream;
 struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void *userdata,
                           int *ret_fd, struct error *err);
 /*
- * The writing end of a client's own pipe, which is duplicated and made not to block. For packets: what
- * stream_packet() gets is written as a whole, so that a reader gets as much with one read().
+ * The writing end of a client's own pipe, which is opened anew: whether a write() waits is not the
+ * client's choice. For packets: what stream_packet() gets is written as a whole, so that a reader gets
+ * as much with one read().
  */
 struct stream *stream_new_on(sd_event *event, int fd, const struct stream_sink *sink,
                              void *userdata, struct error *err);

@@ -217,6 +217,18 @@ class Provider(unittest.TestCase):
             self.assertGreater(self.say("word %d" % i).seconds, 0.2)
         self.assertGreater(Speech(paused).seconds, 12)
 
+    def test_a_pipe_whose_owner_would_have_it_wait_keeps_nobody_waiting(self):
+        read, write = os.pipe()
+        self.object.Synthesize(dbus.types.UnixFd(write), "this is a sentence that goes on. " * 12,
+                               "", 1.0, 1.0, False, "", dbus_interface=INTERFACE)
+        os.set_blocking(write, True)
+        wait_until(lambda: struct.unpack("i", fcntl.ioctl(read, 0x541B, b"\0" * 4))[0] > 57344)
+        for i in range(3):
+            self.assertGreater(self.say("word %d" % i).seconds, 0.2)
+        self.assertTrue(os.get_blocking(write))
+        os.close(write)
+        self.assertGreater(Speech(read).seconds, 12)
+
     def test_a_closed_pipe_cancels(self):
         os.close(self.begin("this is a sentence that goes on. " * 30000))
         self.say("done")
