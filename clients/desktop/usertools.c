@@ -89,6 +89,7 @@ static char *fill(const char *word, struct call *call, bool options_over, bool *
 {
     GString *out = g_string_new(NULL);
     const char *at = word;
+    bool is_number = false;
 
     *left_out = false;
     while (*at) {
@@ -103,14 +104,15 @@ static char *fill(const char *word, struct call *call, bool options_over, bool *
         }
         value = value_text(call->arguments, name, &is_text);
         *left_out = *left_out || (!value && at == word && !at[length]);
-        /* What the model says must not become an option. */
-        if (value && is_text && at == word && *value == '-' && !options_over) {
-            *why = "an argument must not begin with -";
-            g_string_free(out, TRUE);
-            return NULL;
-        }
+        is_number = is_number || (value && !is_text && out->len == 0);
         g_string_append(out, value ? value : "");
         at += length;
+    }
+    /* What the model says, or leaves out, must not make an option of it. */
+    if (*out->str == '-' && *word != '-' && !is_number && !options_over) {
+        *why = "an argument must not begin with -";
+        g_string_free(out, TRUE);
+        return NULL;
     }
     return g_string_free(out, FALSE);
 }
@@ -217,6 +219,12 @@ static void run(struct call *call)
 
 /* --- files ----------------------------------------------------------------------------------- */
 
+/* Whoever else can write it could run programs as this user. */
+static bool is_ours(const struct stat *st)
+{
+    return (st->st_uid == getuid() || st->st_uid == 0) && !(st->st_mode & (S_IWGRP | S_IWOTH));
+}
+
 struct json_object *desktop_read_json(const char *path, size_t max, struct error *err)
 {
     _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -235,8 +243,7 @@ struct json_object *desktop_read_json(const char *path, size_t max, struct error
                   max >> 10);
         return NULL;
     }
-    /* Whoever can write it could run programs as this user. */
-    if ((st.st_uid != getuid() && st.st_uid != 0) || st.st_mode & (S_IWGRP | S_IWOTH)) {
+    if (!is_ours(&st)) {
         error_set(err, ERROR_NOT_ALLOWED, "'%s' can be written by others: it is not used.", path);
         return NULL;
     }
@@ -418,7 +425,14 @@ void user_tools(struct desktop *desktop, GPtrArray *problems)
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     const char *name;
+    struct stat st;
 
+    /* The programs beside the files, too. */
+    if (dir && (stat(folder, &st) < 0 || !is_ours(&st))) {
+        g_ptr_array_add(problems, g_strdup_printf("'%s' can be written by others: its tools are "
+                                                  "not used.", folder));
+        return;
+    }
     while (dir && (name = g_dir_read_name(dir))) {
         if (*name != '.' && g_str_has_suffix(name, ".json") && g_utf8_validate(name, -1, NULL))
             g_ptr_array_add(names, g_strdup(name));

@@ -210,6 +210,10 @@ class UserTools(Case):
         self.assertEqual(self.error("find", what="--version"), "an argument must not begin with -")
         self.ready("find2", ["printf", "--", "<{what}>%s", "{what}"], {"what": {"type": "string"}})
         self.assertEqual(self.result("find2", what="--version"), "<--version>--version")
+        self.ready("find3", ["printf", "%s", "{a}{b}", "{a}-c"], {"a": {"type": "string"}, "b": {"type": "string"}})
+        for how in ({"a": "", "b": "-v"}, {"b": "-v"}, {"a": "-v", "b": ""}, {"a": "", "b": "x"}):
+            self.assertEqual(self.error("find3", **how), "an argument must not begin with -", how)
+        self.assertEqual(self.result("find3", a="x", b="-v"), "x-vx-c")
 
     def test_arguments_are_held_to_the_schema(self):
         self.ready("roll", ["echo", "{n}"], {"n": {"type": "integer", "minimum": 1, "maximum": 6}})
@@ -307,6 +311,16 @@ class UserTools(Case):
             self.assertIn(expected, lines[name])
         self.assertIn("can be written by others", lines["r"])
         self.assertEqual(set(lines), set(wrong) | set("rstu"))
+
+    def test_a_folder_that_others_can_write_is_not_used(self):
+        self.ready("hello", ["./hello.sh"], script="#!/bin/sh\necho hello\n")
+        for mode in (0o777, 0o1777, 0o775):
+            os.chmod(self.config + "/tools", mode)
+            tools, problems = self.listed()
+            self.assertNotIn("hello", tools)
+            self.assertIn("/tools' can be written by others: its tools are not used.", problems)
+        os.chmod(self.config + "/tools", 0o755)
+        self.assertEqual(self.result("hello"), "hello")
 
     def test_changed_files_harm_nobody(self):
         chance = random.Random(1)
