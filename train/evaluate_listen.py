@@ -101,7 +101,7 @@ def write_sample(engine, rng, trained, folder):
     """speech.jsonl, its sounds, and the word errors of this set of files on exactly these.
 
     They are sounds that it hears right, also with other roundings: where it errs, other roundings
-    lead to other errors.
+    lead to other errors. The first two are about the volume, for tests of calls.
     """
     lines, wrong, total = [], 0, 0
     (folder / "speech").mkdir(parents=True, exist_ok=True)
@@ -109,8 +109,8 @@ def write_sample(engine, rng, trained, folder):
         while True:
             (words, _, samples), = cell(rng, "value", [voice], 15, 30, 1, trained)
             engine.hears(samples)
-            if len(samples) < 2.3 * speech.RATE and engine.answer() == words and \
-                    engine.answer(precise=True) == words:
+            if len(samples) < 2.3 * speech.RATE and (i > 1 or "volume" in words) and \
+                    engine.answer() == words and engine.answer(precise=True) == words:
                 break
         name = f"speech/{i}.wav"
         (folder / name).write_bytes(engine.wave.read_bytes())
