@@ -113,7 +113,7 @@ class Dictate(unittest.TestCase):
     def dictate(self, *words, stdin=subprocess.DEVNULL, **environment):
         """One that is ready to hear."""
         process = start(PROGRAM, "dictate", "--json", *words, stdin=stdin, stdout=subprocess.PIPE, text=True,
-                        env=dict(os.environ, **environment))
+                        env=dict(os.environ, G_DEBUG="fatal-criticals", **environment))
         process.events = []
         self.read(process, lambda e: e["event"] == "listening" and e["on"])
         return process
