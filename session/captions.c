@@ -312,6 +312,7 @@ static void captions_release(struct work *work)
 {
     struct captions *c = (struct captions *)work;
 
+    atomic_store(&c->stopping, true); /* an ear that waits for room waits no more */
     c->port.close(c->port_userdata); /* what the ear tells may not come after the last event */
     c->recognition = recognition_free(c->recognition);
     free(c->features);
