@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -783,6 +784,7 @@ static void *engine_main(void *userdata)
     struct engine *engine = userdata;
 
     pthread_setname_np(pthread_self(), "engine");
+    atomic_store(&engine->thread_id, gettid());
     while (!engine->stopping || !TAILQ_EMPTY(&engine->work)) {
         struct work *work;
         int64_t next_expiry;
@@ -815,7 +817,6 @@ static void *engine_main(void *userdata)
     }
     while (!TAILQ_EMPTY(&engine->loaded))
         unload(engine, TAILQ_FIRST(&engine->loaded), false);
-    pool_free(engine->pool);
     return NULL;
 }
 
@@ -841,6 +842,17 @@ static void sound_changed(void *userdata)
     engine_wake(engine);
 }
 
+/* On the sound thread. The pool comes with the first model. */
+static size_t sound_makers(void *userdata, pid_t *ret_ids, size_t n_max)
+{
+    struct engine *engine = userdata;
+    const struct pool *pool = atomic_load(&engine->pool);
+
+    if (n_max == 0 || (*ret_ids = atomic_load(&engine->thread_id)) == 0)
+        return 0;
+    return 1 + (pool ? pool_thread_ids(pool, ret_ids + 1, n_max - 1) : 0);
+}
+
 static struct sound_config sound_config(struct engine *engine)
 {
     return (struct sound_config){
@@ -849,6 +861,7 @@ static struct sound_config sound_config(struct engine *engine)
         .keep_echo = engine->config.keep_echo,
         .latency_msec = engine->config.latency_msec,
         .changed = sound_changed,
+        .makers = sound_makers,
         .userdata = engine,
     };
 }
@@ -1043,6 +1056,7 @@ struct engine *engine_free(struct engine *engine)
     while (dispatch_one(engine))
         ;
     sound_free(engine->sound);
+    pool_free(engine->pool); /* the sound thread looked at it */
     photos_free(engine->photos);
     descriptions_forget(engine);
     phrases_done(&engine->phrases);

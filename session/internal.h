@@ -364,10 +364,11 @@ struct engine {
     atomic_llong progress_usec; /* when the engine thread last came by */
     atomic_llong loading_usec;  /* since when a model is being loaded; 0: none is */
     atomic_bool resting;
+    _Atomic pid_t thread_id;     /* 0: it has not begun */
+    _Atomic(struct pool *) pool; /* the engine thread's; made with the first model */
 
     /* engine thread */
     struct engine_config now; /* the settings in force */
-    struct pool *pool;        /* made with the first model */
     TAILQ_HEAD(, loaded_model) loaded;
     TAILQ_HEAD(, image_query) queries;
     struct work_list work; /* all that came down and is not finished; first is served next */

@@ -13,6 +13,7 @@
 #include "audio/device/server.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "tensor/pool.h"
 
 #define TICK_USEC          5000
 #define QUEUE_CAPTURE_MSEC 1000
@@ -20,6 +21,9 @@
 #define LINGER_USEC        8000000 /* the loudspeaker stays open for, and PortAudio */
 #define RETRY_MIN_USEC     250000
 #define RETRY_MAX_USEC     5000000
+
+/* The engine thread and its pool. */
+#define MAKERS_MAX (POOL_THREADS_MAX + 1)
 
 /* More of them in a second: the stream is starved, not just late once. */
 #define STARVED_XRUNS 5
@@ -59,6 +63,7 @@ struct hearer {
 struct sound {
     pthread_t thread;
     void (*changed)(void *userdata);
+    size_t (*makers)(void *userdata, pid_t *ret_ids, size_t n_max);
     void *userdata;
     struct playback *playback; /* its own rules */
     atomic_bool play;          /* the loudspeaker is needed */
@@ -92,6 +97,8 @@ struct sound {
     struct side sides[_DEVICE_DIRECTION_N];
     unsigned n_losses, n_starved;
     uint64_t used_usec; /* when a device was needed last */
+    bool lifted;            /* the priority of the makers */
+    uint64_t audible_usec;  /* when something was heard last */
     uint64_t starved_usec;
     unsigned starved_xruns;
     struct heard history[HISTORY];
@@ -280,6 +287,32 @@ static void feed(struct sound *sound, uint64_t now_usec)
     sound->starved_xruns = n;
 }
 
+static void drop_makers(struct sound *sound)
+{
+    pid_t ids[MAKERS_MAX];
+
+    if (sound->lifted)
+        priority_drop(ids, sound->makers(sound->userdata, ids, MAKERS_MAX));
+    sound->lifted = false;
+}
+
+/* Not for each answer anew: RealtimeKit counts how often it is asked. */
+static void lift_makers(struct sound *sound, uint64_t now_usec)
+{
+    pid_t ids[PRIORITY_THREADS_MAX];
+
+    if (!sound->makers)
+        return;
+    if (!sound_is_idle(sound)) {
+        sound->audible_usec = now_usec;
+        if (!sound->lifted)
+            priority_lift(ids, sound->makers(sound->userdata, ids, PRIORITY_THREADS_MAX));
+        sound->lifted = true;
+    } else if (now_usec - sound->audible_usec > LINGER_USEC) {
+        drop_makers(sound);
+    }
+}
+
 /* --- the sound thread: a tick ---------------------------------------------------------------- */
 
 static void tell_state(struct sound *sound, struct hearer *hearer)
@@ -411,6 +444,7 @@ static void tick(struct sound *sound, bool has_listener)
     }
     for (enum device_direction d = 0; d < _DEVICE_DIRECTION_N; d++)
         watch_side(sound, d, now_usec);
+    lift_makers(sound, now_usec);
     feed(sound, now_usec);
     follow_echo(sound);
     listen(sound, now_usec);
@@ -493,6 +527,7 @@ static void *sound_main(void *argument)
         tick(sound, listening);
         busy = listening || atomic_load(&sound->play) || sound->initialised;
     }
+    drop_makers(sound);
     shut_down(sound);
     return NULL;
 }
@@ -538,6 +573,7 @@ struct sound *sound_new(const struct sound_config *config, struct error *err)
     pthread_cond_init(&sound->listed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     sound->changed = config->changed;
+    sound->makers = config->makers;
     sound->userdata = config->userdata;
     sound->told_idle = true;
     if (set_wanted(&sound->wanted, config, err) < 0 ||

@@ -32,6 +32,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "audio/device/capture.h"
 #include "audio/device/device.h"
@@ -53,6 +54,13 @@ struct sound_config {
      * was played, a device came or went. On the sound thread, at most every 5 ms. May be NULL.
      */
     void (*changed)(void *userdata);
+    /*
+     * Ids of the threads that make what is played, the most important first: they get a better nice
+     * level (audio/device/priority.h) while something is heard, and some seconds longer, so that a
+     * long text that nobody hears does not take the machine from its user. On the sound thread, and
+     * only until sound_free() returns. May be NULL.
+     */
+    size_t (*makers)(void *userdata, pid_t *ret_ids, size_t n_max);
     void *userdata;
 };
 

@@ -39,6 +39,7 @@ struct worker {
     struct pool *pool;
     unsigned index;
     pthread_t thread;
+    _Atomic pid_t thread_id; /* 0: it has not begun */
 };
 
 struct pool {
@@ -143,6 +144,7 @@ static void *worker_main(void *userdata)
     struct pool *const pool = worker->pool;
     uint32_t seen = 0;
 
+    atomic_store(&worker->thread_id, gettid());
     for (;;) {
         if (!spin_until_changed(&pool->job, seen)) {
             atomic_fetch_add(&pool->n_sleeping, 1);
@@ -160,6 +162,16 @@ static void *worker_main(void *userdata)
 unsigned pool_n_threads(const struct pool *pool)
 {
     return pool->n_threads;
+}
+
+size_t pool_thread_ids(const struct pool *pool, pid_t *ret_ids, size_t n_max)
+{
+    size_t n = 0;
+
+    for (unsigned i = 1; i < pool->n_threads && n < n_max; i++)
+        if ((ret_ids[n] = atomic_load(&pool->workers[i].thread_id)) != 0)
+            n++;
+    return n;
 }
 
 void pool_run(struct pool *pool, pool_fn *fn, void *context, size_t n_units, size_t chunk)

@@ -13,6 +13,7 @@
  */
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -30,6 +31,8 @@ struct pool;
 struct pool *pool_new(unsigned n_threads, struct error *err);
 struct pool *pool_free(struct pool *pool); /* accepts and returns NULL */
 unsigned pool_n_threads(const struct pool *pool);
+/* Of the workers that have a thread of their own; at most n_max are written. Any thread. */
+size_t pool_thread_ids(const struct pool *pool, pid_t *ret_ids, size_t n_max);
 
 /* Cut [0, n_units) into chunks of `chunk` units and run them all; returns when all are done. */
 void pool_run(struct pool *pool, pool_fn *fn, void *context, size_t n_units, size_t chunk);

@@ -60,6 +60,27 @@ static int ask_realtime_kit(pid_t thread_id, char *ret_reason, size_t reason_byt
     return r;
 }
 
+/* As many as it takes, in their order; returns how many. */
+static size_t ask_for_nice(const pid_t *thread_ids, size_t n)
+{
+    __attribute__((cleanup(sd_bus_flush_close_unrefp))) sd_bus *bus = NULL;
+    int nice_min = PRIORITY_NICE;
+    size_t n_done = 0;
+
+    if (sd_bus_open_system(&bus) < 0)
+        return 0;
+    sd_bus_set_method_call_timeout(bus, TIMEOUT_USEC);
+    if (sd_bus_get_property_trivial(bus, service, object, service, "MinNiceLevel", NULL, 'i',
+                                    &nice_min) < 0)
+        return 0;
+    while (n_done < n &&
+           sd_bus_call_method(bus, service, object, service, "MakeThreadHighPriorityWithPID", NULL,
+                              NULL, "tti", (uint64_t)getpid(), (uint64_t)thread_ids[n_done],
+                              (int32_t)MAX(nice_min, PRIORITY_NICE)) >= 0)
+        n_done++;
+    return n_done;
+}
+
 int priority_raise(pid_t thread_id, struct error *err)
 {
     const struct sched_param param = {.sched_priority = PRIORITY_WANTED};
@@ -74,4 +95,26 @@ int priority_raise(pid_t thread_id, struct error *err)
                      "The sound device's thread gets no real-time priority: from RealtimeKit (%s), "
                      "nor from the kernel (%s).",
                      reason, strerror(errno));
+}
+
+size_t priority_lift(const pid_t *thread_ids, size_t n)
+{
+    size_t n_done;
+
+    if (getpriority(PRIO_PROCESS, 0) != 0)
+        return 0;
+    n = MIN(n, (size_t)PRIORITY_THREADS_MAX);
+    n_done = ask_for_nice(thread_ids, n);
+    while (n_done < n && setpriority(PRIO_PROCESS, (id_t)thread_ids[n_done], PRIORITY_NICE) == 0)
+        n_done++;
+    return n_done;
+}
+
+void priority_drop(const pid_t *thread_ids, size_t n)
+{
+    const int nice_level = getpriority(PRIO_PROCESS, 0);
+
+    for (size_t i = 0; i < n; i++)
+        if (getpriority(PRIO_PROCESS, (id_t)thread_ids[i]) < nice_level)
+            setpriority(PRIO_PROCESS, (id_t)thread_ids[i], nice_level);
 }

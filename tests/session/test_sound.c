@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Proves on a real sound server that one conversation hears what another program says and is heard,
  * that a server that dies, comes back or was not there, a sink that goes away and another default
- * are survived, that a server that does not answer holds nobody up, and that a loudspeaker that
- * starves gets more latency. */
+ * are survived, that a server that does not answer holds nobody up, that a loudspeaker that starves
+ * gets more latency, and that whoever makes what is heard has a better nice level meanwhile. */
 #include <dlfcn.h>
 #include <math.h>
 #include <portaudio.h>
@@ -11,9 +11,12 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "audio/device/priority.h"
 #include "base/cleanup.h"
 #include "session/sound.h"
 #include "tests/audio/device/server.h"
@@ -70,6 +73,7 @@ PaError Pa_StartStream(PaStream *stream)
 }
 
 static struct sound *sound;
+static pid_t maker_id;
 static atomic_uint n_frames, n_loud, n_audible, n_opened, n_failed, n_changed;
 static char failure[sizeof(((struct error *)0)->text)]; /* after n_failed grew */
 
@@ -519,10 +523,51 @@ static void test_a_server_that_dies_while_it_is_asked_is_survived(void **state)
     sound = sound_free(sound);
 }
 
+static size_t one_maker(void *userdata, pid_t *ret_ids, size_t n_max)
+{
+    (void)userdata;
+    ret_ids[0] = maker_id;
+    return MIN(n_max, 1);
+}
+
+static int nice_level(void)
+{
+    return getpriority(PRIO_PROCESS, (id_t)maker_id);
+}
+
+static void test_who_makes_what_is_heard_has_a_priority_while_it_is(void **state)
+{
+    const struct sound_config config = {.makers = one_maker};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    maker_id = gettid();
+    if (setpriority(PRIO_PROCESS, 0, PRIORITY_NICE) < 0 || setpriority(PRIO_PROCESS, 0, 0) < 0) {
+        print_message("skipped: neither root nor RLIMIT_NICE\n");
+        skip();
+    }
+    atomic_store(&n_frames, 0);
+    sound = sound_new(&config, &err);
+    assert_non_null(sound);
+    assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
+    wait_for(atomic_load(&n_frames) > 20);
+    assert_int_equal(nice_level(), 0);
+    say(500);
+    wait_for(nice_level() < 0);
+    wait_for(sound_is_idle(sound));
+    wait_for(nice_level() == 0);
+
+    say(500);
+    wait_for(nice_level() < 0);
+    sound = sound_free(sound);
+    assert_int_equal(nice_level(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_said_is_heard),
+        cmocka_unit_test(test_who_makes_what_is_heard_has_a_priority_while_it_is),
         cmocka_unit_test(test_what_it_says_itself_is_not_heard),
         cmocka_unit_test(test_a_default_microphone_that_cancels_echo_is_left_alone),
         cmocka_unit_test(test_a_new_device_is_listed_unless_somebody_listens),

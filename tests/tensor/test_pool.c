@@ -105,6 +105,23 @@ static void test_too_many_threads_are_refused(void **state)
     assert_int_equal(err.code, ERROR_INVALID_ARGUMENT);
 }
 
+static void test_workers_tell_their_threads(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct pool *pool = pool_new(3, &err);
+    pid_t ids[3] = {0};
+
+    (void)state;
+    assert_non_null(pool);
+    for (unsigned i = 0; i < 1000 && pool_thread_ids(pool, ids, 3) < 2; i++)
+        usleep(10000);
+    assert_int_equal(pool_thread_ids(pool, ids, 3), 2);
+    assert_true(ids[0] > 0 && ids[1] > 0 && ids[0] != ids[1]);
+    assert_true(ids[0] != gettid() && ids[1] != gettid());
+    assert_int_equal(pool_thread_ids(pool, ids, 1), 1);
+    pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +129,7 @@ int main(void)
         cmocka_unit_test(test_a_late_worker_claims_nothing_from_the_next_job),
         cmocka_unit_test(test_workers_that_fell_asleep_wake_up),
         cmocka_unit_test(test_too_many_threads_are_refused),
+        cmocka_unit_test(test_workers_tell_their_threads),
     };
 
     return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
