@@ -178,11 +178,12 @@ static void make_ordinal(char out[SPOKEN_MAX])
         snprintf(out + n, SPOKEN_MAX - n, "th");
 }
 
+/* More than DIGITS_MAX are not counted: a text may be nothing but digits. */
 static size_t n_digits(const char *text, size_t length, size_t at)
 {
     size_t n = 0;
 
-    while (at + n < length && isdigit((unsigned char)text[at + n]))
+    while (n <= DIGITS_MAX && at + n < length && isdigit((unsigned char)text[at + n]))
         n++;
     return n;
 }

@@ -186,6 +186,22 @@ static void test_prosody_works_on_what_is_around_it(void **state)
     style_of("<prosody rate='200%'></prosody>word", 2, 1, 1);
 }
 
+/* As much as Speak() takes; counting all that follow at each of them would take a minute. */
+static void test_a_text_of_digits_alone_is_read(void **state)
+{
+    const struct script_options options = {.n_words_max = 16, .style = plain};
+    const size_t length = (size_t)1 << 20;
+    _cleanup_(freep) char *text = malloc(length);
+    struct script script = {0};
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, '9', length);
+    assert_int_equal(script_read(&script, text, length, &options, NULL), 0);
+    assert_true(script.n >= length / 16);
+    script_done(&script);
+}
+
 static void test_what_grows_too_much_is_refused(void **state)
 {
     static const char open[] = "<say-as interpret-as='characters'>";
@@ -215,6 +231,7 @@ int main(void)
         cmocka_unit_test(test_broken_ssml_is_heard_all_the_same),
         cmocka_unit_test(test_characters_have_names_for_every_model),
         cmocka_unit_test(test_prosody_works_on_what_is_around_it),
+        cmocka_unit_test(test_a_text_of_digits_alone_is_read),
         cmocka_unit_test(test_what_grows_too_much_is_refused),
     };
 
