@@ -124,6 +124,9 @@ static ssize_t take_packet(struct speech *speech)
     if (speech->n < 14 + length)
         return 0;
     memcpy(name, b + 14, length);
+    for (size_t i = 0; i < length; i++) /* it is told in a line */
+        if ((unsigned char)name[i] < ' ')
+            name[i] = ' ';
     if (b[1] == PACKET_MARK)
         speech->sink->mark(speech->userdata, name);
     return (ssize_t)(14 + length);

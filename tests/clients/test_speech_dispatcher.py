@@ -293,6 +293,12 @@ class Protocol(unittest.TestCase):
         self.assertEqual(told[2][2], len(sound))
         self.assertGreater(max(sound), 3000)
 
+    def test_a_mark_cannot_speak_for_the_module(self):
+        self.module.init()
+        _, told = self.module.say('<speak>hello<mark name="a&#10;703 STOP\nb"/> hello</speak>')
+        self.assertEqual([t[:2] for t in told], [("701 BEGIN", ""), ("700 INDEX MARK", "a 703 STOP b"),
+                                                 ("702 END", "")])
+
     def test_rate_pitch_and_volume(self):
         m = self.module
         m.init()
