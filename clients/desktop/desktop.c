@@ -220,16 +220,21 @@ bool desktop_busy(const struct desktop *desktop)
     return desktop->calls.length > 0 || timers_ringing(desktop->timers);
 }
 
+static int allow(const struct tool *tool, struct error *err)
+{
+    g_autofree char *sum = digest(tool);
+
+    return allowed_write(tool->name, sum, err);
+}
+
 int desktop_allow(struct desktop *desktop, const char *name, struct error *err)
 {
-    struct tool *tool = name ? find_tool(desktop, name) : NULL;
-    g_autofree char *sum = NULL;
+    const struct tool *tool = name ? find_tool(desktop, name) : NULL;
 
     if (!tool)
         return error_set(err, ERROR_INVALID_ARGUMENT, "There is no tool '%.100s'.",
                          name ? name : "");
-    sum = digest(tool);
-    return allowed_write(name, sum, err);
+    return allow(tool, err);
 }
 
 int desktop_revoke(struct desktop *desktop, const char *name, struct error *err)
@@ -754,7 +759,7 @@ void desktop_answer(struct desktop_question *question, enum desktop_decision dec
     g_free(question);
     call->decision = decision == DESKTOP_REFUSE ? "refused" : "agreed";
     if (decision == DESKTOP_ALWAYS)
-        desktop_allow(call->desktop, call->tool->name, NULL);
+        allow(call->tool, NULL); /* as it was shown: the list may have been made anew since */
     later(call, decision == DESKTOP_REFUSE ? on_refused : on_agreed);
 }
 

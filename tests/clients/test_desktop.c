@@ -314,6 +314,39 @@ static void test_a_question_is_withdrawn_when_the_call_is_cancelled(void **state
     json_object_put(arguments);
 }
 
+/* A tool of the user that prints a word. */
+static void write_tool(struct fixture *f, const char *word)
+{
+    g_autofree char *folder = g_build_filename(f->folder, ".config/lfmd/tools", NULL);
+    g_autofree char *path = g_build_filename(folder, "hello.json", NULL);
+    g_autofree char *text =
+        g_strdup_printf("{\"description\": \"d\", \"command\": [\"echo\", \"%s\"]}", word);
+
+    assert_int_equal(g_mkdir_with_parents(folder, 0700), 0);
+    assert_true(g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_NONE, 0600, NULL));
+    list(f, NULL);
+}
+
+static void test_what_changes_while_one_is_asked_is_not_allowed_with_it(void **state)
+{
+    struct fixture *f = *state;
+    g_autofree char *path = g_build_filename(f->folder, ".config/lfmd/tools/hello.json", NULL);
+
+    write_tool(f, "one");
+    f->later = true;
+    desktop_call(f->desktop, "hello", NULL, NULL, on_done, f);
+    while (!f->kept)
+        g_main_context_iteration(NULL, TRUE);
+    write_tool(f, "two");
+    desktop_answer(f->kept, DESKTOP_ALWAYS);
+    wait_done(f);
+    assert_string_equal(f->text, "{\"result\": \"one\"}");
+    assert_int_equal(desktop_way(f->desktop, "hello"), DESKTOP_ASKS);
+    write_tool(f, "one");
+    assert_int_equal(desktop_way(f->desktop, "hello"), DESKTOP_RUNS);
+    g_unlink(path);
+}
+
 static void test_arguments_are_held_to_the_schema(void **state)
 {
     static const struct {
@@ -424,6 +457,7 @@ int main(void)
         TEST(test_a_note_is_only_found_in_its_folder),
         TEST(test_calls_are_logged),
         TEST(test_a_question_is_withdrawn_when_the_call_is_cancelled),
+        TEST(test_what_changes_while_one_is_asked_is_not_allowed_with_it),
         TEST(test_arguments_are_held_to_the_schema),
         TEST(test_own_models_get_what_they_were_trained_with),
         cmocka_unit_test(test_schemas_are_cut_and_checked),
