@@ -60,16 +60,17 @@ PaError Pa_OpenStream(PaStream **stream, const PaStreamParameters *input,
 }
 
 /* The worst moment for a server to die: PortAudio waits for ever. */
-static atomic_bool kill_at_start;
+static atomic_int kill_at_start; /* the server's process; 0: nobody */
 
 PaError Pa_StartStream(PaStream *stream)
 {
     PaError (*real)(PaStream *);
+    const pid_t pid = atomic_exchange(&kill_at_start, 0);
     siginfo_t info;
 
-    if (atomic_exchange(&kill_at_start, false)) {
-        kill(server_pid, SIGKILL);
-        waitid(P_PID, (id_t)server_pid, &info, WEXITED | WNOWAIT); /* dead; the test takes it away */
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT); /* dead; the test takes it away */
     }
     *(void **)&real = dlsym(RTLD_NEXT, "Pa_StartStream");
     return real(stream);
@@ -513,7 +514,7 @@ static void test_a_server_that_dies_while_it_is_asked_is_survived(void **state)
 
     (void)state;
     start();
-    atomic_store(&kill_at_start, true);
+    atomic_store(&kill_at_start, server_pid);
     assert_int_equal(sound_listen(sound, &listener, NULL, &err), 0);
     wait_for(atomic_load(&n_failed) == 1);
     assert_non_null(strstr(failure, "it does not answer"));
