@@ -10,6 +10,8 @@
 #include "clients/gtk/intake.h"
 #include "clients/gtk/picture.h"
 #include "clients/gtk/preview.h"
+#include "clients/gtk/program.h"
+#include "clients/gtk/tell.h"
 #include "clients/gtk/transcript.h"
 
 #define PICTURES_MAX   16
@@ -64,8 +66,7 @@ static void update_cost(AskWindow *self);
 
 static void enable(AskWindow *self, const char *action, bool enabled)
 {
-    g_simple_action_set_enabled(
-        G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self), action)), enabled);
+    program_enable(G_ACTION_MAP(self), action, enabled);
 }
 
 static bool busy(AskWindow *self)
@@ -96,11 +97,7 @@ static void update_actions(AskWindow *self)
 
 static void tell(AskWindow *self, GtkMessageType type, bool can_retry, const char *sentence)
 {
-    gtk_info_bar_set_message_type(self->notice, type);
-    gtk_label_set_text(self->notice_text, sentence);
-    gtk_widget_set_visible(self->retry, can_retry);
-    gtk_info_bar_set_show_close_button(self->notice, !can_retry);
-    gtk_info_bar_set_revealed(self->notice, TRUE);
+    tell_notice(self->notice, self->notice_text, self->retry, type, can_retry, sentence);
 }
 
 static void tell_error(AskWindow *self, const GError *error)
@@ -446,12 +443,7 @@ static void on_progress(double fraction, const char *label, void *userdata)
 {
     AskWindow *self = userdata;
 
-    gtk_progress_bar_set_text(self->progress, label);
-    if (fraction < 0)
-        gtk_progress_bar_pulse(self->progress);
-    else
-        gtk_progress_bar_set_fraction(self->progress, fraction);
-    gtk_widget_set_visible(GTK_WIDGET(self->progress), TRUE);
+    tell_progress(self->progress, fraction, label);
 }
 
 static void on_ended(enum ending ending, const char *note, void *userdata)
@@ -477,18 +469,6 @@ static void on_ended(enum ending ending, const char *note, void *userdata)
 
 static const struct conversation_events conversation_events = {
     .text = on_text, .progress = on_progress, .ended = on_ended};
-
-/* "cat.png, dog.png": what goes along, in front of the question. */
-static void name_pictures(AskWindow *self, const GPtrArray *pictures)
-{
-    g_autoptr(GString) names = g_string_new(NULL);
-
-    for (guint i = 0; i < pictures->len; i++)
-        g_string_append_printf(names, "%s%s", i > 0 ? ", " : "",
-                               ((struct picture *)pictures->pdata[i])->name);
-    if (names->len > 0)
-        transcript_remark(self->transcript, names->str);
-}
 
 /* False after a notice: there are pictures, and nobody to look at them. */
 static bool can_see(AskWindow *self)
@@ -520,7 +500,7 @@ static void ask_question(AskWindow *self, const char *question)
         self->conversation = conversation_new(
             self->bus, &(struct conversation_options){.model = chosen_model(self)},
             &conversation_events, self);
-    name_pictures(self, pictures);
+    transcript_pictures(self->transcript, pictures);
     transcript_question(self->transcript, self->asked);
     gtk_editable_set_text(GTK_EDITABLE(self->question), "");
     self->answered = false;
@@ -674,18 +654,15 @@ static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *u
 {
     g_autoptr(AskWindow) self = userdata;
     g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = g_bus_get_finish(result, &error);
+    GDBusConnection *bus = assistant_bus_finish(result, &error);
 
     if (g_cancellable_is_cancelled(self->life)) {
         g_clear_object(&bus);
         return;
     }
     if (!bus) {
-        g_autofree char *sentence = g_strdup_printf(
-            _("There is no session bus to reach the assistant by: %s"), error->message);
-
         self->again = false;
-        tell(self, GTK_MESSAGE_ERROR, true, sentence);
+        tell(self, GTK_MESSAGE_ERROR, true, error->message);
         return;
     }
     self->bus = bus;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "clients/assistant/voice.h"
 
-#include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "clients/gtk/assistant.h"
@@ -133,16 +133,8 @@ static void got_results(GObject *source, GAsyncResult *result, void *userdata)
 {
     _cleanup_(unrefp) struct voice *v = userdata;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GUnixFDList) fds = NULL;
-    g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_finish(
-        G_DBUS_CONNECTION(source), &fds, result, &error);
-    gint32 index;
-    int fd = -1;
+    const int fd = assistant_fd_finish(G_DBUS_CONNECTION(source), result, NULL, &error);
 
-    if (reply) {
-        g_variant_get(reply, "(hu)", &index, NULL);
-        fd = g_unix_fd_list_get(fds, index, &error);
-    }
     if (fd < 0) {
         fail(v, error);
         return;
@@ -258,17 +250,12 @@ static void got_stream(GObject *source, GAsyncResult *result, void *userdata)
 {
     _cleanup_(unrefp) struct voice *v = userdata;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GUnixFDList) fds = NULL;
-    g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_finish(
-        G_DBUS_CONNECTION(source), &fds, result, &error);
-    gint32 index;
-    int fd = -1;
+    const int fd = assistant_fd_finish(G_DBUS_CONNECTION(source), result, NULL, &error);
 
-    if (is_over(v))
-        return; /* the descriptor goes, and with it the listening */
-    if (reply) {
-        g_variant_get(reply, "(h)", &index);
-        fd = g_unix_fd_list_get(fds, index, &error);
+    if (is_over(v)) {
+        if (fd >= 0)
+            close(fd); /* and with it the listening */
+        return;
     }
     if (fd < 0) {
         fail(v, error);

@@ -17,6 +17,8 @@
 #include "clients/gtk/conversation.h"
 #include "clients/gtk/events.h"
 #include "clients/gtk/intake.h"
+#include "clients/gtk/program.h"
+#include "clients/gtk/tell.h"
 #include "clients/gtk/transcript.h"
 
 #define CLICK_USEC 100000 /* the button tells of a click so long after it was let go */
@@ -86,8 +88,7 @@ static void refresh_models(AssistantWindow *self);
 
 static void enable(AssistantWindow *self, const char *action, bool enabled)
 {
-    g_simple_action_set_enabled(
-        G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self), action)), enabled);
+    program_enable(G_ACTION_MAP(self), action, enabled);
 }
 
 static bool busy(AssistantWindow *self)
@@ -138,11 +139,7 @@ static void update_actions(AssistantWindow *self)
 
 static void tell(AssistantWindow *self, GtkMessageType type, bool can_retry, const char *sentence)
 {
-    gtk_info_bar_set_message_type(self->notice, type);
-    gtk_label_set_text(self->notice_text, sentence);
-    gtk_widget_set_visible(self->retry, can_retry);
-    gtk_info_bar_set_show_close_button(self->notice, !can_retry);
-    gtk_widget_set_visible(GTK_WIDGET(self->notice), TRUE);
+    tell_notice(self->notice, self->notice_text, self->retry, type, can_retry, sentence);
 }
 
 static void tell_error(AssistantWindow *self, const GError *error)
@@ -212,30 +209,13 @@ static void on_strip(void *userdata)
     gtk_widget_grab_focus(GTK_WIDGET(self->entry));
 }
 
-/* "cat.png, dog.png": what goes along, in front of the question. */
-static void name_pictures(AssistantWindow *self, const GPtrArray *pictures)
-{
-    g_autoptr(GString) names = g_string_new(NULL);
-
-    for (guint i = 0; i < pictures->len; i++)
-        g_string_append_printf(names, "%s%s", i > 0 ? ", " : "",
-                               ((struct picture *)pictures->pdata[i])->name);
-    if (names->len > 0)
-        remark(self, names->str);
-}
-
 /* --- the conversation ----------------------------------------------------------------------- */
 
 static void on_progress(double fraction, const char *label, void *userdata)
 {
     AssistantWindow *self = userdata;
 
-    gtk_progress_bar_set_text(self->progress, label);
-    if (fraction < 0)
-        gtk_progress_bar_pulse(self->progress);
-    else
-        gtk_progress_bar_set_fraction(self->progress, fraction);
-    gtk_widget_set_visible(GTK_WIDGET(self->progress), TRUE);
+    tell_progress(self->progress, fraction, label);
 }
 
 static void on_text(const char *text, void *userdata)
@@ -446,7 +426,7 @@ static void send_asked(AssistantWindow *self)
     }
     need_conversation(self);
     show_talk(self);
-    name_pictures(self, self->asked_with);
+    transcript_pictures(self->transcript, self->asked_with);
     transcript_question(self->transcript, self->asked);
     self->answered = self->spoken = false;
     gtk_progress_bar_set_fraction(self->progress, 0);
@@ -1071,18 +1051,15 @@ static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *u
 {
     g_autoptr(AssistantWindow) self = userdata;
     g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = g_bus_get_finish(result, &error);
+    GDBusConnection *bus = assistant_bus_finish(result, &error);
 
     if (g_cancellable_is_cancelled(self->life)) {
         g_clear_object(&bus);
         return;
     }
     if (!bus) {
-        g_autofree char *sentence = g_strdup_printf(
-            _("There is no session bus to reach the assistant by: %s"), error->message);
-
         self->pending = PENDING_NONE;
-        tell(self, GTK_MESSAGE_ERROR, true, sentence);
+        tell(self, GTK_MESSAGE_ERROR, true, error->message);
         return;
     }
     self->bus = bus;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "clients/captions/hearing.h"
 
-#include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
 #include <string.h>
 
@@ -81,16 +80,8 @@ static void got_stream(GObject *source, GAsyncResult *result, void *userdata)
 {
     _cleanup_(unrefp) struct hearing *h = userdata;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GUnixFDList) fds = NULL;
-    g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_finish(
-        G_DBUS_CONNECTION(source), &fds, result, &error);
-    gint32 index;
-    int fd = -1;
+    const int fd = assistant_fd_finish(G_DBUS_CONNECTION(source), result, NULL, &error);
 
-    if (reply) {
-        g_variant_get(reply, "(h)", &index);
-        fd = g_unix_fd_list_get(fds, index, &error);
-    }
     if (fd < 0) {
         fail(h, error);
         return;

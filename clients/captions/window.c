@@ -7,6 +7,8 @@
 #include "clients/captions/hearing.h"
 #include "clients/captions/history.h"
 #include "clients/captions/look.h"
+#include "clients/gtk/assistant.h"
+#include "clients/gtk/program.h"
 
 #define SIZE_STEP 1.2
 
@@ -36,8 +38,7 @@ static void begin(CaptionsWindow *self);
 
 static void enable(CaptionsWindow *self, const char *action, bool enabled)
 {
-    g_simple_action_set_enabled(
-        G_SIMPLE_ACTION(g_action_map_lookup_action(G_ACTION_MAP(self), action)), enabled);
+    program_enable(G_ACTION_MAP(self), action, enabled);
 }
 
 static void set_state(CaptionsWindow *self, const char *action, GVariant *value)
@@ -126,7 +127,7 @@ static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *u
 {
     g_autoptr(CaptionsWindow) self = userdata;
     g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = g_bus_get_finish(result, &error);
+    GDBusConnection *bus = assistant_bus_finish(result, &error);
 
     if (g_cancellable_is_cancelled(self->life)) {
         g_clear_object(&bus);
@@ -135,10 +136,7 @@ static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *u
         if (self->wanted)
             begin(self);
     } else {
-        g_autofree char *sentence = g_strdup_printf(
-            _("There is no session bus to reach the assistant by: %s"), error->message);
-
-        on_ended(sentence, self);
+        on_ended(error->message, self);
     }
 }
 

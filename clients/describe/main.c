@@ -7,16 +7,28 @@
  */
 
 #include <glib/gi18n.h>
-#include <locale.h>
 #include <string.h>
 
 #include "clients/describe/pick.h"
 #include "clients/describe/print.h"
 #include "clients/describe/window.h"
-#include "clients/gtk/light.h"
 #include "clients/gtk/preview.h"
+#include "clients/gtk/program.h"
 
 #define HIDE_MSEC 300 /* until what our window covered is drawn, and has the focus */
+
+static const struct program_key keys[] = {
+    {"win.again", {"<Control>r"}},
+    {"win.more", {"<Control>m"}},
+    {"win.stop", {"Escape"}},
+    {"window.close", {"<Control>w"}},
+    {NULL},
+};
+
+static const struct program program = {
+    .id = "org.lfmd.Describe",
+    .keys = keys,
+};
 
 static const GOptionEntry options[] = {
     {.long_name = "focus",
@@ -38,7 +50,6 @@ static const GOptionEntry options[] = {
      .arg = G_OPTION_ARG_STRING,
      .arg_description = N_("MODEL"),
      .description = N_("The model that looks; see “lfmctl models”")},
-    {.long_name = "version", .arg = G_OPTION_ARG_NONE, .description = N_("Print the version")},
     {.long_name = G_OPTION_REMAINING,
      .arg = G_OPTION_ARG_FILENAME_ARRAY,
      .arg_description = N_("[FILE]")},
@@ -96,8 +107,7 @@ static DescribeWindow *find_window(struct picking *picking)
     if (!window)
         window = GTK_WINDOW(describe_window_new(GTK_APPLICATION(picking->application),
                                                 picking->bus, picking->model, picking->silent));
-    gtk_window_present(window);
-    light_after();
+    program_present(window);
     return DESCRIBE_WINDOW(window);
 }
 
@@ -171,23 +181,6 @@ static int on_command_line(GApplication *application, GApplicationCommandLine *l
     return 0;
 }
 
-static void on_startup(GtkApplication *application)
-{
-    static const struct {
-        const char *action, *keys[2];
-    } keys[] = {
-        {"win.again", {"<Control>r"}},
-        {"win.more", {"<Control>m"}},
-        {"win.stop", {"Escape"}},
-        {"window.close", {"<Control>w"}},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
-        gtk_application_set_accels_for_action(application, keys[i].action,
-                                              (const char *const *)keys[i].keys);
-    gtk_window_set_default_icon_name("org.lfmd.Describe");
-}
-
 /* --- the command line ----------------------------------------------------------------------- */
 
 /* What is done without a window, in this process; -1: nothing of it. */
@@ -198,10 +191,6 @@ static int on_options(GApplication *application G_GNUC_UNUSED, GVariantDict *giv
         .silent = g_variant_dict_contains(given, "silent"),
     };
 
-    if (g_variant_dict_contains(given, "version")) {
-        g_print("lfm-describe %s\n", LFMD_VERSION);
-        return 0;
-    }
     if (!read_source(given, &print.source, &print.path)) {
         g_printerr("lfm-describe: %s\n",
                    _("One thing at a time: --focus, --screen, --clipboard or one file."));
@@ -225,16 +214,8 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], PREVIEW_OPTION) == 0)
         return preview_child();
 
-    light_before();
-    setlocale(LC_ALL, "");
-    bindtextdomain(GETTEXT_PACKAGE, LFMD_LOCALEDIR);
-    bind_textdomain_codeset(GETTEXT_PACKAGE, "UTF-8");
-    textdomain(GETTEXT_PACKAGE);
-
-    application = adw_application_new("org.lfmd.Describe", G_APPLICATION_HANDLES_COMMAND_LINE);
-    g_application_add_main_option_entries(G_APPLICATION(application), options);
+    application = program_new(&program, G_APPLICATION_HANDLES_COMMAND_LINE, options);
     g_signal_connect(application, "handle-local-options", G_CALLBACK(on_options), NULL);
-    g_signal_connect(application, "startup", G_CALLBACK(on_startup), NULL);
     g_signal_connect(application, "command-line", G_CALLBACK(on_command_line), NULL);
     return g_application_run(G_APPLICATION(application), argc, argv);
 }

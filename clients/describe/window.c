@@ -9,6 +9,7 @@
 #include "clients/gtk/conversation.h"
 #include "clients/gtk/intake.h"
 #include "clients/gtk/preview.h"
+#include "clients/gtk/tell.h"
 #include "clients/gtk/transcript.h"
 #include "clients/sentence.h"
 
@@ -138,19 +139,9 @@ static void on_part(enum part part, const char *text, bool unsure, void *userdat
     update_actions(self);
 }
 
-static void show_progress(DescribeWindow *self, double fraction, const char *label)
-{
-    gtk_widget_set_visible(GTK_WIDGET(self->progress), TRUE);
-    gtk_progress_bar_set_text(self->progress, label);
-    if (fraction < 0)
-        gtk_progress_bar_pulse(self->progress);
-    else
-        gtk_progress_bar_set_fraction(self->progress, fraction);
-}
-
 static void on_looking(double fraction, void *userdata)
 {
-    show_progress(userdata, fraction, _("Looking at the picture"));
+    tell_progress(((DescribeWindow *)userdata)->progress, fraction, _("Looking at the picture"));
 }
 
 static void on_described(const char *sentence, void *userdata)
@@ -172,7 +163,7 @@ static void more(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC
 
     self->more_wanted = true;
     if (self->description)
-        show_progress(self, -1, _("Describing the picture in detail"));
+        tell_progress(self->progress, -1, _("Describing the picture in detail"));
     tell_more(self);
     update_actions(self);
 }
@@ -210,7 +201,7 @@ static void on_text(const char *text, void *userdata)
 
 static void on_progress(double fraction, const char *label, void *userdata)
 {
-    show_progress(userdata, fraction, label);
+    tell_progress(((DescribeWindow *)userdata)->progress, fraction, label);
 }
 
 static void on_answered(enum ending ending, const char *note, void *userdata)
@@ -254,7 +245,7 @@ static void ask(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_
     transcript_question(self->transcript, question);
     gtk_editable_set_text(GTK_EDITABLE(self->question), "");
     conversation_ask(self->conversation, pictures, "auto", question);
-    show_progress(self, -1, _("Reading the question"));
+    tell_progress(self->progress, -1, _("Reading the question"));
     update_actions(self);
 }
 
@@ -325,7 +316,7 @@ void describe_window_show(DescribeWindow *self, struct screen_shot shot)
     if (shot.whole)
         remark(self,
                _("Where the focus is on the screen is not known: this is the whole screen."));
-    show_progress(self, -1, _("Looking at the picture"));
+    tell_progress(self->progress, -1, _("Looking at the picture"));
     self->description =
         description_new(self->bus, shot.picture, self->model, &events, self);
     update_actions(self);

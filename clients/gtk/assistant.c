@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "clients/gtk/assistant.h"
 
+#include <gio/gunixfdlist.h>
 #include <glib/gi18n.h>
 #include <string.h>
 
@@ -107,6 +108,32 @@ void assistant_rescan(GDBusConnection *bus)
 {
     g_dbus_connection_call(bus, ASSISTANT_NAME, ASSISTANT_PATH, ASSISTANT_MANAGER, "Rescan", NULL,
                            NULL, G_DBUS_CALL_FLAGS_NONE, ASSISTANT_CALL_MSEC, NULL, NULL, NULL);
+}
+
+/* --- the bus -------------------------------------------------------------------------------- */
+
+GDBusConnection *assistant_bus_finish(GAsyncResult *result, GError **error)
+{
+    GDBusConnection *bus = g_bus_get_finish(result, error);
+
+    if (!bus)
+        g_prefix_error(error, "%s", _("There is no session bus to reach the assistant by: "));
+    return bus;
+}
+
+int assistant_fd_finish(GDBusConnection *bus, GAsyncResult *result, guint32 *number, GError **error)
+{
+    g_autoptr(GUnixFDList) fds = NULL;
+    g_autoptr(GVariant) reply =
+        g_dbus_connection_call_with_unix_fd_list_finish(bus, &fds, result, error);
+    gint32 index;
+
+    if (!reply)
+        return -1;
+    g_variant_get_child(reply, 0, "h", &index);
+    if (number)
+        g_variant_get_child(reply, 1, "u", number);
+    return g_unix_fd_list_get(fds, index, error);
 }
 
 /* --- errors --------------------------------------------------------------------------------- */

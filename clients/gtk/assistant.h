@@ -33,5 +33,14 @@ GPtrArray *assistant_models_finish(GAsyncResult *result, GError **error); /* of 
 /* Have the daemon look for models that were put there by hand; what is asked next knows them. */
 void assistant_rescan(GDBusConnection *bus);
 
+/* The end of g_bus_get(), with a whole sentence as error. */
+GDBusConnection *assistant_bus_finish(GAsyncResult *result, GError **error);
+
+/* The end of g_dbus_connection_call_with_unix_fd_list() of a method whose reply begins with a
+ * descriptor, which is the caller's to close. number: what comes after it ("u"), or NULL. -1 with
+ * an error. */
+int assistant_fd_finish(GDBusConnection *bus, GAsyncResult *result, guint32 *number,
+                        GError **error);
+
 /* One sentence for people. g_free */
 char *assistant_sentence(const GError *error);

@@ -186,16 +186,8 @@ static void got_stream(GObject *source, GAsyncResult *result, void *userdata)
 {
     _cleanup_(unrefp) struct conversation *c = userdata;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GUnixFDList) fds = NULL;
-    g_autoptr(GVariant) reply = g_dbus_connection_call_with_unix_fd_list_finish(
-        G_DBUS_CONNECTION(source), &fds, result, &error);
-    gint32 index;
-    int fd = -1;
+    const int fd = assistant_fd_finish(G_DBUS_CONNECTION(source), result, &c->number, &error);
 
-    if (reply) {
-        g_variant_get(reply, "(hu)", &index, &c->number);
-        fd = g_unix_fd_list_get(fds, index, &error);
-    }
     if (fd < 0) {
         fail(c, error);
         return;

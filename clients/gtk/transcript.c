@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "clients/gtk/picture.h"
+
 #define ANSWER_BEGINS "answer-begins"
 #define ANSWER_ENDS   "answer-ends"
 #define END           "end"
@@ -124,6 +126,17 @@ void transcript_answer(GtkTextView *view, const char *text)
 void transcript_remark(GtkTextView *view, const char *text)
 {
     insert_paragraph(view, text, "remark");
+}
+
+void transcript_pictures(GtkTextView *view, const GPtrArray *pictures)
+{
+    g_autoptr(GString) names = g_string_new(NULL);
+
+    for (guint i = 0; i < pictures->len; i++)
+        g_string_append_printf(names, "%s%s", i > 0 ? ", " : "",
+                               ((struct picture *)pictures->pdata[i])->name);
+    if (names->len > 0)
+        transcript_remark(view, names->str);
 }
 
 void transcript_clear(GtkTextView *view)

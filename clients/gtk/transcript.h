@@ -19,6 +19,8 @@ void transcript_spoken(GtkTextView *view, unsigned turn);
 void transcript_words(GtkTextView *view, unsigned turn, const char *text);
 /* More of the answer to the last question. */
 void transcript_answer(GtkTextView *view, const char *text);
+/* "cat.png, dog.png" (of struct picture), a remark in front of the question they go with. */
+void transcript_pictures(GtkTextView *view, const GPtrArray *pictures);
 void transcript_remark(GtkTextView *view, const char *text);
 void transcript_clear(GtkTextView *view);
 
