@@ -31,6 +31,22 @@ char *desktop_path(const char *base, const char *name)
     return g_build_filename(base, "lfmd", name, NULL);
 }
 
+GSource *desktop_attach(GSource *source, GSourceFunc function, void *userdata)
+{
+    g_source_set_callback(source, function, userdata, NULL);
+    g_source_attach(source, g_main_context_get_thread_default());
+    return source;
+}
+
+void desktop_drop(GSource **source)
+{
+    if (*source) {
+        g_source_destroy(*source);
+        g_source_unref(*source);
+    }
+    *source = NULL;
+}
+
 /* Those that turn the direction of writing: what is shown would not be what is there. */
 static bool turns(gunichar c)
 {
@@ -267,10 +283,7 @@ static void listing_free(void *pointer)
 {
     struct listing *listing = pointer;
 
-    if (listing->idle) {
-        g_source_destroy(listing->idle);
-        g_source_unref(listing->idle);
-    }
+    desktop_drop(&listing->idle);
     g_free(listing);
 }
 
@@ -365,9 +378,7 @@ void desktop_list(struct desktop *desktop, const char *model, desktop_listed lis
     listing->userdata = userdata;
     g_ptr_array_add(desktop->listings, listing);
     if (listing->trained_only) {
-        listing->idle = g_idle_source_new();
-        g_source_set_callback(listing->idle, on_trained, listing, NULL);
-        g_source_attach(listing->idle, g_main_context_get_thread_default());
+        listing->idle = desktop_attach(g_idle_source_new(), on_trained, listing);
     } else if (!desktop->listing) {
         desktop->listing = true;
         mcp_list(desktop->mcp, on_servers);

@@ -118,6 +118,11 @@ GStrv desktop_environment(struct json_object *object, bool *ok);
 /* $XDG_..._HOME/lfmd/name; g_free */
 char *desktop_path(const char *base, const char *name);
 
+/* Have a source of the desktop's main context call a function. source is taken; what is returned is
+ * for desktop_drop(), which accepts a NULL within and leaves one. */
+GSource *desktop_attach(GSource *source, GSourceFunc function, void *userdata);
+void desktop_drop(GSource **source);
+
 /* Text of strangers for people: valid UTF-8, no control characters but newlines if `lines`, at most
  * max bytes. g_free */
 char *desktop_plain(const char *text, size_t max, bool lines);

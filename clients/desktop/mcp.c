@@ -109,22 +109,6 @@ static const char *text_of(struct json_object *object, const char *key)
     return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : "";
 }
 
-static GSource *attach(GSource *source, GSourceFunc function, void *userdata)
-{
-    g_source_set_callback(source, function, userdata, NULL);
-    g_source_attach(source, g_main_context_get_thread_default());
-    return source;
-}
-
-static void drop(GSource **source)
-{
-    if (*source) {
-        g_source_destroy(*source);
-        g_source_unref(*source);
-    }
-    *source = NULL;
-}
-
 /* --- writing --------------------------------------------------------------------------------- */
 
 static gboolean on_writable(int fd, GIOCondition condition, void *userdata)
@@ -139,7 +123,8 @@ static gboolean on_writable(int fd, GIOCondition condition, void *userdata)
         g_string_erase(server->out, 0, n);
     if (n >= 0 && server->out->len > 0)
         return G_SOURCE_CONTINUE;
-    drop(&server->sources[SOURCE_IN]); /* one that does not read is found out by its silence */
+    /* One that does not read is found out by its silence. */
+    desktop_drop(&server->sources[SOURCE_IN]);
     return G_SOURCE_REMOVE;
 }
 
@@ -154,8 +139,8 @@ static void send_message(struct server *server, struct json_object *message)
     json_object_put(message);
     if (!server->sources[SOURCE_IN])
         server->sources[SOURCE_IN] =
-            attach(g_unix_fd_source_new(server->process.in, G_IO_OUT | G_IO_ERR),
-                   G_SOURCE_FUNC(on_writable), server);
+            desktop_attach(g_unix_fd_source_new(server->process.in, G_IO_OUT | G_IO_ERR),
+                           G_SOURCE_FUNC(on_writable), server);
 }
 
 static void notify(struct server *server, const char *method, struct json_object *params)
@@ -170,7 +155,7 @@ static void notify(struct server *server, const char *method, struct json_object
 
 static void request_free(struct request *request)
 {
-    drop(&request->timeout);
+    desktop_drop(&request->timeout);
     if (request->call) {
         g_cancellable_disconnect(request->call->cancellable, request->watch);
         call_unref(request->call);
@@ -225,8 +210,8 @@ static void on_cancelled(GCancellable *cancellable, void *userdata)
     struct request *request = userdata;
 
     (void)cancellable;
-    drop(&request->timeout);
-    request->timeout = attach(g_idle_source_new(), on_give_up, request);
+    desktop_drop(&request->timeout);
+    request->timeout = desktop_attach(g_idle_source_new(), on_give_up, request);
 }
 
 /* call: what it is for, or NULL. Takes params. */
@@ -241,7 +226,8 @@ static void send_request(struct server *server, const char *method, struct json_
     request->server = server;
     request->id = ++server->last_id;
     request->answered = answered;
-    request->timeout = attach(g_timeout_source_new_seconds(server->seconds), on_timeout, request);
+    request->timeout =
+        desktop_attach(g_timeout_source_new_seconds(server->seconds), on_timeout, request);
     g_queue_push_tail(&server->requests, request);
     server->unasked = 0;
     json_object_object_add(message, "id", json_object_new_int64(request->id));
@@ -267,7 +253,7 @@ static gboolean on_ready(void *userdata)
     struct mcp *mcp = userdata;
     void (*ready)(struct desktop *desktop) = mcp->ready;
 
-    drop(&mcp->idle);
+    desktop_drop(&mcp->idle);
     mcp->ready = NULL;
     ready(mcp->desktop);
     return G_SOURCE_REMOVE;
@@ -281,7 +267,7 @@ static void settle(struct mcp *mcp)
             return;
     }
     if (mcp->ready && !mcp->idle)
-        mcp->idle = attach(g_idle_source_new(), on_ready, mcp);
+        mcp->idle = desktop_attach(g_idle_source_new(), on_ready, mcp);
 }
 
 static void call_tool(struct server *server, struct call *call);
@@ -508,9 +494,9 @@ static gboolean on_readable(int fd, GIOCondition condition, void *userdata)
         return G_SOURCE_CONTINUE;
     if (n <= 0) {
         /* Most that do so end, and then their status tells more. */
-        drop(&server->sources[SOURCE_OUT]);
+        desktop_drop(&server->sources[SOURCE_OUT]);
         server->sources[SOURCE_CLOSED] =
-            attach(g_timeout_source_new(CLOSED_MSEC), on_closed, server);
+            desktop_attach(g_timeout_source_new(CLOSED_MSEC), on_closed, server);
         return G_SOURCE_REMOVE;
     }
     g_string_append_len(server->in, bytes, n);
@@ -528,7 +514,7 @@ static gboolean on_said(int fd, GIOCondition condition, void *userdata)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return G_SOURCE_CONTINUE;
     if (n <= 0) {
-        drop(&server->sources[SOURCE_ERR]);
+        desktop_drop(&server->sources[SOURCE_ERR]);
         return G_SOURCE_REMOVE;
     }
     g_string_append_len(server->said, bytes, n);
@@ -546,7 +532,7 @@ static void on_exited(GPid pid, int status, void *userdata)
     g_autofree char *why = NULL;
 
     (void)pid;
-    drop(&server->sources[SOURCE_CHILD]);
+    desktop_drop(&server->sources[SOURCE_CHILD]);
     if (server->sources[SOURCE_ERR])
         on_said(server->process.err, 0, server);
     why = complaint(server, what);
@@ -579,12 +565,12 @@ static void server_down(struct server *server, const char *why)
     if (server->sources[SOURCE_CHILD]) {
         GSource *source = g_child_watch_source_new(server->process.pid);
 
-        drop(&server->sources[SOURCE_CHILD]);
-        attach(source, G_SOURCE_FUNC(reaped), NULL);
+        desktop_drop(&server->sources[SOURCE_CHILD]);
+        desktop_attach(source, G_SOURCE_FUNC(reaped), NULL);
         g_source_unref(source);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(server->sources); i++)
-        drop(&server->sources[i]);
+        desktop_drop(&server->sources[i]);
     for (int *fd = &server->process.in; fd <= &server->process.err; fd++)
         close(TAKE_FD(*fd));
     while ((request = g_queue_pop_head(&server->requests))) {
@@ -623,13 +609,14 @@ static void server_start(struct server *server)
     }
     server->state = STATE_STARTING;
     server->sources[SOURCE_OUT] =
-        attach(g_unix_fd_source_new(server->process.out, G_IO_IN | G_IO_HUP),
-               G_SOURCE_FUNC(on_readable), server);
+        desktop_attach(g_unix_fd_source_new(server->process.out, G_IO_IN | G_IO_HUP),
+                       G_SOURCE_FUNC(on_readable), server);
     server->sources[SOURCE_ERR] =
-        attach(g_unix_fd_source_new(server->process.err, G_IO_IN | G_IO_HUP),
-               G_SOURCE_FUNC(on_said), server);
+        desktop_attach(g_unix_fd_source_new(server->process.err, G_IO_IN | G_IO_HUP),
+                       G_SOURCE_FUNC(on_said), server);
     server->sources[SOURCE_CHILD] =
-        attach(g_child_watch_source_new(server->process.pid), G_SOURCE_FUNC(on_exited), server);
+        desktop_attach(g_child_watch_source_new(server->process.pid), G_SOURCE_FUNC(on_exited),
+                       server);
     initialize(server);
 }
 
@@ -944,7 +931,7 @@ void mcp_list(struct mcp *mcp, void (*ready_function)(struct desktop *desktop))
 
 void mcp_free(struct mcp *mcp)
 {
-    drop(&mcp->idle);
+    desktop_drop(&mcp->idle);
     mcp->ready = NULL;
     g_ptr_array_unref(mcp->servers);
     g_ptr_array_unref(mcp->problems);

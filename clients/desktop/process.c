@@ -104,22 +104,6 @@ struct running {
 
 enum { SOURCE_IN, SOURCE_OUT, SOURCE_ERR, SOURCE_CHILD, SOURCE_TIME };
 
-static GSource *attach(GSource *source, GSourceFunc function, void *userdata)
-{
-    g_source_set_callback(source, function, userdata, NULL);
-    g_source_attach(source, g_main_context_get_thread_default());
-    return source;
-}
-
-static void drop(GSource **source)
-{
-    if (*source) {
-        g_source_destroy(*source);
-        g_source_unref(*source);
-    }
-    *source = NULL;
-}
-
 /* GLib has taken it from the table of processes. */
 static void reap(GPid pid, int status, void *userdata)
 {
@@ -143,7 +127,7 @@ static gboolean on_over(void *userdata)
     }
     result.why = r->why;
     result.ok = !r->why;
-    drop(&r->over);
+    desktop_drop(&r->over);
     g_cancellable_disconnect(r->cancellable, r->watch);
     g_object_unref(r->cancellable);
     r->ended(&result, r->userdata);
@@ -164,20 +148,20 @@ static void finish(struct running *r, char *why)
     }
     r->why = why;
     for (size_t i = 0; i < G_N_ELEMENTS(r->sources); i++)
-        drop(&r->sources[i]);
+        desktop_drop(&r->sources[i]);
     if (r->process.pid) {
         if (why || !r->limits.stays)
             process_kill(r->process.pid);
         if (!r->exited) {
             GSource *source = g_child_watch_source_new(r->process.pid);
 
-            attach(source, G_SOURCE_FUNC(reap), NULL);
+            desktop_attach(source, G_SOURCE_FUNC(reap), NULL);
             g_source_unref(source);
         }
         for (int *fd = &r->process.in; fd <= &r->process.err; fd++)
             closep(fd);
     }
-    r->over = attach(g_idle_source_new(), on_over, r);
+    r->over = desktop_attach(g_idle_source_new(), on_over, r);
 }
 
 static gboolean on_writable(int fd, GIOCondition condition, void *userdata)
@@ -194,7 +178,7 @@ static gboolean on_writable(int fd, GIOCondition condition, void *userdata)
         return G_SOURCE_CONTINUE;
     /* All is written, or it does not want to read. */
     close(TAKE_FD(r->process.in));
-    drop(&r->sources[SOURCE_IN]);
+    desktop_drop(&r->sources[SOURCE_IN]);
     return G_SOURCE_REMOVE;
 }
 
@@ -217,7 +201,7 @@ static gboolean on_output(int fd, GIOCondition condition, void *userdata)
 
     (void)condition;
     if (!take(fd, r->output, r->limits.output + 1)) {
-        drop(&r->sources[SOURCE_OUT]);
+        desktop_drop(&r->sources[SOURCE_OUT]);
         return G_SOURCE_REMOVE;
     }
     if (r->output->len > r->limits.output) {
@@ -233,7 +217,7 @@ static gboolean on_said(int fd, GIOCondition condition, void *userdata)
 
     (void)condition;
     if (!take(fd, r->said, PROCESS_SAID)) {
-        drop(&r->sources[SOURCE_ERR]);
+        desktop_drop(&r->sources[SOURCE_ERR]);
         return G_SOURCE_REMOVE;
     }
     return G_SOURCE_CONTINUE;
@@ -292,16 +276,19 @@ void process_run(const char *const *argv, const char *const *environment, const 
         finish(r, g_strdup(err.text));
         return;
     }
-    r->sources[SOURCE_IN] = attach(g_unix_fd_source_new(r->process.in, G_IO_OUT | G_IO_ERR),
-                                   G_SOURCE_FUNC(on_writable), r);
+    r->sources[SOURCE_IN] =
+        desktop_attach(g_unix_fd_source_new(r->process.in, G_IO_OUT | G_IO_ERR),
+                       G_SOURCE_FUNC(on_writable), r);
     if (!limits.stays)
-        r->sources[SOURCE_OUT] = attach(g_unix_fd_source_new(r->process.out, G_IO_IN | G_IO_HUP),
-                                        G_SOURCE_FUNC(on_output), r);
-    r->sources[SOURCE_ERR] = attach(g_unix_fd_source_new(r->process.err, G_IO_IN | G_IO_HUP),
-                                    G_SOURCE_FUNC(on_said), r);
+        r->sources[SOURCE_OUT] =
+            desktop_attach(g_unix_fd_source_new(r->process.out, G_IO_IN | G_IO_HUP),
+                           G_SOURCE_FUNC(on_output), r);
+    r->sources[SOURCE_ERR] =
+        desktop_attach(g_unix_fd_source_new(r->process.err, G_IO_IN | G_IO_HUP),
+                       G_SOURCE_FUNC(on_said), r);
     r->sources[SOURCE_CHILD] =
-        attach(g_child_watch_source_new(r->process.pid), G_SOURCE_FUNC(on_exited), r);
+        desktop_attach(g_child_watch_source_new(r->process.pid), G_SOURCE_FUNC(on_exited), r);
     r->sources[SOURCE_TIME] =
-        attach(g_timeout_source_new_seconds(limits.seconds), on_time, r);
+        desktop_attach(g_timeout_source_new_seconds(limits.seconds), on_time, r);
     r->watch = g_cancellable_connect(cancellable, G_CALLBACK(on_cancelled), r, NULL);
 }

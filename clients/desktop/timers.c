@@ -39,8 +39,7 @@ static void timer_free(void *pointer)
 {
     struct timer *timer = pointer;
 
-    g_source_destroy(timer->source);
-    g_source_unref(timer->source);
+    desktop_drop(&timer->source);
     close(timer->fd);
     g_free(timer->label);
     g_free(timer->sentence);
@@ -137,9 +136,7 @@ static struct timer *arm(struct timers *timers, clockid_t clock, struct timespec
     timer->fd = fd;
     timer->label = label;
     timer->sentence = sentence;
-    timer->source = g_unix_fd_source_new(fd, G_IO_IN);
-    g_source_set_callback(timer->source, G_SOURCE_FUNC(on_end), timer, NULL);
-    g_source_attach(timer->source, g_main_context_get_thread_default());
+    timer->source = desktop_attach(g_unix_fd_source_new(fd, G_IO_IN), G_SOURCE_FUNC(on_end), timer);
     g_ptr_array_add(timers->list, timer);
     changed(timers);
     return timer;

@@ -34,8 +34,7 @@ static gboolean on_over(void *userdata)
 {
     struct job *job = userdata;
 
-    g_source_destroy(job->timeout);
-    g_source_unref(job->timeout);
+    desktop_drop(&job->timeout);
     g_cancellable_disconnect(job->call->cancellable, job->watch);
     pa_context_set_state_callback(job->context, NULL, NULL);
     pa_context_disconnect(job->context);
@@ -53,9 +52,7 @@ static void job_end(struct job *job)
     if (job->ended)
         return;
     job->ended = true;
-    job->over = g_idle_source_new();
-    g_source_set_callback(job->over, on_over, job, NULL);
-    g_source_attach(job->over, g_main_context_get_thread_default());
+    job->over = desktop_attach(g_idle_source_new(), on_over, job);
 }
 
 static void job_fail(struct job *job, const char *why)
@@ -182,9 +179,8 @@ static void begin(struct call *call, int64_t level, int mute, const char *sink)
     job->sink = g_strdup(sink);
     job->loop = pa_glib_mainloop_new(g_main_context_get_thread_default());
     job->context = pa_context_new(pa_glib_mainloop_get_api(job->loop), "lfmd");
-    job->timeout = g_timeout_source_new_seconds(TIMEOUT_SECONDS);
-    g_source_set_callback(job->timeout, on_timeout, job, NULL);
-    g_source_attach(job->timeout, g_main_context_get_thread_default());
+    job->timeout =
+        desktop_attach(g_timeout_source_new_seconds(TIMEOUT_SECONDS), on_timeout, job);
     job->watch = g_cancellable_connect(call->cancellable, G_CALLBACK(on_cancelled), job, NULL);
     pa_context_set_state_callback(job->context, on_state, job);
     if (pa_context_connect(job->context, NULL, PA_CONTEXT_NOAUTOSPAWN, NULL) < 0)
