@@ -18,7 +18,7 @@ import unittest
 
 import gi
 
-PROGRAM, DAEMON, ROOT = sys.argv[1:4]
+PROGRAM, DAEMON, ROOT = map(os.path.abspath, sys.argv[1:4])  # permissions go by the whole path
 NAME = "org.lfmd.Assistant1"
 PATIENCE = int(os.environ.get("PATIENCE", 60))  # seconds; nothing here waits for its end unless it fails
 
