@@ -96,11 +96,12 @@ def write_detokenizer(path, sound, kind, about):
                            ("dense_2.bias", array(sound.head.bias), True)], kind)
 
 
-def load_talker(path):
-    """The model of a checkpoint of train_talk.py, its pieces and merges."""
-    saved = torch.load(path, weights_only=False)
+def load_talker(paths):
+    """The mean of the models of checkpoints of train_talk.py, its pieces and merges."""
+    saved, *others = (torch.load(path, weights_only=False) for path in paths)
     talker = train_talk.Talker(LFM2(Config(**saved["config"])))
-    talker.load_state_dict(saved["model"])
+    talker.load_state_dict({name: sum((other["model"][name] for other in others), weight) /
+                            len(paths) for name, weight in saved["model"].items()})
     return talker.eval(), saved["pieces"], saved["merges"]
 
 
@@ -112,13 +113,13 @@ def load_detokenizer(path):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    p.add_argument("checkpoint", help="of train_talk.py")
+    p.add_argument("checkpoints", nargs="+", help="of train_talk.py; their mean is taken")
     p.add_argument("--detokenizer", required=True, help="checkpoint of train_codec.py")
     p.add_argument("--folder", required=True)
     p.add_argument("--name", default="lfmd-talk")
     p.add_argument("--kind", choices=export_gguf.KINDS, default="q8_0")
     args = p.parse_args()
-    talker, pieces, merges = load_talker(args.checkpoint)
+    talker, pieces, merges = load_talker(args.checkpoints)
     sound = load_detokenizer(args.detokenizer)
     about = {"basename": args.name, "license": "mit", "author": "lfmd authors"}
     tail = pathlib.Path(args.folder) / f"{args.name}-{args.kind}.gguf"

@@ -3,12 +3,13 @@
 
     read     sentences are read aloud: codes from text, beside the dialogues that it can hold
     talk     hears, reads aloud, answers in words and sound, and keeps its dialogues
+    aloud    the same, most of all reading aloud
 
     python train/train_talk.py read --run RUN/read --core CORE.gguf --spoken FOLDER --steps STEPS
     python train/train_talk.py talk --run RUN/talk --core CORE.gguf --spoken FOLDER --steps STEPS \\
         --start RUN/read/last.pt --encoder RUN/hear/last.pt --clips CLIPS
 
-In the second stage the core also reads rows that are made of its own embeddings, without sound,
+From the second stage on the core also reads rows that are made of its own embeddings, without sound,
 which cost little. The encoder stays as it is, unless it has a rate of its own.
 
 What a network of this size does not find out by itself is told to it: which phones a frame speaks
@@ -57,7 +58,8 @@ BOOK_WEIGHTS = torch.tensor([8.0 ** (1 - i / 7) for i in range(codec.BOOKS)])
 BOOK_WEIGHTS /= BOOK_WEIGHTS.sum()
 WATCH = 1.0  # weight of the attention that is told
 SHARES = {"read": {"dialogue": 15, "short": 85},
-          "talk": {"dialogue": 12, "spoken": 28, "heard": 22, "soft": 12, "begun": 10, "chat": 16}}
+          "talk": {"dialogue": 12, "spoken": 28, "heard": 22, "soft": 12, "begun": 10, "chat": 16},
+          "aloud": {"dialogue": 9, "spoken": 66, "heard": 10, "soft": 2, "begun": 3, "chat": 10}}
 
 
 class Talker(nn.Module):
