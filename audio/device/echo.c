@@ -29,8 +29,8 @@
 #define LAP_SPEED  16 /* frames of a lap for each new one */
 #define BLOCKS     (TAIL / ECHO_FRAME + 1) /* frames that the filter remembers */
 
-#define LEARNT_RATIO  5.0f /* of microphone to what is left, 7 dB */
-#define LEARNT_FRAMES 30
+#define LEARNT_RATIO  8.0f /* of microphone to what is left, 9 dB */
+#define LEARNT_FRAMES 100
 
 /* Sound that was not taken out, and ends with the loudspeaker's: seen in frames after its last block. */
 #define LOST_RATIO  2.0f /* of microphone to what is left, 3 dB, */
