@@ -15,10 +15,10 @@
  * % of the rest for speech (without the gate's noise and memory up to 55 %), and it finds 88 to 98
  * % of what somebody says meanwhile, at 3 to 9 dB above the echo.
  *
- * It learns from what is played, of which it goes through the first seconds again and again: after 2
- * to 3 s of speech (once through takes 3 to 9 s) it takes 7 dB out of sound that it has not learnt
- * from, which is enough to begin with. Until then the microphone is silent while the loudspeaker is
- * heard: nobody can interrupt, and nothing interrupts itself. With headphones there is no echo to
+ * It learns from what is played, of which it goes through the first seconds again and again. Once it
+ * takes 9 dB out of a whole second of sound that it has not learnt from, that is enough to begin
+ * with. Until then the microphone is silent while the loudspeaker is heard: nobody can interrupt,
+ * and nothing interrupts itself. With headphones there is no echo to
  * learn, which is found in a second. It learns anew when it finds that it has not taken out what
  * ended with the loudspeaker's sound: another loudspeaker, another place.
  *

@@ -433,7 +433,7 @@ static void on_line(struct server *server, const char *line, size_t length)
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     message = json_tokener_parse_ex(tokener, line, (int)length + 1); /* with its NUL: complete */
     json_tokener_free(tokener);
-    server->unasked += length;
+    server->unasked += length + 1;
     if (!json_object_is_type(message, json_type_object)) {
         /* Some print what they have to say where it does not belong. */
         if (server->said->len < PROCESS_SAID)
@@ -452,9 +452,12 @@ static void on_line(struct server *server, const char *line, size_t length)
 /* False: it is down now. */
 static bool take_lines(struct server *server)
 {
+    const size_t empty = strspn(server->in->str, "\n"); /* lines; a flood of them is cheap to send */
     g_autofree char *why = NULL;
     char *newline;
 
+    g_string_erase(server->in, 0, (gssize)empty);
+    server->unasked += empty;
     while (server->state != STATE_DOWN &&
            (newline = memchr(server->in->str, '\n', server->in->len))) {
         const size_t length = (size_t)(newline - server->in->str);

@@ -42,6 +42,8 @@ def initialize(params):
         time.sleep(3600)
     if how == "dies":
         sys.exit("the disk is on fire")
+    if how == "sends empty lines":
+        forever(b"\n" * 65536)
     if how == "floods":
         forever(b'{"jsonrpc": "2.0", "method": "notifications/message", "params": {}}\n' * 100)
     if how == "never ends a line":
