@@ -263,6 +263,8 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.windows = []
+        for kept in "state", "config":  # by the test before
+            shutil.rmtree("%s/%s" % (home, kept), ignore_errors=True)
 
     def tearDown(self):
         if "SHOTS" in os.environ:

@@ -9,7 +9,6 @@ SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
 import glob
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -174,7 +173,6 @@ class Text(Case):
 
     def setUp(self):
         super().setUp()
-        shutil.rmtree(home + "/state", ignore_errors=True)
         models(*os.listdir(ROOT + "/models"))
 
     def test_a_message_is_answered_and_its_cost_told(self):
@@ -366,7 +364,6 @@ class Voice(Case):
 
     def setUp(self):
         super().setUp()
-        shutil.rmtree(home + "/state", ignore_errors=True)
         models(*os.listdir(ROOT + "/models"))
         permit("allow")
 
