@@ -253,8 +253,9 @@ static int load(struct captions *c, struct error *err)
 }
 
 /* 1: it was stopped, and all is told. */
-static int step(struct captions *c, struct error *err)
+static int step(struct task *task, struct error *err)
 {
+    struct captions *c = (struct captions *)task;
     struct clip clip;
 
     if (!c->task.announced)
@@ -290,18 +291,10 @@ static bool captions_is_waiting(const struct work *work)
 static bool captions_run(struct work *work, int64_t usec)
 {
     struct captions *c = (struct captions *)work;
-    const int64_t end = clock_usec() + usec;
-    struct queue *jobs = &c->task.engine->jobs;
     struct error err = ERROR_INIT;
-    int r = 0;
+    const int r = task_go_on(&c->task, usec, step, &err);
 
-    while (r == 0 && !atomic_load(&work->cancel)) {
-        r = step(c, &err);
-        if (clock_usec() >= end || !queue_is_empty(jobs) || work->waiting_for_memory ||
-            captions_is_waiting(work))
-            break;
-    }
-    if (atomic_load(&work->cancel) || r == -ECANCELED)
+    if (r == -ECANCELED)
         return task_finish(&c->task, "cancelled", NULL);
     if (r < 0)
         return task_fail(&c->task, &err);

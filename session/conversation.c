@@ -1085,8 +1085,9 @@ static int load(struct conversation *c, struct error *err)
     return 0;
 }
 
-static int step(struct conversation *c, struct error *err)
+static int step(struct task *task, struct error *err)
 {
+    struct conversation *c = conversation_of(task);
     struct clip clip;
 
     if (c->recognising && is_quiet(c))
@@ -1112,26 +1113,18 @@ static int step(struct conversation *c, struct error *err)
 static bool conversation_run(struct work *work, int64_t usec)
 {
     struct conversation *c = (struct conversation *)work;
-    const int64_t end = clock_usec() + usec;
-    struct queue *jobs = &c->task.engine->jobs;
     struct error err = ERROR_INIT;
-    int r = 0;
+    const int r = task_go_on(&c->task, usec, step, &err);
 
-    while (r == 0 && !atomic_load(&work->cancel)) {
-        r = step(c, &err);
-        if (clock_usec() >= end || !queue_is_empty(jobs) || work->waiting_for_memory ||
-            must_wait(c))
-            break;
-    }
-    if (atomic_load(&work->cancel) || r == -ECANCELED) {
+    if (r == -ECANCELED) {
         c->port.cancel(c->port_userdata);
         if (c->confirmed && c->phase != PHASE_LISTEN)
-            r = end_reply(c, "cancelled", &err);
+            end_reply(c, "cancelled", &err);
         else if (c->phase == PHASE_REPLY)
             forget_reply(c);
         if (c->done)
             conclude(c);
-        if (r == 0 || r == -ECANCELED)
+        if (err.code == ERROR_NONE)
             leave_past(c);
         return task_finish(&c->task, "cancelled", NULL);
     }

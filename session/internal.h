@@ -500,7 +500,7 @@ char *session_make_title(const char *question);
 const struct model *session_find_model(const struct engine *engine, const char *name, bool sees,
                                        struct error *err);
 
-/* --- task.c, for transcribe.c and speak.c ----------------------------------------------------- */
+/* --- task.c, for what begins with a task ------------------------------------------------------ */
 
 /* Bus thread. Fill what every task has; `task` begins a zeroed allocation. On failure its own
  * members are to be freed by task_discard(). */
@@ -516,6 +516,12 @@ void task_discard(struct task *task);
 /* Engine thread. Model, ear, voice and sequence, as they are needed. 1: all are there; 0: it waits
  * for memory; else a sentence. */
 int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct error *err);
+
+/* Engine thread, for work_kind.run(): steps for about usec microseconds, fewer where somebody else
+ * needs the engine or the task has to wait. A step returns 0: there is more to do; 1: all is done; a
+ * negative errno with a sentence. Returns what the last one did, or -ECANCELED. */
+int task_go_on(struct task *task, int64_t usec,
+               int (*step)(struct task *task, struct error *err), struct error *err);
 
 /* Engine thread. A line (taken), or sound, for the client. */
 struct json_object *task_line(const char *event);

@@ -422,31 +422,6 @@ static int make_item(struct speaking *speaking, struct error *err)
     return known ? copy_sound(speaking, known->samples, known->n, err) : make_text(speaking, err);
 }
 
-/* A little more. 1: all has been spoken. */
-static int step(struct speaking *speaking, struct error *err)
-{
-    int r = speaking->aloud ? say(speaking, err) : 1;
-
-    if (r <= 0)
-        return r;
-    if (speaking->item == speaking->script.n)
-        return speaking->aloud ? drain(speaking) : 1;
-    r = make_item(speaking, err);
-    if (r < 0)
-        return r;
-    if (r > 0) {
-        if (stretch_flush(speaking->stretch) < 0)
-            return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for sound.");
-        speaking->item++;
-        speaking->done = 0;
-    }
-    if (!speaking->aloud)
-        send_sound(speaking);
-    return 0;
-}
-
-/* --- work ------------------------------------------------------------------------------------ */
-
 /* Model, voice and sequence, where they are needed. 0: `announced` says whether they are there. */
 static int begin(struct speaking *speaking, struct error *err)
 {
@@ -467,6 +442,35 @@ static int begin(struct speaking *speaking, struct error *err)
     return 0;
 }
 
+/* A little more. 1: all has been spoken. */
+static int step(struct task *task, struct error *err)
+{
+    struct speaking *speaking = (struct speaking *)task;
+    int r;
+
+    if (!task->announced)
+        return begin(speaking, err);
+    r = speaking->aloud ? say(speaking, err) : 1;
+    if (r <= 0)
+        return r;
+    if (speaking->item == speaking->script.n)
+        return speaking->aloud ? drain(speaking) : 1;
+    r = make_item(speaking, err);
+    if (r < 0)
+        return r;
+    if (r > 0) {
+        if (stretch_flush(speaking->stretch) < 0)
+            return error_set(err, ERROR_NO_MEMORY, "There is not enough memory for sound.");
+        speaking->item++;
+        speaking->done = 0;
+    }
+    if (!speaking->aloud)
+        send_sound(speaking);
+    return 0;
+}
+
+/* --- work ------------------------------------------------------------------------------------ */
+
 static bool cancelled(struct speaking *speaking)
 {
     struct engine *engine = speaking->task.engine;
@@ -479,20 +483,9 @@ static bool cancelled(struct speaking *speaking)
 static bool speak_run(struct work *work, int64_t usec)
 {
     struct speaking *speaking = (struct speaking *)work;
-    const int64_t end = clock_usec() + usec;
-    struct queue *jobs = &speaking->task.engine->jobs;
     struct error err = ERROR_INIT;
-    int r = 0;
+    const int r = task_go_on(&speaking->task, usec, step, &err);
 
-    if (atomic_load(&work->cancel))
-        return cancelled(speaking);
-    if (!speaking->task.announced)
-        r = begin(speaking, &err);
-    else
-        do
-            r = step(speaking, &err);
-        while (r == 0 && clock_usec() < end && queue_is_empty(jobs) &&
-               !work->kind->is_waiting(work));
     if (r == -ECANCELED)
         return cancelled(speaking);
     if (r < 0)

@@ -173,6 +173,22 @@ int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct 
     return r < 0 ? r : 1;
 }
 
+int task_go_on(struct task *task, int64_t usec,
+               int (*step)(struct task *task, struct error *err), struct error *err)
+{
+    const struct work *work = &task->work;
+    const int64_t end = clock_usec() + usec;
+    int r = 0;
+
+    while (r == 0 && !atomic_load(&work->cancel)) {
+        r = step(task, err);
+        if (clock_usec() >= end || !queue_is_empty(&task->engine->jobs) ||
+            work->waiting_for_memory || work->kind->is_waiting(work))
+            break;
+    }
+    return atomic_load(&work->cancel) ? -ECANCELED : r;
+}
+
 struct json_object *task_line(const char *event)
 {
     struct json_object *line = json_object_new_object();

@@ -152,25 +152,6 @@ static int continue_segment(struct transcription *t, struct error *err)
     return 0;
 }
 
-/* 1: the recording is over. */
-static int step(struct transcription *t, struct error *err)
-{
-    if (t->in_segment)
-        return continue_segment(t, err);
-    switch (recording_state(t->recording)) {
-    case RECORDING_BUSY:
-        break;
-    case RECORDING_SEGMENT:
-        return begin_segment(t, err);
-    case RECORDING_END:
-        return 1;
-    case RECORDING_FAILED:
-        *err = *recording_error(t->recording);
-        return error_errno(err->code);
-    }
-    return 0;
-}
-
 static int take_buffers(struct transcription *t, struct error *err)
 {
     const struct audio_shape *shape = &audio_encoder_info(t->task.work.model->ear)->shape;
@@ -205,22 +186,35 @@ static int begin(struct transcription *t, struct error *err)
     return 0;
 }
 
+/* 1: the recording is over. */
+static int step(struct task *task, struct error *err)
+{
+    struct transcription *t = (struct transcription *)task;
+
+    if (!task->announced)
+        return begin(t, err);
+    if (t->in_segment)
+        return continue_segment(t, err);
+    switch (recording_state(t->recording)) {
+    case RECORDING_BUSY:
+        break;
+    case RECORDING_SEGMENT:
+        return begin_segment(t, err);
+    case RECORDING_END:
+        return 1;
+    case RECORDING_FAILED:
+        *err = *recording_error(t->recording);
+        return error_errno(err->code);
+    }
+    return 0;
+}
+
 static bool transcribe_run(struct work *work, int64_t usec)
 {
     struct transcription *t = (struct transcription *)work;
-    const int64_t end = clock_usec() + usec;
-    struct queue *jobs = &t->task.engine->jobs;
     struct error err = ERROR_INIT;
-    int r = 0;
+    const int r = task_go_on(&t->task, usec, step, &err);
 
-    if (atomic_load(&work->cancel))
-        return task_finish(&t->task, "cancelled", t->whole.text);
-    if (!t->task.announced)
-        r = begin(t, &err);
-    else
-        do
-            r = step(t, &err);
-        while (r == 0 && clock_usec() < end && queue_is_empty(jobs) && !work->kind->is_waiting(work));
     if (r == -ECANCELED)
         return task_finish(&t->task, "cancelled", t->whole.text);
     if (r < 0)
