@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ipc/bus.h"
+#include "ipc/call.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
 
@@ -76,8 +77,7 @@ void client_settle(struct client *client)
 {
     struct client **link = &client->bus->clients;
 
-    if (client->n_sessions || client->n_turns || client->n_waiting || client->n_pictures ||
-        client->n_voices)
+    if (client->n_sessions || client->n_turns || client->n_waiting || client->calls)
         return;
     while (*link != client)
         link = &(*link)->next;
@@ -90,8 +90,7 @@ void client_drop(struct client *client, const char *reason, uint64_t drain_until
 {
     /* Each of these settles nothing; so the client is here until the end. */
     model_object_drop(client);
-    picture_drop(client);
-    voice_drop(client);
+    call_drop_all(client);
     session_object_drop(client, reason, drain_until_usec);
     client_settle(client);
 }

@@ -33,10 +33,9 @@ struct client {
     char *name; /* the unique name */
     sd_bus_track *track;
 
-    struct turn *turns;            /* session_object.c */
-    struct picture_call *pictures; /* picture.c */
-    struct voice_call *voices;     /* voice.c */
-    unsigned n_sessions, n_turns, n_images, n_waiting, n_pictures, n_voices;
+    struct turn *turns; /* session_object.c */
+    struct call *calls; /* call.c */
+    unsigned n_sessions, n_turns, n_images, n_waiting;
     size_t n_bytes;
 };
 

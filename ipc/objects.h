@@ -70,9 +70,6 @@ void model_object_drop(struct client *client);
 int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err);
 int picture_describe(struct bus *bus, sd_bus_message *message, struct error *err);
 
-/* End all that a client asks about pictures. */
-void picture_drop(struct client *client);
-
 /* voice.c */
 
 /* The methods. Positive: the reply comes later, or has gone. */
@@ -83,9 +80,6 @@ struct task_options;
 /* A text as packets of the media type audio/x-spiel into the client's pipe. Nothing is answered. */
 int voice_synthesize(struct bus *bus, sd_bus_message *message, int fd, const char *text,
                      const struct task_options *options, struct error *err);
-
-/* End all that a client has heard or said. */
-void voice_drop(struct client *client);
 
 /* speech_provider.c */
 

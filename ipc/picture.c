@@ -14,9 +14,9 @@
 
 #include "base/cleanup.h"
 #include "ipc/bus.h"
+#include "ipc/call.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
-#include "ipc/stream.h"
 #include "ipc/vardict.h"
 #include "session/describe.h"
 #include "session/image_query.h"
@@ -24,16 +24,9 @@
 #define MODEL_ID_MAX 4096 /* bytes */
 
 struct picture_call {
-    struct picture_call *next;
-    struct client *client;
-
-    /* PlanImage() */
-    sd_bus_message *message; /* to be answered */
-    struct image_query *query;
-
-    /* Describe() */
-    struct stream *stream;     /* NULL: closed */
-    struct describe *describe; /* NULL: it has said its last */
+    struct call common;
+    struct image_query *query; /* PlanImage(), until it is answered */
+    struct describe *describe; /* Describe(); NULL: it has said its last */
 };
 
 /* arguments */
@@ -70,63 +63,22 @@ static int read_arguments(sd_bus_message *message, struct arguments *arguments, 
 
 /* calls */
 
-static struct picture_call *call_new(struct bus *bus, sd_bus_message *message, struct error *err)
+static void abandon(struct call *base)
 {
-    struct client *client = client_get(bus, message, err);
-    struct picture_call *call;
+    struct picture_call *call = (struct picture_call *)base;
 
-    if (!client)
-        return NULL;
-    if (client->n_pictures >= CLIENT_PICTURES_MAX) {
-        error_set(err, ERROR_BUSY,
-                  "This program asks about %u pictures already, at most %u are taken.",
-                  client->n_pictures, CLIENT_PICTURES_MAX);
-        return NULL;
-    }
-    call = calloc(1, sizeof(*call));
-    if (!call) {
-        client_settle(client);
-        errors_message(err, -ENOMEM);
-        return NULL;
-    }
-    call->client = client;
-    call->next = client->pictures;
-    client->pictures = call;
-    client->n_pictures++;
-    return call;
-}
-
-/* The client stays until client_settle(). */
-static void call_free(struct picture_call *call)
-{
-    struct client *client = call->client;
-    struct picture_call **link = &client->pictures;
-
-    while (*link != call)
-        link = &(*link)->next;
-    *link = call->next;
-    client->n_pictures--;
-    bus_touch(client->bus);
     if (call->query)
         image_query_cancel(call->query);
     describe_free(call->describe);
-    stream_free(call->stream);
-    sd_bus_message_unref(call->message);
-    free(call);
 }
 
-static void call_end(struct picture_call *call)
-{
-    struct client *client = call->client;
+static const struct call_kind kind = {
+    .max = CLIENT_PICTURES_MAX, .verb = "asks about", .object = "pictures", .abandon = abandon};
 
-    call_free(call);
-    client_settle(client);
-}
-
-void picture_drop(struct client *client)
+static struct picture_call *picture_call_new(struct bus *bus, sd_bus_message *message,
+                                             struct error *err)
 {
-    while (client->pictures)
-        call_free(client->pictures);
+    return (struct picture_call *)call_new(bus, message, &kind, sizeof(struct picture_call), err);
 }
 
 /* PlanImage() */
@@ -172,17 +124,17 @@ static void plan_done(void *userdata, const struct image_query_result *result,
 
     call->query = NULL;
     if (result) {
-        r = sd_bus_message_new_method_return(call->message, &reply);
+        r = sd_bus_message_new_method_return(call->common.message, &reply);
         if (r >= 0)
             r = append_plan(reply, result);
         if (r >= 0)
-            r = sd_bus_send(call->client->bus->connection, reply, NULL);
+            r = sd_bus_send(call->common.client->bus->connection, reply, NULL);
         if (r < 0)
             errors_message(&err, r);
         sd_bus_message_unref(reply);
     }
     if (!result || r < 0)
-        errors_reply(call->message, result ? &err : error);
+        errors_reply(call->common.message, result ? &err : error);
     call_end(call);
 }
 
@@ -194,10 +146,10 @@ int picture_plan(struct bus *bus, sd_bus_message *message, struct error *err)
 
     if (r < 0)
         return r;
-    call = call_new(bus, message, err);
+    call = picture_call_new(bus, message, err);
     if (!call)
         return error_errno(err->code);
-    call->message = sd_bus_message_ref(message);
+    call->common.message = sd_bus_message_ref(message);
     call->query = image_query_new(bus->engine, arguments.model, arguments.fd,
                                   settings_text(&arguments), plan_done, call, err);
     if (!call->query) {
@@ -215,24 +167,17 @@ static void stream_hold(void *userdata, bool hold)
     (void)userdata, (void)hold;
 }
 
-/* All is read, or nobody wants it. */
-static void stream_closed(void *userdata)
-{
-    call_end(userdata);
-}
-
-static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = stream_closed};
+static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = call_end};
 
 static void describe_line(void *userdata, const char *line, size_t length, bool last)
 {
     struct picture_call *call = userdata;
 
-    stream_line(call->stream, line, length);
+    stream_line(call->common.stream, line, length);
     if (!last)
         return;
     call->describe = describe_free(call->describe);
-    if (stream_end(call->stream))
-        call_end(call);
+    call_finish(&call->common);
 }
 
 static const struct describe_sink describe_sink = {.line = describe_line};
@@ -246,11 +191,11 @@ int picture_describe(struct bus *bus, sd_bus_message *message, struct error *err
 
     if (r < 0)
         return r;
-    call = call_new(bus, message, err);
+    call = picture_call_new(bus, message, err);
     if (!call)
         return error_errno(err->code);
-    call->stream = stream_new(bus->event, &stream_sink, call, &fd, err);
-    if (call->stream)
+    call->common.stream = stream_new(bus->event, &stream_sink, call, &fd, err);
+    if (call->common.stream)
         call->describe = describe_new(
             bus->engine, arguments.fd,
             &(struct describe_options){arguments.model, settings_text(&arguments)}, &describe_sink,

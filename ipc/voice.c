@@ -17,9 +17,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "ipc/bus.h"
+#include "ipc/call.h"
 #include "ipc/errors.h"
 #include "ipc/objects.h"
-#include "ipc/stream.h"
 #include "ipc/vardict.h"
 #include "session/script.h"
 #include "session/task.h"
@@ -28,12 +28,9 @@
 #define VOICE_MAX    100
 
 struct voice_call {
-    struct voice_call *next;
-    struct client *client;
-    sd_bus_message *message; /* to be answered with `fd`, or NULL */
-    int fd;
-    struct stream *stream; /* NULL: closed */
-    struct task *task;     /* NULL: it has said its last */
+    struct call common;
+    int fd;            /* that it is to be answered with, or -1 */
+    struct task *task; /* NULL: it has said its last */
 };
 
 static bool is_word(const char *word, const char *wanted)
@@ -107,64 +104,28 @@ static int read_options(sd_bus_message *message, struct task_options *ret, struc
     return 0;
 }
 
-static struct voice_call *call_new(struct bus *bus, sd_bus_message *message, struct error *err)
+static void abandon(struct call *base)
 {
-    struct client *client = client_get(bus, message, err);
-    struct voice_call *call;
+    struct voice_call *call = (struct voice_call *)base;
 
-    if (!client)
-        return NULL;
-    if (client->n_voices >= CLIENT_VOICES_MAX) {
-        error_set(err, ERROR_BUSY,
-                  "This program has %u recordings and texts here already, at most %u are taken.",
-                  client->n_voices, CLIENT_VOICES_MAX);
-        return NULL;
-    }
-    call = calloc(1, sizeof(*call));
-    if (!call) {
-        client_settle(client);
-        errors_message(err, -ENOMEM);
-        return NULL;
-    }
-    call->client = client;
-    call->fd = -1;
-    call->next = client->voices;
-    client->voices = call;
-    client->n_voices++;
-    return call;
-}
-
-/* The client stays until client_settle(). */
-static void call_free(struct voice_call *call)
-{
-    struct client *client = call->client;
-    struct voice_call **link = &client->voices;
-
-    while (*link != call)
-        link = &(*link)->next;
-    *link = call->next;
-    client->n_voices--;
-    bus_touch(client->bus);
     task_abandon(call->task);
-    stream_free(call->stream);
     if (call->fd >= 0)
         close(call->fd);
-    sd_bus_message_unref(call->message);
-    free(call);
 }
 
-static void call_end(struct voice_call *call)
-{
-    struct client *client = call->client;
+static const struct call_kind kind = {
+    .max = CLIENT_VOICES_MAX, .verb = "has", .object = "recordings and texts here",
+    .abandon = abandon};
 
-    call_free(call);
-    client_settle(client);
-}
-
-void voice_drop(struct client *client)
+static struct voice_call *voice_call_new(struct bus *bus, sd_bus_message *message,
+                                         struct error *err)
 {
-    while (client->voices)
-        call_free(client->voices);
+    struct voice_call *call =
+        (struct voice_call *)call_new(bus, message, &kind, sizeof(struct voice_call), err);
+
+    if (call)
+        call->fd = -1;
+    return call;
 }
 
 static void stream_hold(void *userdata, bool hold)
@@ -175,20 +136,13 @@ static void stream_hold(void *userdata, bool hold)
         task_hold(call->task, hold);
 }
 
-/* All is read, or nobody wants it. */
-static void stream_closed(void *userdata)
-{
-    call_end(userdata);
-}
-
-static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = stream_closed};
+static const struct stream_sink stream_sink = {.hold = stream_hold, .closed = call_end};
 
 /* The task has ended; what is left is to be read. */
-static void call_finish(struct voice_call *call)
+static void finish(struct voice_call *call)
 {
     call->task = NULL;
-    if (stream_end(call->stream))
-        call_end(call);
+    call_finish(&call->common);
 }
 
 static void line_event(void *userdata, const struct task_event *event)
@@ -196,9 +150,9 @@ static void line_event(void *userdata, const struct task_event *event)
     struct voice_call *call = userdata;
 
     if (event->type != TASK_MARK)
-        stream_line(call->stream, event->line, event->length);
+        stream_line(call->common.stream, event->line, event->length);
     if (event->type == TASK_DONE || event->type == TASK_ERROR)
-        call_finish(call);
+        finish(call);
 }
 
 static const struct task_sink line_sink = {.event = line_event};
@@ -215,11 +169,11 @@ int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err
     r = read_options(message, &options, err);
     if (r < 0)
         return r;
-    call = call_new(bus, message, err);
+    call = voice_call_new(bus, message, err);
     if (!call)
         return error_errno(err->code);
-    call->stream = stream_new(bus->event, &stream_sink, call, &fd, err);
-    if (call->stream)
+    call->common.stream = stream_new(bus->event, &stream_sink, call, &fd, err);
+    if (call->common.stream)
         call->task =
             transcribe_new(bus->engine, recording, &options, &line_sink, call, err);
     if (!call->task) {
@@ -233,11 +187,11 @@ int voice_transcribe(struct bus *bus, sd_bus_message *message, struct error *err
 /* The reading end goes to the client. */
 static void answer(struct voice_call *call)
 {
-    if (!call->message)
+    if (!call->common.message)
         return;
-    if (sd_bus_reply_method_return(call->message, "h", call->fd) < 0)
+    if (sd_bus_reply_method_return(call->common.message, "h", call->fd) < 0)
         log_debug("A client that wanted to hear something has left.");
-    call->message = sd_bus_message_unref(call->message);
+    call->common.message = sd_bus_message_unref(call->common.message);
     close(call->fd);
     call->fd = -1;
 }
@@ -252,18 +206,18 @@ static void speak_event(void *userdata, const struct task_event *event)
         break;
     case TASK_SOUND:
         answer(call);
-        stream_bytes(call->stream, event->sound, event->n_samples * sizeof(*event->sound));
+        stream_bytes(call->common.stream, event->sound, event->n_samples * sizeof(*event->sound));
         break;
     case TASK_DONE:
         answer(call);
-        call_finish(call);
+        finish(call);
         break;
     case TASK_ERROR:
-        if (call->message)
-            errors_reply(call->message, event->error);
+        if (call->common.message)
+            errors_reply(call->common.message, event->error);
         else
             log_warning("A text could not be spoken to its end: %s", event->error->text);
-        call_finish(call);
+        finish(call);
         break;
     }
 }
@@ -282,18 +236,18 @@ int voice_speak(struct bus *bus, sd_bus_message *message, struct error *err)
     r = read_options(message, &options, err);
     if (r < 0)
         return r;
-    call = call_new(bus, message, err);
+    call = voice_call_new(bus, message, err);
     if (!call)
         return error_errno(err->code);
-    call->stream = stream_new(bus->event, &stream_sink, call, &call->fd, err);
-    if (call->stream)
+    call->common.stream = stream_new(bus->event, &stream_sink, call, &call->fd, err);
+    if (call->common.stream)
         call->task = speak_new(bus->engine, text, &options,
                                options.aloud ? &line_sink : &speak_sink, call, err);
     if (!call->task) {
         call_end(call);
         return error_errno(err->code);
     }
-    call->message = sd_bus_message_ref(message);
+    call->common.message = sd_bus_message_ref(message);
     if (options.aloud)
         answer(call); /* lines may wait, sound may not */
     return 1;
@@ -323,7 +277,7 @@ static void send_packet(struct voice_call *call, const void *head, size_t n_head
 
     memcpy(packet, head, n_head);
     memcpy(packet + n_head, bytes, n);
-    stream_packet(call->stream, packet, n_head + n);
+    stream_packet(call->common.stream, packet, n_head + n);
 }
 
 static void send_audio(struct voice_call *call, const int16_t *sound, size_t n_samples)
@@ -367,10 +321,10 @@ static void packet_event(void *userdata, const struct task_event *event)
         break;
     case TASK_ERROR:
         log_warning("A text could not be spoken to its end: %s", event->error->text);
-        call_finish(call);
+        finish(call);
         break;
     case TASK_DONE:
-        call_finish(call);
+        finish(call);
         break;
     }
 }
@@ -380,17 +334,17 @@ static const struct task_sink packet_sink = {.event = packet_event};
 int voice_synthesize(struct bus *bus, sd_bus_message *message, int fd, const char *text,
                      const struct task_options *options, struct error *err)
 {
-    struct voice_call *call = call_new(bus, message, err);
+    struct voice_call *call = voice_call_new(bus, message, err);
 
     if (!call)
         return error_errno(err->code);
-    call->stream = stream_new_on(bus->event, fd, &stream_sink, call, err);
-    if (call->stream)
+    call->common.stream = stream_new_on(bus->event, fd, &stream_sink, call, err);
+    if (call->common.stream)
         call->task = speak_new(bus->engine, text, options, &packet_sink, call, err);
     if (!call->task) {
         call_end(call);
         return error_errno(err->code);
     }
-    stream_packet(call->stream, "0.01", 4);
+    stream_packet(call->common.stream, "0.01", 4);
     return 0;
 }
