@@ -38,6 +38,22 @@ GSource *desktop_attach(GSource *source, GSourceFunc function, void *userdata)
     return source;
 }
 
+GSource *desktop_watch_output(int fd, GUnixFDSourceFunc function, void *userdata)
+{
+    GSource *source = g_unix_fd_source_new(fd, G_IO_IN | G_IO_HUP);
+
+    g_source_set_priority(source, G_PRIORITY_DEFAULT_IDLE);
+    return desktop_attach(source, G_SOURCE_FUNC(function), userdata);
+}
+
+GSource *desktop_watch_child(GPid pid, GChildWatchFunc function, void *userdata)
+{
+    GSource *source = g_child_watch_source_new(pid);
+
+    g_source_set_priority(source, G_PRIORITY_DEFAULT_IDLE);
+    return desktop_attach(source, G_SOURCE_FUNC(function), userdata);
+}
+
 void desktop_drop(GSource **source)
 {
     if (*source) {

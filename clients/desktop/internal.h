@@ -9,6 +9,7 @@
  * then cancelled, and ending it does nothing. It stays valid while a reference is held.
  */
 
+#include <glib-unix.h>
 #include <glib/gi18n-lib.h>
 
 #include "clients/desktop/desktop.h"
@@ -122,6 +123,10 @@ char *desktop_path(const char *base, const char *name);
  * for desktop_drop(), which accepts a NULL within and leaves one. */
 GSource *desktop_attach(GSource *source, GSourceFunc function, void *userdata);
 void desktop_drop(GSource **source);
+/* What a program that we run writes is read when there is nothing to be drawn; so is its end seen,
+ * which is to come behind it. */
+GSource *desktop_watch_output(int fd, GUnixFDSourceFunc function, void *userdata);
+GSource *desktop_watch_child(GPid pid, GChildWatchFunc function, void *userdata);
 
 /* Text of strangers for people: valid UTF-8, no control characters but newlines if `lines`, at most
  * max bytes. g_free */

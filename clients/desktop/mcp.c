@@ -40,6 +40,7 @@
 #define TEXT_MAX        ((size_t)64 << 10) /* of a result */
 #define SECONDS         30
 #define CLOSED_MSEC     300
+#define SAID_MSEC       100
 #define SECONDS_MAX     600
 #define VERSION         "2025-06-18"
 
@@ -433,7 +434,6 @@ static void on_line(struct server *server, const char *line, size_t length)
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     message = json_tokener_parse_ex(tokener, line, (int)length + 1); /* with its NUL: complete */
     json_tokener_free(tokener);
-    server->unasked += length + 1;
     if (!json_object_is_type(message, json_type_object)) {
         /* Some print what they have to say where it does not belong. */
         if (server->said->len < PROCESS_SAID)
@@ -452,22 +452,18 @@ static void on_line(struct server *server, const char *line, size_t length)
 /* False: it is down now. */
 static bool take_lines(struct server *server)
 {
-    const size_t empty = strspn(server->in->str, "\n"); /* lines; a flood of them is cheap to send */
+    char *line = server->in->str, *const end = line + server->in->len, *newline;
     g_autofree char *why = NULL;
-    char *newline;
 
-    g_string_erase(server->in, 0, (gssize)empty);
-    server->unasked += empty;
-    while (server->state != STATE_DOWN &&
-           (newline = memchr(server->in->str, '\n', server->in->len))) {
-        const size_t length = (size_t)(newline - server->in->str);
-        g_autofree char *line = g_strndup(server->in->str, length);
-
-        g_string_erase(server->in, 0, (gssize)length + 1);
-        on_line(server, line, strlen(line));
+    for (; (newline = memchr(line, '\n', (size_t)(end - line))); line = newline + 1) {
+        *newline = '\0';
+        server->unasked += (size_t)(newline - line) + 1;
+        if (*line) /* a flood of empty ones is cheap to send */
+            on_line(server, line, strlen(line));
+        if (server->state == STATE_DOWN)
+            return false;
     }
-    if (server->state == STATE_DOWN)
-        return false;
+    g_string_erase(server->in, 0, line - server->in->str);
     if (server->in->len > LINE_BYTES_MAX)
         why = complaint(server, "sends a line of more than 1 MB");
     else if (server->unasked > UNASKED_MAX)
@@ -506,11 +502,23 @@ static gboolean on_readable(int fd, GIOCondition condition, void *userdata)
     return take_lines(server) ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
-/* The last words are those that tell why. */
+static gboolean on_said(int fd, GIOCondition condition, void *userdata);
+
+static gboolean on_said_enough(void *userdata)
+{
+    struct server *server = userdata;
+
+    desktop_drop(&server->sources[SOURCE_ERR]);
+    server->sources[SOURCE_ERR] = desktop_watch_output(server->process.err, on_said, server);
+    return G_SOURCE_REMOVE;
+}
+
+/* The last words are those that tell why. As much as a pipe holds is taken at a time, and then none for
+ * a while: one that complains without end waits for us. */
 static gboolean on_said(int fd, GIOCondition condition, void *userdata)
 {
     struct server *server = userdata;
-    char bytes[4096];
+    char bytes[65536];
     const ssize_t n = read(fd, bytes, sizeof(bytes));
 
     (void)condition;
@@ -523,7 +531,10 @@ static gboolean on_said(int fd, GIOCondition condition, void *userdata)
     g_string_append_len(server->said, bytes, n);
     if (server->said->len > PROCESS_SAID)
         g_string_erase(server->said, 0, (gssize)(server->said->len - PROCESS_SAID));
-    return G_SOURCE_CONTINUE;
+    desktop_drop(&server->sources[SOURCE_ERR]);
+    server->sources[SOURCE_ERR] =
+        desktop_attach(g_timeout_source_new(SAID_MSEC), on_said_enough, server);
+    return G_SOURCE_REMOVE;
 }
 
 static void on_exited(GPid pid, int status, void *userdata)
@@ -611,15 +622,10 @@ static void server_start(struct server *server)
         return;
     }
     server->state = STATE_STARTING;
-    server->sources[SOURCE_OUT] =
-        desktop_attach(g_unix_fd_source_new(server->process.out, G_IO_IN | G_IO_HUP),
-                       G_SOURCE_FUNC(on_readable), server);
-    server->sources[SOURCE_ERR] =
-        desktop_attach(g_unix_fd_source_new(server->process.err, G_IO_IN | G_IO_HUP),
-                       G_SOURCE_FUNC(on_said), server);
+    server->sources[SOURCE_OUT] = desktop_watch_output(server->process.out, on_readable, server);
+    server->sources[SOURCE_ERR] = desktop_watch_output(server->process.err, on_said, server);
     server->sources[SOURCE_CHILD] =
-        desktop_attach(g_child_watch_source_new(server->process.pid), G_SOURCE_FUNC(on_exited),
-                       server);
+        desktop_watch_child(server->process.pid, on_exited, server);
     initialize(server);
 }
 

@@ -129,7 +129,7 @@ static gboolean on_over(void *userdata)
     result.ok = !r->why;
     desktop_drop(&r->over);
     g_cancellable_disconnect(r->cancellable, r->watch);
-    g_object_unref(r->cancellable);
+    g_clear_object(&r->cancellable);
     r->ended(&result, r->userdata);
     g_string_free(r->output, TRUE);
     g_string_free(r->said, TRUE);
@@ -270,7 +270,7 @@ void process_run(const char *const *argv, const char *const *environment, const 
     r->said = g_string_new(NULL);
     r->ended = ended;
     r->userdata = userdata;
-    r->cancellable = g_object_ref(cancellable);
+    g_set_object(&r->cancellable, cancellable);
     if (process_spawn(argv, environment, folder, &r->process, &err) < 0) {
         r->process.pid = 0;
         finish(r, g_strdup(err.text));
@@ -280,15 +280,11 @@ void process_run(const char *const *argv, const char *const *environment, const 
         desktop_attach(g_unix_fd_source_new(r->process.in, G_IO_OUT | G_IO_ERR),
                        G_SOURCE_FUNC(on_writable), r);
     if (!limits.stays)
-        r->sources[SOURCE_OUT] =
-            desktop_attach(g_unix_fd_source_new(r->process.out, G_IO_IN | G_IO_HUP),
-                           G_SOURCE_FUNC(on_output), r);
-    r->sources[SOURCE_ERR] =
-        desktop_attach(g_unix_fd_source_new(r->process.err, G_IO_IN | G_IO_HUP),
-                       G_SOURCE_FUNC(on_said), r);
-    r->sources[SOURCE_CHILD] =
-        desktop_attach(g_child_watch_source_new(r->process.pid), G_SOURCE_FUNC(on_exited), r);
+        r->sources[SOURCE_OUT] = desktop_watch_output(r->process.out, on_output, r);
+    r->sources[SOURCE_ERR] = desktop_watch_output(r->process.err, on_said, r);
+    r->sources[SOURCE_CHILD] = desktop_watch_child(r->process.pid, on_exited, r);
     r->sources[SOURCE_TIME] =
         desktop_attach(g_timeout_source_new_seconds(limits.seconds), on_time, r);
-    r->watch = g_cancellable_connect(cancellable, G_CALLBACK(on_cancelled), r, NULL);
+    if (cancellable)
+        r->watch = g_cancellable_connect(cancellable, G_CALLBACK(on_cancelled), r, NULL);
 }

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 
 how = sys.argv[1] if len(sys.argv) > 1 else ""
@@ -26,6 +27,15 @@ def send(message):
 def forever(data):
     while True:
         out.write(data)
+
+
+complained = 0  # bytes
+
+
+def complain():
+    global complained
+    while True:
+        complained += os.write(2, b"oh dear\n" * 512)
 
 
 def tool(name, description, **properties):
@@ -96,6 +106,10 @@ def tools_call(params):
                             {"type": "resource", "resource": {"text": "\x07bell"}}]}
     if how == "answers with text":
         return "text"
+    if how == "complains without end":
+        threading.Thread(target=complain, daemon=True).start()
+        time.sleep(0.5)
+        return {"content": [{"type": "text", "text": str(complained)}]}
     if how == "fails":
         return {"isError": True, "content": [{"type": "text", "text": "no such number"}]}
     if params["name"] == "who.am-i":

@@ -426,6 +426,11 @@ class Mcp(Case):
         self.assertIn("refuses: no result", self.call_error("answers with text"))
         self.assertEqual(self.call_error("fails"), "no such number")
 
+    def test_complaints_are_read_at_our_own_pace(self):
+        self.servers(odd=self.server("complains without end"))
+        self.allow("odd_add")
+        self.assertLess(int(self.result("odd_add", a=1, b=2)), 16 << 20)
+
     def test_odd_answers_become_text(self):
         self.servers(odd=self.server("answers oddly"))
         self.allow("odd_add")
