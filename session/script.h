@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 
-#define SCRIPT_BYTES_MAX ((size_t)8 << 20)
+#define SCRIPT_BYTES_MAX ((size_t)2 << 20)
 
 /* How it is said; what lies outside of the ranges is taken for their ends. */
 struct script_style {

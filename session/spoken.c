@@ -379,6 +379,14 @@ size_t spoken_next(const char *text, size_t length, size_t at, char out[SPOKEN_M
 
 /* --- characters ------------------------------------------------------------------------------ */
 
+static bool is_ascii(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] & 0x80)
+            return false;
+    return true;
+}
+
 static utf8proc_int32_t plain_sign(utf8proc_int32_t character, void *data)
 {
     (void)data;
@@ -401,10 +409,15 @@ static utf8proc_int32_t plain_sign(utf8proc_int32_t character, void *data)
 char *spoken_fold(const char *text, size_t length, size_t *ret_length)
 {
     utf8proc_uint8_t *folded = NULL;
-    const utf8proc_ssize_t n = utf8proc_map_custom(
-        (const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &folded,
-        UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_STRIPMARK, plain_sign, NULL);
+    utf8proc_ssize_t n;
 
+    if (is_ascii(text, length)) {
+        *ret_length = length;
+        return strndup(text, length);
+    }
+    n = utf8proc_map_custom((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &folded,
+                            UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_STRIPMARK, plain_sign,
+                            NULL);
     if (n < 0)
         return NULL;
     *ret_length = (size_t)n;
@@ -420,7 +433,8 @@ void spoken_character(uint32_t character, bool in_words, char out[SPOKEN_MAX])
 
     utf8[n] = '\0';
     *out = '\0';
-    folded = spoken_fold(utf8, n, &length);
+    if (!sign && in_words)
+        folded = spoken_fold(utf8, n, &length);
     if (sign)
         add(out, sign->name);
     else if (!in_words)

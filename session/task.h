@@ -27,7 +27,7 @@
 #include "session/engine.h"
 
 #define TASKS_MAX          16               /* at a time */
-#define SPEAK_TEXT_MAX     ((size_t)1 << 20) /* bytes */
+#define SPEAK_TEXT_MAX     ((size_t)256 << 10) /* bytes: hours of speech */
 #define SPEAK_RATE_HZ      24000
 
 enum task_event_type { TASK_LINE, TASK_SOUND, TASK_MARK, TASK_DONE, TASK_ERROR };
