@@ -8,6 +8,7 @@
 #include "clients/gtk/assistant.h"
 #include "clients/gtk/conversation.h"
 #include "clients/gtk/intake.h"
+#include "clients/gtk/link.h"
 #include "clients/gtk/picture.h"
 #include "clients/gtk/preview.h"
 #include "clients/gtk/program.h"
@@ -41,8 +42,8 @@ struct _AskWindow {
 
     GCancellable *life; /* cancelled when the window goes */
     struct intake *intake;
-    GDBusConnection *bus;
-    guint watch;
+    struct link *link;
+    GDBusConnection *bus; /* NULL: not reached yet */
     GPtrArray *seeing;   /* of installed_model, those that see; NULL: not known yet */
     GPtrArray *pictures; /* of picture */
     guint shown;         /* index of the large one */
@@ -59,7 +60,6 @@ struct _AskWindow {
 
 G_DEFINE_TYPE(AskWindow, ask_window, ADW_TYPE_APPLICATION_WINDOW)
 
-static void refresh_models(AskWindow *self);
 static void update_cost(AskWindow *self);
 
 /* --- what can be done now ------------------------------------------------------------------- */
@@ -98,13 +98,6 @@ static void update_actions(AskWindow *self)
 static void tell(AskWindow *self, GtkMessageType type, bool can_retry, const char *sentence)
 {
     tell_notice(self->notice, self->notice_text, self->retry, type, can_retry, sentence);
-}
-
-static void tell_error(AskWindow *self, const GError *error)
-{
-    g_autofree char *sentence = assistant_sentence(error);
-
-    tell(self, GTK_MESSAGE_ERROR, true, sentence);
 }
 
 static void hide_notice(AskWindow *self)
@@ -491,7 +484,7 @@ static void ask_question(AskWindow *self, const char *question)
     hide_notice(self);
     if (!self->bus || (pictures->len > 0 && !self->seeing)) {
         self->again = true;
-        refresh_models(self);
+        link_ask_models(self->link);
         return;
     }
     if (!can_see(self))
@@ -539,9 +532,8 @@ static void retry(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNU
 
     self->again = self->asked;
     hide_notice(self);
-    if (self->bus)
-        assistant_rescan(self->bus);
-    refresh_models(self);
+    link_rescan(self->link);
+    link_ask_models(self->link);
 }
 
 static void begin_anew(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNUC_UNUSED,
@@ -605,26 +597,14 @@ static void keep_seeing(GPtrArray *models)
             g_ptr_array_remove_index(models, i);
 }
 
-static void got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+static void on_models(GPtrArray *models, void *userdata)
 {
-    g_autoptr(AskWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    GPtrArray *seeing = assistant_models_finish(result, &error);
-    g_autofree char *chosen = NULL, *question = NULL;
+    AskWindow *self = userdata;
+    g_autofree char *chosen = g_strdup(chosen_model(self)), *question = NULL;
 
-    if (g_cancellable_is_cancelled(self->life)) {
-        g_clear_pointer(&seeing, g_ptr_array_unref);
-        return;
-    }
-    if (!seeing) {
-        self->again = false;
-        tell_error(self, error);
-        return;
-    }
-    keep_seeing(seeing);
-    chosen = g_strdup(chosen_model(self));
+    keep_seeing(models);
     g_clear_pointer(&self->seeing, g_ptr_array_unref);
-    self->seeing = seeing;
+    self->seeing = models;
     show_models(self, chosen);
     update_cost(self);
     if (can_see(self) && self->again && !busy(self)) {
@@ -634,9 +614,21 @@ static void got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void
     self->again = false;
 }
 
+static void on_reached(GDBusConnection *bus, void *userdata)
+{
+    ((AskWindow *)userdata)->bus = g_object_ref(bus);
+}
+
+static void on_failed(const char *sentence, void *userdata)
+{
+    AskWindow *self = userdata;
+
+    self->again = false;
+    tell(self, GTK_MESSAGE_ERROR, true, sentence);
+}
+
 /* Also when it ended while nobody talked to it; what it knew of this conversation is gone. */
-static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_GNUC_UNUSED,
-                        gpointer userdata)
+static void on_vanished(void *userdata)
 {
     AskWindow *self = userdata;
 
@@ -650,34 +642,7 @@ static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_G
     forget_conversation(self);
 }
 
-static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
-{
-    g_autoptr(AskWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = assistant_bus_finish(result, &error);
-
-    if (g_cancellable_is_cancelled(self->life)) {
-        g_clear_object(&bus);
-        return;
-    }
-    if (!bus) {
-        self->again = false;
-        tell(self, GTK_MESSAGE_ERROR, true, error->message);
-        return;
-    }
-    self->bus = bus;
-    self->watch = g_bus_watch_name_on_connection(bus, ASSISTANT_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
-                                                 NULL, on_vanished, self, NULL);
-    refresh_models(self);
-}
-
-static void refresh_models(AskWindow *self)
-{
-    if (self->bus)
-        assistant_models_async(self->bus, self->life, got_models, g_object_ref(self));
-    else
-        g_bus_get(G_BUS_TYPE_SESSION, self->life, got_bus, g_object_ref(self));
-}
+static const struct link_events link_events = {on_reached, on_models, on_failed, on_vanished};
 
 /* --- the window ----------------------------------------------------------------------------- */
 
@@ -720,6 +685,7 @@ static void ask_window_init(AskWindow *self)
     gtk_widget_init_template(GTK_WIDGET(self));
     transcript_init(self->transcript);
     self->intake = intake_new(GTK_WINDOW(self), &intake_events, self);
+    self->link = link_new(&link_events, self);
     g_signal_connect_swapped(self->question, "activate", G_CALLBACK(on_enter), self);
     g_signal_connect_swapped(self->question, "changed", G_CALLBACK(update_actions), self);
     g_signal_connect_swapped(self->models, "notify::selected", G_CALLBACK(on_model), self);
@@ -727,7 +693,7 @@ static void ask_window_init(AskWindow *self)
     g_signal_connect(self, "realize", G_CALLBACK(on_realize), NULL);
     show_picture(self, 0);
     gtk_window_set_focus(GTK_WINDOW(self), GTK_WIDGET(self->question));
-    refresh_models(self);
+    link_ask_models(self->link);
 }
 
 static void ask_window_dispose(GObject *object)
@@ -737,9 +703,7 @@ static void ask_window_dispose(GObject *object)
     g_cancellable_cancel(self->life);
     if (self->planning)
         g_cancellable_cancel(self->planning);
-    if (self->watch)
-        g_bus_unwatch_name(self->watch);
-    self->watch = 0;
+    self->link = link_free(self->link);
     self->conversation = conversation_close(self->conversation);
     self->intake = intake_free(self->intake);
     G_OBJECT_CLASS(ask_window_parent_class)->dispose(object);

@@ -204,22 +204,11 @@ static void show_models(AssistantWindow *self)
     g_signal_handlers_unblock_by_func(self->models_list, choices_on_model, self);
 }
 
-void choices_got_models(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+void choices_on_models(GPtrArray *models, void *userdata)
 {
-    g_autoptr(AssistantWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    GPtrArray *models = assistant_models_finish(result, &error);
+    AssistantWindow *self = userdata;
     const struct installed_model *model;
 
-    if (g_cancellable_is_cancelled(self->life)) {
-        g_clear_pointer(&models, g_ptr_array_unref);
-        return;
-    }
-    if (!models) {
-        self->pending = PENDING_NONE;
-        window_tell_error(self, error);
-        return;
-    }
     g_clear_pointer(&self->models, g_ptr_array_unref);
     self->models = models;
     show_models(self);

@@ -27,6 +27,7 @@
 #include "clients/gtk/assistant.h"
 #include "clients/gtk/conversation.h"
 #include "clients/gtk/intake.h"
+#include "clients/gtk/link.h"
 
 /* What waits until the daemon has told its models, and the desktop its tools. */
 enum pending { PENDING_NONE, PENDING_ASK, PENDING_TALK };
@@ -55,8 +56,8 @@ struct _AssistantWindow {
     GtkDropDown *models_list;
 
     GCancellable *life; /* cancelled when the window goes */
-    GDBusConnection *bus;
-    guint watch;
+    struct link *link;
+    GDBusConnection *bus; /* NULL: not reached yet */
     GPtrArray *models; /* of installed_model; NULL: not known yet */
     char *tools;       /* JSON of those for new conversations; NULL: not known yet */
     struct settings settings;
@@ -135,8 +136,7 @@ extern const struct shortcut_events choices_shortcut;
 void choices_on_keep(GSimpleAction *action, GVariant *parameter, gpointer userdata);
 void choices_on_microphone(GSimpleAction *action, GVariant *parameter, gpointer userdata);
 void choices_on_model(AssistantWindow *self);
-/* The end of assistant_models_async(), which holds the window. */
-void choices_got_models(GObject *source, GAsyncResult *result, void *userdata);
+void choices_on_models(GPtrArray *models, void *userdata); /* of struct link_events */
 /* For new conversations; NULL: the daemon's choice. */
 const struct installed_model *choices_model(AssistantWindow *self);
 /* False after a notice: nobody can do what is asked. */

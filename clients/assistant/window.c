@@ -11,8 +11,6 @@
 
 G_DEFINE_TYPE(AssistantWindow, assistant_window, ADW_TYPE_APPLICATION_WINDOW)
 
-static void refresh_models(AssistantWindow *self);
-
 /* --- what can be done now ------------------------------------------------------------------- */
 
 static void enable(AssistantWindow *self, const char *action, bool enabled)
@@ -189,7 +187,7 @@ void window_proceed(AssistantWindow *self)
     const enum pending pending = self->pending;
 
     if (!self->models) {
-        refresh_models(self);
+        link_ask_models(self->link);
         return;
     }
     if (!self->tools)
@@ -211,8 +209,7 @@ static void retry(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GNU
         self->pending = PENDING_ASK;
     else if (self->unable)
         exchange_take(self);
-    if (self->bus)
-        assistant_rescan(self->bus);
+    link_rescan(self->link);
     g_clear_pointer(&self->models, g_ptr_array_unref);
     window_proceed(self);
 }
@@ -231,8 +228,7 @@ static void unload(GSimpleAction *action G_GNUC_UNUSED, GVariant *parameter G_GN
 
 /* Also when it ended while nobody talked to it. What it has kept is opened again with the next
  * question. */
-static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_GNUC_UNUSED,
-                        gpointer userdata)
+static void on_vanished(void *userdata)
 {
     AssistantWindow *self = userdata;
     const bool talked = self->voice != NULL;
@@ -255,36 +251,25 @@ static void on_vanished(GDBusConnection *bus G_GNUC_UNUSED, const char *name G_G
     exchange_leave(self);
 }
 
-static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+static void on_reached(GDBusConnection *bus, void *userdata)
 {
-    g_autoptr(AssistantWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = assistant_bus_finish(result, &error);
+    AssistantWindow *self = userdata;
 
-    if (g_cancellable_is_cancelled(self->life)) {
-        g_clear_object(&bus);
-        return;
-    }
-    if (!bus) {
-        self->pending = PENDING_NONE;
-        window_tell(self, GTK_MESSAGE_ERROR, true, error->message);
-        return;
-    }
-    self->bus = bus;
-    self->watch = g_bus_watch_name_on_connection(bus, ASSISTANT_NAME, G_BUS_NAME_WATCHER_FLAGS_NONE,
-                                                 NULL, on_vanished, self, NULL);
+    self->bus = g_object_ref(bus);
     kept_init(&self->kept, self->kept_list, bus, &past_kept, self);
     self->shortcut = shortcut_new(bus, &choices_shortcut, self);
-    refresh_models(self);
 }
 
-static void refresh_models(AssistantWindow *self)
+static void on_failed(const char *sentence, void *userdata)
 {
-    if (self->bus)
-        assistant_models_async(self->bus, self->life, choices_got_models, g_object_ref(self));
-    else
-        g_bus_get(G_BUS_TYPE_SESSION, self->life, got_bus, g_object_ref(self));
+    AssistantWindow *self = userdata;
+
+    self->pending = PENDING_NONE;
+    window_tell(self, GTK_MESSAGE_ERROR, true, sentence);
 }
+
+static const struct link_events link_events = {on_reached, choices_on_models, on_failed,
+                                               on_vanished};
 
 /* --- the window ----------------------------------------------------------------------------- */
 
@@ -411,6 +396,7 @@ static void assistant_window_init(AssistantWindow *self)
     };
     deeds_init(&self->deeds, &deeds_events, self);
     self->intake = intake_new(GTK_WINDOW(self), &exchange_intake, self);
+    self->link = link_new(&link_events, self);
     talking_add_gesture(self);
     g_object_bind_property(self->sidebar, "active", self->flap, "reveal-flap",
                            G_BINDING_BIDIRECTIONAL);
@@ -425,7 +411,7 @@ static void assistant_window_init(AssistantWindow *self)
     window_show_light(self);
     window_update(self);
     gtk_window_set_focus(GTK_WINDOW(self), GTK_WIDGET(self->entry));
-    refresh_models(self);
+    link_ask_models(self->link);
 }
 
 static void assistant_window_dispose(GObject *object)
@@ -433,9 +419,7 @@ static void assistant_window_dispose(GObject *object)
     AssistantWindow *self = ASSISTANT_WINDOW(object);
 
     g_cancellable_cancel(self->life);
-    if (self->watch)
-        g_bus_unwatch_name(self->watch);
-    self->watch = 0;
+    self->link = link_free(self->link);
     self->voice = voice_close(self->voice);
     self->conversation = conversation_close(self->conversation);
     self->shortcut = shortcut_free(self->shortcut);

@@ -7,7 +7,7 @@
 #include "clients/captions/hearing.h"
 #include "clients/captions/history.h"
 #include "clients/captions/look.h"
-#include "clients/gtk/assistant.h"
+#include "clients/gtk/link.h"
 #include "clients/gtk/program.h"
 
 #define SIZE_STEP 1.2
@@ -22,7 +22,8 @@ struct _CaptionsWindow {
     GtkLabel *state;
 
     GCancellable *life; /* cancelled when the window goes */
-    GDBusConnection *bus;
+    struct link *link;
+    GDBusConnection *bus; /* NULL: not reached yet */
     struct look look;
     GtkCssProvider *style;
     struct history *history;
@@ -123,22 +124,16 @@ static void on_ended(const char *sentence, void *userdata)
 static const struct hearing_events hearing_events = {on_listening, on_partial, on_transcript,
                                                      on_ended};
 
-static void got_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, void *userdata)
+static void on_reached(GDBusConnection *bus, void *userdata)
 {
-    g_autoptr(CaptionsWindow) self = userdata;
-    g_autoptr(GError) error = NULL;
-    GDBusConnection *bus = assistant_bus_finish(result, &error);
+    CaptionsWindow *self = userdata;
 
-    if (g_cancellable_is_cancelled(self->life)) {
-        g_clear_object(&bus);
-    } else if (bus) {
-        self->bus = bus;
-        if (self->wanted)
-            begin(self);
-    } else {
-        on_ended(error->message, self);
-    }
+    self->bus = g_object_ref(bus);
+    if (self->wanted)
+        begin(self);
 }
+
+static const struct link_events link_events = {.reached = on_reached, .failed = on_ended};
 
 static void begin(CaptionsWindow *self)
 {
@@ -149,7 +144,7 @@ static void begin(CaptionsWindow *self)
     if (self->bus)
         self->hearing = hearing_new(self->bus, self->look.source, &hearing_events, self);
     else
-        g_bus_get(G_BUS_TYPE_SESSION, self->life, got_bus, g_object_ref(self));
+        link_reach(self->link);
 }
 
 /* The present sentence is still written down. */
@@ -337,6 +332,7 @@ static void captions_window_init(CaptionsWindow *self)
     };
 
     self->life = g_cancellable_new();
+    self->link = link_new(&link_events, self);
     g_action_map_add_action_entries(G_ACTION_MAP(self), actions, G_N_ELEMENTS(actions), self);
     gtk_widget_init_template(GTK_WIDGET(self));
     self->history = history_new(self->captions);
@@ -355,6 +351,7 @@ static void captions_window_dispose(GObject *object)
     CaptionsWindow *self = CAPTIONS_WINDOW(object);
 
     g_cancellable_cancel(self->life);
+    self->link = link_free(self->link);
     self->hearing = hearing_close(self->hearing);
     self->history = history_free(self->history);
     G_OBJECT_CLASS(captions_window_parent_class)->dispose(object);
