@@ -5,7 +5,8 @@
  * Pictures from strangers: a file descriptor -> pixels, without a decoder in this process.
  *
  * Flow:     fd of a client -> image_source() -> sealed private fd -> image_decode() -> lfmd-image
- *           (a child without files, network or other privilege) -> pixels in a memfd -> struct image
+ *           (a child without files, network or other privilege) -> pixels in a memfd -> struct
+ *           image
  * Formats:  by their first bytes, never by a name; vision/decode/decode.h has the table
  * Colour:   as the reference: orientation applied, alpha dropped, grey and CMYK to RGB, 16 bit to
  *           their high byte, first frame of an animation, no colour management. An SVG is drawn on

@@ -35,7 +35,7 @@ static void unshuffle(const struct tile_view *view, const float *hidden, size_t 
                 memcpy(out, hidden + ((2 * y + dy) * 2 * cols + 2 * x) * d, 2 * d * sizeof(*out));
 }
 
-void projector_forward(const struct projector *projector, const struct workspace *ws,
+void projector_forward(const struct projector *projector, const struct vision_workspace *ws,
                        const struct tile_view *view, const float *hidden, float *embeddings)
 {
     const size_t wide = projector->up.w.in;

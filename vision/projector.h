@@ -29,5 +29,5 @@ bool projector_load(struct loader *loader, const struct vision_shape *shape,
  * hidden:     [patches of the view][d]; not the workspace's x
  * embeddings: [view->n_tokens][L]
  */
-void projector_forward(const struct projector *projector, const struct workspace *ws,
+void projector_forward(const struct projector *projector, const struct vision_workspace *ws,
                        const struct tile_view *view, const float *hidden, float *embeddings);

@@ -127,7 +127,7 @@ static void cut_some(void *context, size_t first, size_t last, unsigned worker, 
 }
 
 /* x: [patches of the view][d] */
-static int embed(const struct siglip *siglip, const struct workspace *ws,
+static int embed(const struct siglip *siglip, const struct vision_workspace *ws,
                  const struct patches_norm *pixels, const struct picture_view *view, float *x,
                  struct error *err)
 {
@@ -149,7 +149,7 @@ static int embed(const struct siglip *siglip, const struct workspace *ws,
 /* --- layers ----------------------------------------------------------------------------------- */
 
 struct store_job {
-    const struct workspace *ws;
+    const struct vision_workspace *ws;
     const float *k, *v;
     size_t n, d, hd;
 };
@@ -170,8 +170,8 @@ static void store_heads(void *context, size_t first, size_t last, unsigned worke
 }
 
 /* Every patch sees all n patches of its view, which begins at row `first`. */
-static void attend_exactly(const struct siglip *siglip, const struct workspace *ws, size_t first,
-                           size_t n, float *out)
+static void attend_exactly(const struct siglip *siglip, const struct vision_workspace *ws,
+                           size_t first, size_t n, float *out)
 {
     const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head, hd = d / n_head;
     struct store_job store = {ws, ws->k + first * d, ws->v + first * d, n, d, hd};
@@ -193,7 +193,7 @@ static void attend_exactly(const struct siglip *siglip, const struct workspace *
     attend(&job, ws->pass.pool);
 }
 
-static void attend_view(const struct siglip *siglip, const struct workspace *ws,
+static void attend_view(const struct siglip *siglip, const struct vision_workspace *ws,
                         enum matrix_form form, size_t first, size_t n, float *out)
 {
     const size_t d = siglip->shape.n_hidden, n_head = siglip->shape.n_head;
@@ -214,7 +214,7 @@ static void attend_view(const struct siglip *siglip, const struct workspace *ws,
         attend_exactly(siglip, ws, first, n, out);
 }
 
-void siglip_layer(const struct siglip *siglip, unsigned i_layer, const struct workspace *ws,
+void siglip_layer(const struct siglip *siglip, unsigned i_layer, const struct vision_workspace *ws,
                   const struct picture_view *views, size_t n_views, size_t n)
 {
     const struct siglip_layer *const layer = &siglip->layers[i_layer];
@@ -234,7 +234,7 @@ void siglip_layer(const struct siglip *siglip, unsigned i_layer, const struct wo
     add_rows(&ws->pass, ws->x, ws->q, 1, n, d);
 }
 
-int siglip_begin(const struct siglip *siglip, const struct workspace *ws,
+int siglip_begin(const struct siglip *siglip, const struct vision_workspace *ws,
                  const struct patches_norm *pixels, const struct picture_view *views,
                  size_t n_views, struct error *err)
 {
@@ -250,7 +250,8 @@ int siglip_begin(const struct siglip *siglip, const struct workspace *ws,
     return 0;
 }
 
-void siglip_end(const struct siglip *siglip, const struct workspace *ws, size_t n, float *hidden)
+void siglip_end(const struct siglip *siglip, const struct vision_workspace *ws, size_t n,
+                float *hidden)
 {
     norm_rows(&ws->pass, &siglip->post, siglip->shape.norm_eps, ws->x, n, siglip->shape.n_hidden,
               hidden);

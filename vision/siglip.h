@@ -40,12 +40,13 @@ int siglip_positions(const struct siglip *siglip, size_t rows, size_t cols, stru
 
 /*
  * A pass is siglip_begin(), each of the layers, siglip_end(); between them nothing else may use the
- * workspace. n: patches of all views. hidden: [n][d] after the last norm; not the workspace's x, q, k
- * or v. siglip_begin() returns 0, or -ENOMEM with a sentence.
+ * workspace. n: patches of all views. hidden: [n][d] after the last norm; not the workspace's x, q,
+ * k or v. siglip_begin() returns 0, or -ENOMEM with a sentence.
  */
-int siglip_begin(const struct siglip *siglip, const struct workspace *ws,
+int siglip_begin(const struct siglip *siglip, const struct vision_workspace *ws,
                  const struct patches_norm *pixels, const struct picture_view *views,
                  size_t n_views, struct error *err);
-void siglip_layer(const struct siglip *siglip, unsigned layer, const struct workspace *ws,
+void siglip_layer(const struct siglip *siglip, unsigned layer, const struct vision_workspace *ws,
                   const struct picture_view *views, size_t n_views, size_t n);
-void siglip_end(const struct siglip *siglip, const struct workspace *ws, size_t n, float *hidden);
+void siglip_end(const struct siglip *siglip, const struct vision_workspace *ws, size_t n,
+                float *hidden);

@@ -21,7 +21,7 @@ struct vision {
     struct siglip siglip;
     struct projector projector;
     struct patches_norm pixels;
-    struct workspace ws;
+    struct vision_workspace ws;
     uint64_t n_encodings; /* begun; the last one has the workspace */
 };
 
@@ -73,7 +73,7 @@ static int plan(const struct gguf *gguf, bool precise, struct vision *vision,
                     ret_weight_bytes, err);
     if (r == 0)
         info->bytes =
-            *ret_weight_bytes + workspace_plan(&info->shape, vision->form, VISION_PATCHES);
+            *ret_weight_bytes + vision_workspace_plan(&info->shape, vision->form, VISION_PATCHES);
     return r;
 }
 
@@ -109,7 +109,7 @@ struct vision *vision_load(const char *path, bool precise, struct pool *pool, st
         arena_init(&vision->arena, weight_bytes, "the weights of a vision encoder", err) < 0 ||
         loader_load(vision->gguf, vision->form, load_weights, vision, &vision->arena, pool, err) <
             0 ||
-        workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, pool,
+        vision_workspace_init(&vision->ws, &vision->info.shape, vision->form, VISION_PATCHES, pool,
                        err) < 0)
         return vision_free(vision);
     patches_norm_init(&vision->pixels, vision->info.shape.pixel_mean, vision->info.shape.pixel_std);
@@ -120,7 +120,7 @@ struct vision *vision_free(struct vision *vision)
 {
     if (!vision)
         return NULL;
-    workspace_done(&vision->ws);
+    vision_workspace_done(&vision->ws);
     arena_done(&vision->arena);
     gguf_free(vision->gguf);
     free(vision);
@@ -163,9 +163,9 @@ static int make_room(struct vision *vision, size_t n_patches, struct error *err)
         return error_set(err, ERROR_INVALID_ARGUMENT,
                          "With these settings a view has %zu patches; at most %zu can be encoded.",
                          n_patches, VISION_PATCHES_MAX);
-    workspace_done(&vision->ws);
-    return workspace_init(&vision->ws, &vision->info.shape, vision->form, n_patches, vision->pool,
-                          err);
+    vision_workspace_done(&vision->ws);
+    return vision_workspace_init(&vision->ws, &vision->info.shape, vision->form, n_patches,
+                                 vision->pool, err);
 }
 
 #define BATCH_MAX (VISION_PATCHES / 4) /* a view has one token at least */

@@ -28,7 +28,8 @@
 /* Rows that the workspace is made for: a tile of 512 x 512, or the budget of 256 tokens. */
 #define VISION_PATCHES ((size_t)1024)
 
-/* Rows of one view at most: 1024 tokens are what a session may ask for, a developer somewhat more. */
+/* Rows of one view at most: 1024 tokens are what a session may ask for, a developer somewhat
+ * more. */
 #define VISION_PATCHES_MAX ((size_t)65536)
 
 struct vision_info {
@@ -55,9 +56,9 @@ const struct vision_info *vision_info(const struct vision *vision);
 size_t vision_batch(const struct picture *picture, size_t first_view);
 
 /*
- * Encode the views of one vision_batch() or fewer, layer by layer, so that what is urgent can be done
- * in between. There is one such encoding at a time: where another has begun meanwhile, also one of
- * vision_encode(), vision_step() returns -ESTALE, and all of it is to be done again.
+ * Encode the views of one vision_batch() or fewer, layer by layer, so that what is urgent can be
+ * done in between. There is one such encoding at a time: where another has begun meanwhile, also
+ * one of vision_encode(), vision_step() returns -ESTALE, and all of it is to be done again.
  */
 struct vision_encoding {
     const struct picture *picture; /* must outlive it; NULL: none has begun */
@@ -73,8 +74,8 @@ int vision_step(struct vision *vision, struct vision_encoding *encoding, float *
                 float *hidden);
 
 /*
- * Encode views first_view .. first_view + n_views - 1 at once. The same bits however views are grouped and
- * for every number of threads.
+ * Encode views first_view .. first_view + n_views - 1 at once. The same bits however views are
+ * grouped and for every number of threads.
  *
  * cancel:     polled between layers; may be NULL
  * embeddings: [tokens of these views][L], or NULL

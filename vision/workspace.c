@@ -7,7 +7,7 @@
 
 /* With a NULL arena the sizes are only added up. */
 static size_t carve(struct arena *arena, const struct vision_shape *shape, enum matrix_form form,
-                    size_t n, struct workspace *ws)
+                    size_t n, struct vision_workspace *ws)
 {
     const size_t d = shape->n_hidden;
     const size_t wide = MAX(MAX((size_t)shape->n_ff, (size_t)shape->n_projector), PATCHES_VALUES);
@@ -41,20 +41,20 @@ static size_t carve(struct arena *arena, const struct vision_shape *shape, enum 
     return bytes;
 }
 
-size_t workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max)
+size_t vision_workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max)
 {
-    struct workspace unused;
+    struct vision_workspace unused;
 
     return carve(NULL, shape, form, n_max, &unused);
 }
 
-int workspace_init(struct workspace *ws, const struct vision_shape *shape, enum matrix_form form,
-                   size_t n_max, struct pool *pool, struct error *err)
+int vision_workspace_init(struct vision_workspace *ws, const struct vision_shape *shape,
+                          enum matrix_form form, size_t n_max, struct pool *pool, struct error *err)
 {
     int r;
 
-    *ws = (struct workspace){0};
-    r = arena_init(&ws->arena, workspace_plan(shape, form, n_max), "reading pictures", err);
+    *ws = (struct vision_workspace){0};
+    r = arena_init(&ws->arena, vision_workspace_plan(shape, form, n_max), "reading pictures", err);
     if (r < 0)
         return r;
     carve(&ws->arena, shape, form, n_max, ws);
@@ -63,8 +63,8 @@ int workspace_init(struct workspace *ws, const struct vision_shape *shape, enum 
     return 0;
 }
 
-void workspace_done(struct workspace *ws)
+void vision_workspace_done(struct vision_workspace *ws)
 {
     arena_done(&ws->arena);
-    *ws = (struct workspace){0};
+    *ws = (struct vision_workspace){0};
 }

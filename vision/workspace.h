@@ -13,7 +13,7 @@
 #include "vision/shape.h"
 
 /* For at most n_max patches. */
-struct workspace {
+struct vision_workspace {
     struct arena arena;
     size_t n_max;
     float *x;          /* [n_max][d] */
@@ -26,7 +26,8 @@ struct workspace {
 };
 
 /* form: that of the matrices, as they were asked for. */
-size_t workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max);
-int workspace_init(struct workspace *ws, const struct vision_shape *shape, enum matrix_form form,
-                   size_t n_max, struct pool *pool, struct error *err);
-void workspace_done(struct workspace *ws); /* accepts a zeroed workspace */
+size_t vision_workspace_plan(const struct vision_shape *shape, enum matrix_form form, size_t n_max);
+int vision_workspace_init(struct vision_workspace *ws, const struct vision_shape *shape,
+                          enum matrix_form form, size_t n_max, struct pool *pool,
+                          struct error *err);
+void vision_workspace_done(struct vision_workspace *ws); /* accepts a zeroed workspace */

@@ -53,7 +53,8 @@ static bool is_tiff(const uint8_t *data, size_t size)
     return AT(0, "II*\0") || AT(0, "MM\0*") || AT(0, "II+\0") || AT(0, "MM\0+");
 }
 
-/* An ISO media file, by the brands in its first box: the major one and those it is compatible with. */
+/* An ISO media file, by the brands in its first box: the major one and those it is compatible
+ * with. */
 static bool has_brand(const uint8_t *data, size_t size, const char *const brands[])
 {
     size_t end;
