@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Programs of ours that look into what strangers hand over: started with two descriptors and nothing
- * else, watched, and dead when they are not needed any more.
+ * Programs of ours that look into what strangers hand over: started with two descriptors and
+ * nothing else, watched, and dead when they are not needed any more.
  *
  * Threads: any.
  */
@@ -14,9 +14,9 @@
 #include "base/error.h"
 
 /*
- * Start `program` with stdin and stdout from `in` and `out`, all signals as by default, and nothing of
- * what it prints. arguments: NULL-terminated, the name first; environment: likewise, or NULL for none.
- * Returns 0 or a negative errno.
+ * Start `program` with stdin and stdout from `in` and `out`, all signals as by default, and nothing
+ * of what it prints. arguments: NULL-terminated, the name first; environment: likewise, or NULL for
+ * none. Returns 0 or a negative errno.
  */
 int child_spawn(const char *program, char *const arguments[], char *const environment[], int in,
                 int out, pid_t *ret_pid);

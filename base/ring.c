@@ -22,7 +22,8 @@ int ring_init(struct ring *ring, size_t n_items, size_t item_bytes, struct error
     if (n > SIZE_MAX / 2 / item_bytes || !(ring->items = malloc(n * item_bytes)))
         return error_set(err, ERROR_NO_MEMORY, "No memory for a ring of %zu items of %zu bytes.", n,
                          item_bytes);
-    /* Every page is there before a callback comes; malloc() and memset() would become a calloc(). */
+    /* Every page is there before a callback comes; malloc() and memset() would become a
+     * calloc(). */
     explicit_bzero(ring->items, n * item_bytes);
     ring->n_items = n;
     ring->item_bytes = item_bytes;

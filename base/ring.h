@@ -40,7 +40,8 @@ struct ring {
     size_t n_written_seen;
 };
 
-/* Room for at least n_items; each starts at a multiple of max_align_t. Memory is bounded by SIZE_MAX / 2. */
+/* Room for at least n_items; each starts at a multiple of max_align_t. Memory is bounded by
+ * SIZE_MAX / 2. */
 int ring_init(struct ring *ring, size_t n_items, size_t item_bytes, struct error *err);
 void ring_done(struct ring *ring); /* accepts a zeroed ring */
 

@@ -21,8 +21,8 @@
 static int failed(struct error *err, const char *wall, int r)
 {
     return error_set(err, ERROR_INTERNAL,
-                     "The sandbox of the decoder cannot be set up, so nothing is decoded: %s: %s.", wall,
-                     strerror(r < 0 ? -r : errno));
+                     "The sandbox of the decoder cannot be set up, so nothing is decoded: %s: %s.",
+                     wall, strerror(r < 0 ? -r : errno));
 }
 
 /* ---- rlimits ---- */

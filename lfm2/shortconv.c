@@ -3,7 +3,8 @@
 /*
  * Gated short convolution (text.md 3; bidirectional form 12.2).
  *
- *     B, C, X = in_proj · h;  p = B * X;  q[t] = Σ_j taps[j] * p[t - (L-1) + j];  y = out_proj · (C * q)
+ *     B, C, X = in_proj · h;  p = B * X;  q[t] = Σ_j taps[j] * p[t - (L-1) + j];
+ *     y = out_proj · (C * q)
  *
  * Only the products p are remembered, the last L-1 rows of them and a few more for undo.
  */

@@ -5,9 +5,9 @@
  * Grouped-query attention over a cache of keys and values, softmax in f32.
  *
  * The cache of one KV head is a run of tiles of KV_TILE positions, so that it grows in place and
- * the first kv_bytes(n) bytes are what n positions need. Inside a tile keys lie [head_dim][position]
- * (one lane is one key) and values [position][head_dim]; only kv_store_*() and attend() know this.
- * Each K and V tile is read once for all query heads of its group.
+ * the first kv_bytes(n) bytes are what n positions need. Inside a tile keys lie
+ * [head_dim][position] (one lane is one key) and values [position][head_dim]; only kv_store_*() and
+ * attend() know this. Each K and V tile is read once for all query heads of its group.
  *
  * Keys are taken in blocks aligned to absolute position 0 with an online softmax, so a query's
  * result is the same bits for every chunking and thread count.

@@ -122,7 +122,7 @@ uint16_t f32_to_bf16(float value)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* --- blocks: each function widens one block, the formulas of text.md 8.2 ------------------------ */
+/* --- blocks: each function widens one block, the formulas of text.md 8.2 ---------------------- */
 
 static uint16_t load_u16(const uint8_t *p)
 {

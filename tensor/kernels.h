@@ -47,7 +47,8 @@
 
 /*
  * gelu with tanh: x / (1 + 2^(x (TANH_C1 + TANH_C3 x^2))). With erf: 1 - erf(z) for z >= 0 is
- * t (a1 + t (a2 + ...)) e^(-z^2), t = 1 / (1 + ERF_P z), within 1.5e-7 (Abramowitz and Stegun 7.1.26).
+ * t (a1 + t (a2 + ...)) e^(-z^2), t = 1 / (1 + ERF_P z), within 1.5e-7 (Abramowitz and Stegun
+ * 7.1.26).
  */
 #define TANH_C1 -2.302208198f
 #define TANH_C3 -0.1029432397f

@@ -306,7 +306,8 @@ static void prepare_aux(const struct packing *p, const struct acts *x, size_t fi
 
     if (!p->has_min && starts_at_zero(p))
         return;
-    for (size_t b = 0; b < x->in / 32; b++, sum += 2 * rows, start += ns * rows, sums += ns * rows) {
+    for (size_t b = 0; b < x->in / 32;
+         b++, sum += 2 * rows, start += ns * rows, sums += ns * rows) {
         for (size_t i = 0; i < ns * rows; i++) {
             const int32_t s = ns == 2 ? sum[i] : sum[i] + sum[i + rows];
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* NEON with SDOT and SMMLA: Arm processors from Cortex-A710, Neoverse V1 and N2, and Apple M2 on. */
+/* NEON with SDOT and SMMLA: Arm processors from Cortex-A710, Neoverse V1 and N2, and Apple M2
+ * on. */
 #include <sys/auxv.h>
 
 #define VEC_I8MM

@@ -82,6 +82,7 @@ void matmul(const struct matrix *matrix, const struct rows *x, float *y, struct 
 
 #define MATMUL_MAX 8
 
-/* Several matrices (at most MATMUL_MAX) of the same `in` on the same rows, in one go of the pool. */
+/* Several matrices (at most MATMUL_MAX) of the same `in` on the same rows, in one go of the
+ * pool. */
 void matmul_n(const struct matrix *const *matrices, float *const *y, size_t n_matrices,
               const struct rows *x, struct pool *pool);

@@ -212,9 +212,10 @@ static void store_planes(const struct packing *p, const uint8_t v[8][64], uint8_
     if (p->plane2) {
         for (int c = 0; c < 2; c++, out += 64) {
             for (int i = 0; i < 64; i++)
-                out[i] = (uint8_t)((v[4 * c][i] >> shift & 3) | (v[4 * c + 1][i] >> shift & 3) << 2 |
-                                   (v[4 * c + 2][i] >> shift & 3) << 4 |
-                                   (v[4 * c + 3][i] >> shift & 3) << 6);
+                out[i] =
+                    (uint8_t)((v[4 * c][i] >> shift & 3) | (v[4 * c + 1][i] >> shift & 3) << 2 |
+                              (v[4 * c + 2][i] >> shift & 3) << 4 |
+                              (v[4 * c + 3][i] >> shift & 3) << 6);
         }
         shift += 2;
     }

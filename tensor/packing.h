@@ -137,7 +137,7 @@ void packing_group(enum dtype type, size_t in, const void *rows, size_t row_byte
  */
 #define WIDE_BLOCK 256
 #define WIDE_MAX   8191
-#define WIDE_LIMIT (((1 << 18) - WIDE_BLOCK)) /* of the sizes of a block's weights, before rounding */
+#define WIDE_LIMIT ((1 << 18) - WIDE_BLOCK) /* of the sizes of a block's weights, before rounding */
 
 static inline size_t packing_wide_group_bytes(size_t in)
 {

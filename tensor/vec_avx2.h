@@ -302,7 +302,8 @@ ALWAYS vi vp_end(vp part, vi acc)
 
 #endif
 
-/* Add to each lane the products of its 4 unsigned bytes below 128 and the signed bytes of word i. */
+/* Add to each lane the products of its 4 unsigned bytes below 128 and the signed bytes of word
+ * i. */
 ALWAYS vp vp_dot(vp part, vb bytes, const vx *x, int i)
 {
     const __m256i four = _mm256_set1_epi32(vx_word(x, i));

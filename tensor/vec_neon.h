@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Vectors of 16 lanes for kernels_body.h, in four NEON registers each. Bytes are multiplied by SDOT,
- * which is exact: it widens before it adds. With VEC_I8MM panels are multiplied by SMMLA, which does
- * twice as much at a time.
+ * Vectors of 16 lanes for kernels_body.h, in four NEON registers each. Bytes are multiplied by
+ * SDOT, which is exact: it widens before it adds. With VEC_I8MM panels are multiplied by SMMLA,
+ * which does twice as much at a time.
  */
 
 #include <arm_neon.h>

@@ -152,7 +152,7 @@ void constraint_reset(struct constraint *constraint)
     constraint->now = (struct position){.mode = constraint->first_mode, .state = GRAMMAR_START};
 }
 
-/* --- masks --------------------------------------------------------------------------------------- */
+/* --- masks ------------------------------------------------------------------------------------ */
 
 /* The tree is walked in its order; states[depth] is the state before the byte of that depth. */
 static void find_tokens(struct constraint *constraint, grammar_state from, uint8_t *bits)
@@ -245,7 +245,7 @@ const uint8_t *constraint_allowed(struct constraint *constraint)
     return mask->bits;
 }
 
-/* --- tokens -------------------------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------------------- */
 
 static grammar_state step_token(struct constraint *constraint, grammar_state state, uint32_t id)
 {

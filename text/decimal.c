@@ -69,7 +69,7 @@ int decimal_parse(const char *text, struct decimal *ret)
     return 0;
 }
 
-/* --- comparing ----------------------------------------------------------------------------------- */
+/* --- comparing -------------------------------------------------------------------------------- */
 
 static int compare_magnitudes(const struct decimal *a, const struct decimal *b)
 {
@@ -101,7 +101,7 @@ void decimal_lower(struct decimal *high, const struct decimal *bound)
         *high = *bound;
 }
 
-/* --- the grammar --------------------------------------------------------------------------------- */
+/* --- the grammar ------------------------------------------------------------------------------ */
 
 /*
  * Numbers of n_whole digits before the point, digit by digit. on_low: the digits so far are those

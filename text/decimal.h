@@ -16,7 +16,7 @@ struct decimal {
     bool negative;  /* never for zero */
     bool exclusive; /* as a bound: the number itself is outside */
     uint8_t n_whole, n_fraction;
-    char digits[DECIMAL_WHOLE_MAX + 1 + DECIMAL_FRACTION_MAX]; /* values 0..9, whole then fraction */
+    char digits[DECIMAL_WHOLE_MAX + 1 + DECIMAL_FRACTION_MAX]; /* 0..9, whole then fraction */
 };
 
 /*

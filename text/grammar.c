@@ -127,7 +127,7 @@ struct grammar *grammar_free(struct grammar *g)
     return NULL;
 }
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 static grammar_node add(struct grammar *g, enum node_kind kind, uint32_t next, uint32_t other)
 {
@@ -283,7 +283,7 @@ bool grammar_is_full(const struct grammar *g)
     return g->full;
 }
 
-/* --- sealing ------------------------------------------------------------------------------------- */
+/* --- sealing ---------------------------------------------------------------------------------- */
 
 static uint32_t rule_of(const struct grammar *g, const struct node *node)
 {
@@ -436,7 +436,7 @@ static void find_byte_classes(struct grammar *g)
     g->n_classes = class + 1;
 }
 
-/* --- the automaton ------------------------------------------------------------------------------- */
+/* --- the automaton ---------------------------------------------------------------------------- */
 
 static uint32_t mix(uint32_t hash, uint32_t value)
 {
@@ -715,7 +715,7 @@ int grammar_forced_byte(const struct grammar *g, grammar_state state)
     return forced;
 }
 
-/* --- room ------------------------------------------------------------------------------------------ */
+/* --- room ------------------------------------------------------------------------------------- */
 
 bool grammar_ran_out(const struct grammar *g)
 {

@@ -6,7 +6,8 @@
  * built from it lazily, state by state, while it is used.
  *
  *     struct grammar *g = grammar_new();
- *     start = grammar_text(g, "[", 1, grammar_call(g, value, grammar_text(g, "]", 1, GRAMMAR_END)));
+ *     end = grammar_text(g, "]", 1, GRAMMAR_END);
+ *     start = grammar_text(g, "[", 1, grammar_call(g, value, end));
  *     grammar_seal(g, start, ...);
  *     state = grammar_step(g, GRAMMAR_START, '[');
  *
@@ -45,7 +46,7 @@ struct grammar;
 struct grammar *grammar_new(void); /* NULL: no memory */
 struct grammar *grammar_free(struct grammar *grammar);
 
-/* --- building ---------------------------------------------------------------------------------- */
+/* --- building --------------------------------------------------------------------------------- */
 
 typedef uint32_t grammar_node;
 
@@ -91,7 +92,7 @@ bool grammar_is_full(const struct grammar *grammar);
  */
 int grammar_seal(struct grammar *grammar, grammar_node start, grammar_rule *ret_rule);
 
-/* --- the automaton ------------------------------------------------------------------------------- */
+/* --- the automaton ---------------------------------------------------------------------------- */
 
 typedef uint32_t grammar_state;
 

@@ -6,8 +6,8 @@
  *
  *     rendered prompt: ... <image> ...   one control token for each picture (chat.h)
  *     images_expand:   ... <|image_start|> [view] ... <|image_end|> ...
- *     a view:          [<|img_row_r_col_c|> or <|img_thumbnail|>] and one row id (row_id.h) for each of
- *                      the rows that an image encoder made of it
+ *     a view:          [<|img_row_r_col_c|> or <|img_thumbnail|>] and one row id (row_id.h) for
+ *                      each of the rows that an image encoder made of it
  *
  * Threads: any; no state.
  * Source: vision.md sections 7.3 and 8; transformers models/lfm2_vl/processing_lfm2_vl.py.
@@ -37,8 +37,8 @@ struct image_layout {
 };
 
 /*
- * Append ids to `out` with the k-th <image> replaced by layouts[k]. ERROR_INVALID_ARGUMENT when there
- * are not exactly n_layouts of them, or a grid has no markers.
+ * Append ids to `out` with the k-th <image> replaced by layouts[k]. ERROR_INVALID_ARGUMENT when
+ * there are not exactly n_layouts of them, or a grid has no markers.
  */
 int images_expand(const struct image_markers *markers, const uint32_t *ids, size_t n,
                   const struct image_layout *layouts, size_t n_layouts, struct token_list *out,

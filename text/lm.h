@@ -90,7 +90,7 @@ float *lm_logits(struct lm *lm, const float *hidden);
 /* Remember this position as one to come back to. The oldest marks go first when there are many. */
 void sequence_mark(struct sequence *sequence);
 
-/* --- prefix cache: prefixes shared by sequences of one model, by content, bounded by bytes ----- */
+/* --- prefix cache: prefixes shared by sequences of one model, by content, bounded by bytes ---- */
 
 struct prefix_cache;
 
@@ -101,14 +101,14 @@ void sequence_use_cache(struct sequence *sequence, struct prefix_cache *cache);
 /* Put the present state of the sequence into its cache. */
 void sequence_publish(struct sequence *sequence);
 
-/* --- generation -------------------------------------------------------------------------------- */
+/* --- generation ------------------------------------------------------------------------------- */
 
 struct generation_options {
     struct sampling sampling;
     size_t n_max;                  /* new tokens at most */
     bool ignore_end;               /* end tokens do not stop */
     struct constraint *constraint; /* borrowed, or NULL */
-    bool speculate;                /* n-gram drafts from the context; the same tokens, fewer passes */
+    bool speculate;                /* n-gram drafts from the context: same tokens, fewer passes */
     bool measure;                  /* certainty, at the cost of an exponential for each id */
 };
 
@@ -138,8 +138,8 @@ enum generation_stop generation_stopped(const struct generation *generation);
 
 struct generation_stats {
     size_t n_tokens, n_passes, n_drafted, n_accepted;
-    /* Where it is measured: the geometric mean, over the tokens, of the probability of what was most
-     * likely; 1 before the first. */
+    /* Where it is measured: the geometric mean, over the tokens, of the probability of what was
+     * most likely; 1 before the first. */
     double certainty;
 };
 struct generation_stats generation_stats(const struct generation *generation);

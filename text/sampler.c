@@ -82,7 +82,7 @@ void sampler_accept(struct sampler *sampler, uint32_t id)
     sampler->window[sampler->n_accepted++ % SAMPLER_PENALTY_WINDOW] = id;
 }
 
-/* --- penalties --------------------------------------------------------------------------------- */
+/* --- penalties -------------------------------------------------------------------------------- */
 
 static bool occurs(const uint32_t *ids, size_t n, uint32_t id)
 {
@@ -111,7 +111,7 @@ static void penalise(const struct sampler *sampler, float *logits)
     }
 }
 
-/* --- candidates -------------------------------------------------------------------------------- */
+/* --- candidates ------------------------------------------------------------------------------- */
 
 static bool is_allowed(const uint8_t *allowed, size_t id)
 {
@@ -183,7 +183,7 @@ static void heapify(struct candidate *heap, size_t n, bool first_on_top)
         sift(heap, n, i, first_on_top);
 }
 
-/* --- filters: each keeps a prefix of the sorted candidates --------------------------------------- */
+/* --- filters: each keeps a prefix of the sorted candidates ------------------------------------ */
 
 static size_t keep_top_k(struct candidate *candidates, size_t n, size_t k)
 {
@@ -199,7 +199,8 @@ static size_t keep_top_k(struct candidate *candidates, size_t n, size_t k)
     return k;
 }
 
-/* The same with all candidates that equal the last one kept. logits: what they were collected from. */
+/* The same with all candidates that equal the last one kept. logits: what they were collected
+ * from. */
 static size_t keep_top_k_ties(struct candidate *candidates, size_t n, size_t k, const float *logits,
                               size_t n_vocab, const uint8_t *allowed)
 {
@@ -250,7 +251,7 @@ static size_t keep_min_p(struct candidate *candidates, size_t n, double min_p, f
     return kept;
 }
 
-/* --- draw -------------------------------------------------------------------------------------- */
+/* --- draw ------------------------------------------------------------------------------------- */
 
 /* SplitMix64, its upper 53 bits: uniform in [0, 1). */
 static double random_uniform(struct sampler *sampler)

@@ -19,7 +19,8 @@
  *
  * Memory: one buffer of n_vocab candidates, taken in sampler_new().
  * Threads: one owner.
- * Source: text.md section 11; audio.md 3.2; Steele, Lea, Flood, "Fast splittable pseudorandom number generators".
+ * Source: text.md section 11; audio.md 3.2; Steele, Lea, Flood, "Fast splittable pseudorandom
+ *         number generators".
  */
 
 #include <stdbool.h>

@@ -148,7 +148,8 @@ static void make_printable(char *text)
     }
 }
 
-/* "The answer schema at #/properties/age: ..." Returns GRAMMAR_NOTHING, so that callers return it. */
+/* "The answer schema at #/properties/age: ..." Returns GRAMMAR_NOTHING, so that callers return
+ * it. */
 static grammar_node refuse(struct compiler *c, const struct place *place, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -210,7 +211,7 @@ static grammar_node separator(struct compiler *c, char value, grammar_node next)
     return byte(c, value, either(c, byte(c, ' ', next), next));
 }
 
-/* --- strings ------------------------------------------------------------------------------------- */
+/* --- strings ---------------------------------------------------------------------------------- */
 
 static grammar_node range(struct compiler *c, uint8_t low, uint8_t high, grammar_node next)
 {
@@ -347,7 +348,7 @@ static grammar_node string_value(struct compiler *c, uint32_t min, uint32_t max,
     return grammar_call(c->g, c->string, next);
 }
 
-/* --- numbers ------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 static grammar_node digits_up_to(struct compiler *c, unsigned n, grammar_node next)
 {
@@ -471,7 +472,7 @@ static grammar_node bounded_number(struct compiler *c, struct json_object *schem
     return decimal_range(c->g, &low, &high, whole ? 0 : DECIMAL_FRACTION_MAX, next);
 }
 
-/* --- fixed values -------------------------------------------------------------------------------- */
+/* --- fixed values ----------------------------------------------------------------------------- */
 
 /* Append the text of a string between quotes; false when it cannot be written. */
 static bool quote_text(const struct compiler *c, const char *text, size_t length, char quote,
@@ -554,7 +555,8 @@ static grammar_node fixed(struct compiler *c, struct json_object *value, const s
                           grammar_node next)
 {
     const enum json_type type = json_object_get_type(value);
-    const char brackets[] = {type == json_type_array ? '[' : '{', type == json_type_array ? ']' : '}'};
+    const char brackets[] = {type == json_type_array ? '[' : '{',
+                             type == json_type_array ? ']' : '}'};
     grammar_node node;
     struct place inner;
 
@@ -686,7 +688,7 @@ static grammar_node one_of(struct compiler *c, struct json_object *values, int k
     return node;
 }
 
-/* --- types --------------------------------------------------------------------------------------- */
+/* --- types ------------------------------------------------------------------------------------ */
 
 static grammar_node value(struct compiler *c, struct json_object *schema, const struct place *place,
                           grammar_node next);
@@ -1075,7 +1077,7 @@ static grammar_node typed(struct compiler *c, struct json_object *schema,
     return node;
 }
 
-/* --- references and alternatives ----------------------------------------------------------------- */
+/* --- references and alternatives -------------------------------------------------------------- */
 
 /* The schema that a $ref of this document names; NULL when there is none. */
 static struct json_object *resolve(const struct compiler *c, const char *ref)
@@ -1361,7 +1363,7 @@ static grammar_node value(struct compiler *c, struct json_object *schema, const 
     }
 }
 
-/* --- the two forms of a reply -------------------------------------------------------------------- */
+/* --- the two forms of a reply ----------------------------------------------------------------- */
 
 static void forget_rules(struct compiler *c)
 {
@@ -1435,7 +1437,7 @@ struct grammar *schema_answer(struct json_object *schema, struct error *err)
     return finish(&c, value(&c, schema, &root_place, GRAMMAR_END));
 }
 
-/* --- calls --------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static bool is_name(const char *name, const char *also)
 {

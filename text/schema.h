@@ -14,10 +14,10 @@
  *   - values are nested at most GRAMMAR_NESTING_MAX deep
  *
  * Supported: type (also a list), properties, required, additionalProperties, items, prefixItems,
- * minItems, maxItems, minLength, maxLength, minimum, maximum and their exclusive forms, enum, const,
- * anyOf, oneOf whose alternatives cannot overlap, allOf of one, $ref within the document, true and
- * false. Any other keyword that narrows the language is refused by name and place (JSON pointer);
- * annotations and unknown keywords are ignored.
+ * minItems, maxItems, minLength, maxLength, minimum, maximum and their exclusive forms, enum,
+ * const, anyOf, oneOf whose alternatives cannot overlap, allOf of one, $ref within the document,
+ * true and false. Any other keyword that narrows the language is refused by name and place (JSON
+ * pointer); annotations and unknown keywords are ignored.
  *
  * Needs no model: a client's schema can be checked before one is loaded.
  *

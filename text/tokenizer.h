@@ -5,9 +5,11 @@
  * Byte-level BPE with the pre-tokeniser `lfm2`, read from a GGUF file (also a vocabulary-only one).
  *
  * Text from outside is cut into spans: only a span marked as markup may become control tokens, so a
- * user who types "<|im_end|>" has typed ten characters. User-defined tokens (type 4) match anywhere.
+ * user who types "<|im_end|>" has typed ten characters. User-defined tokens (type 4) match
+ * anywhere.
  *
- * Memory: tables of its own, the gguf may be freed; encoding takes scratch in proportion to the text.
+ * Memory: tables of its own, the gguf may be freed; encoding takes scratch in proportion to the
+ *         text.
  * Threads: any after loading; struct detokenizer belongs to its caller.
  * Source: text.md section 9; llama.cpp src/llama-vocab.cpp.
  */
