@@ -262,6 +262,8 @@ static const char *read_echo(void *target, const char *value, uint64_t min, uint
 
 /* keys */
 
+#define AT(member) offsetof(struct config, member)
+
 static const struct key {
     const char *section, *name;
     /* Returns NULL, what was expected, or "" when the range below says it. */
@@ -270,25 +272,25 @@ static const struct key {
     uint64_t min, max;
 } keys[] = {
     /* clang-format off */
-    {"engine", "threads",      read_count,    offsetof(struct config, threads),            0, 256},
-    {"engine", "memory_max",   read_size,     offsetof(struct config, memory_max_bytes),   0, 1ull << 50},
-    {"engine", "context",      read_count,    offsetof(struct config, context),            256, 1 << 20},
-    {"engine", "kv",           read_kv,       offsetof(struct config, kv),                 0, 0},
-    {"engine", "keep_alive",   read_duration, offsetof(struct config, keep_alive_sec),     0, 366 * 86400},
-    {"engine", "prefix_cache", read_size,     offsetof(struct config, prefix_cache_bytes), 0, 1ull << 50},
-    {"image",  "max_encode_ms", read_count,   offsetof(struct config, max_encode_ms),      0, IMAGE_ENCODE_MS_MAX},
-    {"image",  "cache",        read_size,     offsetof(struct config, image_cache_bytes),  0, 1ull << 40},
-    {"image",  "max_bytes",    read_size,     offsetof(struct config, image_bytes_max),    1 << 10, 1ull << 30},
-    {"image",  "max_megapixels", read_count,  offsetof(struct config, image_megapixels),   1, 1000},
-    {"audio",  "microphone",   read_name,     offsetof(struct config, microphone),         1, 255},
-    {"audio",  "loudspeaker",  read_name,     offsetof(struct config, loudspeaker),        1, 255},
-    {"audio",  "echo",         read_echo,     offsetof(struct config, keep_echo),          0, 0},
-    {"audio",  "latency_ms",   read_count,    offsetof(struct config, audio_latency_ms),   10, 500},
-    {"models", "directories",  read_paths,    offsetof(struct config, directories),        0, 32},
-    {"models", "default",      read_name,     offsetof(struct config, default_model),      1, 128},
-    {"models", "mirror",       read_url,      offsetof(struct config, mirror),             8, 180},
-    {"daemon", "idle_exit",    read_duration, offsetof(struct config, idle_exit_sec),      1, 366 * 86400},
-    {"daemon", "log_level",    read_level,    offsetof(struct config, log_level),          0, 0},
+    {"engine", "threads",      read_count,    AT(threads),            0, 256},
+    {"engine", "memory_max",   read_size,     AT(memory_max_bytes),   0, 1ull << 50},
+    {"engine", "context",      read_count,    AT(context),            256, 1 << 20},
+    {"engine", "kv",           read_kv,       AT(kv),                 0, 0},
+    {"engine", "keep_alive",   read_duration, AT(keep_alive_sec),     0, 366 * 86400},
+    {"engine", "prefix_cache", read_size,     AT(prefix_cache_bytes), 0, 1ull << 50},
+    {"image",  "max_encode_ms", read_count,   AT(max_encode_ms),      0, IMAGE_ENCODE_MS_MAX},
+    {"image",  "cache",        read_size,     AT(image_cache_bytes),  0, 1ull << 40},
+    {"image",  "max_bytes",    read_size,     AT(image_bytes_max),    1 << 10, 1ull << 30},
+    {"image",  "max_megapixels", read_count,  AT(image_megapixels),   1, 1000},
+    {"audio",  "microphone",   read_name,     AT(microphone),         1, 255},
+    {"audio",  "loudspeaker",  read_name,     AT(loudspeaker),        1, 255},
+    {"audio",  "echo",         read_echo,     AT(keep_echo),          0, 0},
+    {"audio",  "latency_ms",   read_count,    AT(audio_latency_ms),   10, 500},
+    {"models", "directories",  read_paths,    AT(directories),        0, 32},
+    {"models", "default",      read_name,     AT(default_model),      1, 128},
+    {"models", "mirror",       read_url,      AT(mirror),             8, 180},
+    {"daemon", "idle_exit",    read_duration, AT(idle_exit_sec),      1, 366 * 86400},
+    {"daemon", "log_level",    read_level,    AT(log_level),          0, 0},
     /* clang-format on */
 };
 

@@ -85,8 +85,8 @@ static void tell_what_waits(const struct config *old, const struct config *new)
         !same_text(old->default_model, new->default_model) ||
         !same_text(old->mirror, new->mirror) || !same_list(old->directories, new->directories))
         log_write(LOG_NOTICE, NULL,
-                  "Changes of threads, kv, max_bytes, max_megapixels and of the section [models] take "
-                  "effect at the next start.");
+                  "Changes of threads, kv, max_bytes, max_megapixels and of the section [models] "
+                  "take effect at the next start.");
 }
 
 static int reload(void *userdata, struct error *err)

@@ -321,8 +321,8 @@ static int status_error(struct transfer *t)
         t->transient = true;
         break;
     }
-    return error_set(&t->err, ERROR_DOWNLOAD_FAILED, "The server %s answered for %s with status %ld.",
-                     host, name, t->status);
+    return error_set(&t->err, ERROR_DOWNLOAD_FAILED,
+                     "The server %s answered for %s with status %ld.", host, name, t->status);
 }
 
 static int curl_failure(struct transfer *t, CURLcode code, const char *detail)

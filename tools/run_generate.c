@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * generate: tokens after tokens, through the same sequence and sampler that a session uses; and what
- * vl-generate shares with it.
+ * generate: tokens after tokens, through the same sequence and sampler that a session uses; and
+ * what vl-generate shares with it.
  */
 
 #include <errno.h>

@@ -154,7 +154,8 @@ static int put_audio(struct speaker *speaker, const struct run_options *options,
             audio_encoder_load(mmproj, run_flag(options, "precise"), speaker->pool, err);
         if (!speaker->encoder)
             return -EINVAL;
-        if (audio_encoder_info(speaker->encoder)->shape.n_embd != speaker->lm->model->hparams.n_embd)
+        if (audio_encoder_info(speaker->encoder)->shape.n_embd !=
+            speaker->lm->model->hparams.n_embd)
             return error_set(err, ERROR_INVALID_ARGUMENT,
                              "%s makes rows of another width than the text model's %u.", mmproj,
                              speaker->lm->model->hparams.n_embd);
