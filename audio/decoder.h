@@ -28,9 +28,9 @@ struct sound_decoder *sound_decoder_new(const char *program, int fd, struct erro
 struct sound_decoder *sound_decoder_free(struct sound_decoder *decoder); /* ends the child */
 
 /*
- * Up to n samples, all of them finite. Returns their number, 0 at the end, or a negative errno with a
- * sentence: UNSUPPORTED_FORMAT and the like from the file, CANCELLED, TIMEOUT (nothing came for 20
- * seconds), INTERNAL (the child has ended without a result).
+ * Up to n samples, all of them finite. Returns their number, 0 at the end, or a negative errno with
+ * a sentence: UNSUPPORTED_FORMAT and the like from the file, CANCELLED, TIMEOUT (nothing came for
+ * 20 seconds), INTERNAL (the child has ended without a result).
  */
 ssize_t sound_decoder_read(struct sound_decoder *decoder, float *samples, size_t n,
                            const atomic_bool *cancel, struct error *err);

@@ -21,7 +21,8 @@ struct call_kind {
     void (*abandon)(struct call *call);
 };
 
-/* The first member of a zeroed allocation; what is said here about a stream is for one that it has. */
+/* The first member of a zeroed allocation; what is said here about a stream is for one that it
+ * has. */
 struct call {
     struct call *next;
     const struct call_kind *kind;

@@ -22,5 +22,6 @@ int errors_return(sd_bus_error *ret_error, int r, const struct error *err);
 /* Answer a call that was kept for later. */
 void errors_reply(sd_bus_message *call, const struct error *err);
 
-/* A message that could not be read or written: its errno as a sentence. Returns a negative errno. */
+/* A message that could not be read or written: its errno as a sentence. Returns a negative
+ * errno. */
 int errors_message(struct error *err, int r);

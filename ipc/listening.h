@@ -23,8 +23,8 @@ struct session;
 int listening_open_audio(struct listening **slot, struct bus *bus, sd_bus_message *message,
                          struct error *err);
 
-/* StartListening(a{sv}) -> h. session: until listening_drop(). model: of the session, or NULL; one that
- * is deaf, or mute where it is to speak, gives way to the first that is not. Replies. */
+/* StartListening(a{sv}) -> h. session: until listening_drop(). model: of the session, or NULL; one
+ * that is deaf, or mute where it is to speak, gives way to the first that is not. Replies. */
 int listening_start(struct listening **slot, struct bus *bus, struct session *session,
                     const struct model *model,
                     void (*changed)(void *userdata), void *userdata, sd_bus_message *message,

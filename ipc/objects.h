@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The interfaces, one file each: manager.c, session_object.c, model_object.c, speech_provider.c; and
- * the calls of Manager that are about a picture (picture.c), or about speech (voice.c).
+ * The interfaces, one file each: manager.c, session_object.c, model_object.c, speech_provider.c;
+ * and the calls of Manager that are about a picture (picture.c), or about speech (voice.c).
  *
  * Threads: bus thread.
  */
@@ -44,8 +44,8 @@ struct session *session_object_session(const struct session_object *object);
 struct client *session_object_owner(const struct session_object *object);
 
 /*
- * Close all sessions and streams of a client. What its readers have not taken is lost, or waited for
- * until drain_until_usec of CLOCK_MONOTONIC.
+ * Close all sessions and streams of a client. What its readers have not taken is lost, or waited
+ * for until drain_until_usec of CLOCK_MONOTONIC.
  */
 void session_object_drop(struct client *client, const char *reason, uint64_t drain_until_usec);
 

@@ -6,9 +6,9 @@
  *
  * A program is known by its application id (the systemd unit that a desktop starts it in), else by
  * the path of its executable. One that was not decided about is asked about in a desktop
- * notification; without a notification service, or an answer within a minute, it is refused with the
- * command that allows it. Programs in a sandbox of Flatpak or Snap cannot decide for themselves or
- * others.
+ * notification; without a notification service, or an answer within a minute, it is refused with
+ * the command that allows it. Programs in a sandbox of Flatpak or Snap cannot decide for themselves
+ * or others.
  *
  * Threads: bus thread; a decision writes a small file.
  */

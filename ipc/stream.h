@@ -2,7 +2,8 @@
 #pragma once
 
 /*
- * The writing end of a client's pipe: whole lines (or sound) in, back-pressure and "nobody reads" out.
+ * The writing end of a client's pipe: whole lines (or sound) in, back-pressure and "nobody reads"
+ * out.
  *
  * What the pipe does not take is buffered; above STREAM_HOLD_BYTES the producer is asked to wait,
  * below STREAM_RELEASE_BYTES to go on. A line is never written in part and then left: its rest
@@ -38,8 +39,8 @@ struct stream *stream_new(sd_event *event, const struct stream_sink *sink, void 
                           int *ret_fd, struct error *err);
 /*
  * The writing end of a client's own pipe, which is opened anew: whether a write() waits is not the
- * client's choice. For packets: what stream_packet() gets is written as a whole, so that a reader gets
- * as much with one read().
+ * client's choice. For packets: what stream_packet() gets is written as a whole, so that a reader
+ * gets as much with one read().
  */
 struct stream *stream_new_on(sd_event *event, int fd, const struct stream_sink *sink,
                              void *userdata, struct error *err);

@@ -7,8 +7,8 @@
  * A key that is not in the table, is given twice, has a value of another type, or a string that is
  * too long, is ERROR_INVALID_ARGUMENT and named in the sentence.
  *
- * Memory: strings and descriptors are the message's. Lists and JSON are the caller's to free, also after
- * a failure.
+ * Memory:  strings and descriptors are the message's. Lists and JSON are the caller's to free, also
+ *          after a failure.
  * Threads: bus thread.
  */
 
@@ -21,10 +21,10 @@ struct vardict_key {
     const char *name;
     /*
      * D-Bus type, and what is written at offset:
-     * "s" const char *, "b" bool, "d" double, "u" uint32_t, "x" int64_t, "h" int (the message's, to be dup'ed),
-     * "as" char ** (NULL-terminated), "a{sv}" char *, a JSON object of the keys of `nested`, whose
-     * types may be s, b, d, u and t. NULL: the keys of `nested` stand among the others, and are
-     * members of the json_object * at offset, which is made with the first.
+     * "s" const char *, "b" bool, "d" double, "u" uint32_t, "x" int64_t, "h" int (the message's, to
+     * be dup'ed), "as" char ** (NULL-terminated), "a{sv}" char *, a JSON object of the keys of
+     * `nested`, whose types may be s, b, d, u and t. NULL: the keys of `nested` stand among the
+     * others, and are members of the json_object * at offset, which is made with the first.
      */
     const char *type;
     size_t offset;

@@ -13,14 +13,14 @@
  *   {"event":"transcript","usec":..,"turn":1,"text":"Set a timer for ten minutes."}
  *
  * While somebody speaks, what was said so far is recognised again and again, at most half of the
- * time. `text` are the words that two such drafts agree about, `tail` is what the last one has after
- * them: it may change with the next, and the end of a word that is still being said often does. A
- * transcript is of the whole turn and stands: there is one for each turn, in their order, also an
- * empty one where no word was recognised.
+ * time. `text` are the words that two such drafts agree about, `tail` is what the last one has
+ * after them: it may change with the next, and the end of a word that is still being said often
+ * does. A transcript is of the whole turn and stands: there is one for each turn, in their order,
+ * also an empty one where no word was recognised.
  *
  * A turn ends after a pause, and a long one at the next breath. Turns that end while the engine is
- * busy wait; of more than LISTENER_CLIPS the oldest are lost, and told as overruns of "xrun". A pipe
- * is not read on then instead.
+ * busy wait; of more than LISTENER_CLIPS the oldest are lost, and told as overruns of "xrun". A
+ * pipe is not read on then instead.
  *
  * task_stop() and a client that hangs up end the turn: its transcript comes, and then "done".
  *

@@ -2,11 +2,13 @@
 #pragma once
 
 /*
- * What a task that listens has to do with the world: the port through which it hears and speaks, and
- * the lines that every such task tells, with the time of CLOCK_MONOTONIC in `usec`:
+ * What a task that listens has to do with the world: the port through which it hears and speaks,
+ * and the lines that every such task tells, with the time of CLOCK_MONOTONIC in `usec`:
  *
- *   {"event":"listening","usec":..,"on":true}     the microphone is open, or not any more: "message"
- *   {"event":"level","usec":..,"db":-31}          the highest sample of the last 100 ms, if asked for
+ *   {"event":"listening","usec":..,"on":true}     the microphone is open, or not any more:
+ *   "message"
+ *   {"event":"level","usec":..,"db":-31}          the highest sample of the last 100 ms, if asked
+ *   for
  *   {"event":"speech_start","usec":..,"turn":1}
  *   {"event":"speech_end","usec":..,"turn":1,"audio_ms":2100}
  *   {"event":"waited","usec":..}                  nobody has spoken for the time that was set
@@ -39,7 +41,8 @@ struct voice_port {
     unsigned (*latency_msec)(void *userdata);
     /* Blocks that were lost because we were late, since the beginning; may be NULL. */
     void (*xruns)(void *userdata, unsigned *overruns, unsigned *underruns);
-    /* Engine thread: nothing of the ear comes any more when it returns. Accepts one that is closed. */
+    /* Engine thread: nothing of the ear comes any more when it returns. Accepts one that is
+     * closed. */
     void (*close)(void *userdata);
     void (*free)(void *userdata); /* bus thread; closes it first */
 };

@@ -2,19 +2,20 @@
 #pragma once
 
 /*
- * The engine thread: models in memory, turns that are worked on in fair slices.
+ * The engine thread: models in memory, turns and tasks that are worked on in fair slices.
  *
- * One thread does all tensor work. It takes jobs (load, unload, turn, cancel) from a queue, and
- * works on the runnable turns in slices of one prefill chunk or some decode steps: interactive
- * turns share it round robin, background turns run when no interactive turn can. Results come
- * back as events through a second queue, delivered by engine_dispatch() on the bus thread.
+ * One thread does all tensor work. It takes jobs from a queue (a turn or a task, load, unload,
+ * other settings), and works on what is runnable in slices of one prefill chunk or some decode
+ * steps: who listens and answers comes first, interactive work shares the rest round robin,
+ * background work runs when nothing else can. Results come back as events through a second queue,
+ * delivered by engine_dispatch() on the bus thread.
  *
- * Models are loaded on use, counted by users, and unloaded after their keep-alive time. The memory
- * a load needs is computed first from the file's header; what does not fit is refused with the
- * figures (ERROR_NO_MEMORY), after unloading idle models did not help.
+ * Models are loaded on use and unloaded after their keep-alive time. The memory a load needs is
+ * computed first from the file's header; what does not fit is refused with the figures
+ * (ERROR_NO_MEMORY), after unloading idle models did not help.
  *
- * Pictures are decoded by a thread of their own, in a child process (photo.h); a turn waits for
- * them without holding the engine.
+ * Pictures and recordings are decoded by threads of their own, in child processes (photo.h,
+ * recording.h); who needs them waits without holding the engine.
  *
  * Threads: all functions here on the bus thread.
  */
@@ -73,22 +74,23 @@ struct engine *engine_free(struct engine *engine);
 int engine_fd(const struct engine *engine); /* readable: call engine_dispatch() */
 void engine_dispatch(struct engine *engine);
 
-/* Settings that may change while running (config reload); n_threads, kv, state_directory,
- * decoder programs and the limits of a picture are those of engine_new(). A smaller memory limit is kept from the next load on. */
+/* Settings that may change while running (config reload); n_threads, kv, state_directory, decoder
+ * programs and the limits of a picture are those of engine_new(). A smaller memory limit is kept
+ * from the next load on. */
 void engine_reconfigure(struct engine *engine, const struct engine_config *config);
 
 struct model_memory engine_model_memory(const struct engine *engine, const char *model_id);
 /* Start loading now. model_changed tells the end: `loaded`, or not and last_error. Loading a model
  * that is in memory renews its keep-alive time. */
 int engine_load(struct engine *engine, const char *model_id, struct error *err);
-/* ERROR_BUSY while a turn uses it. */
+/* ERROR_BUSY while a turn or a task uses it. */
 int engine_unload(struct engine *engine, const char *model_id, struct error *err);
 
 /* The machine's microphones and loudspeakers; takes about 100 ms. At most n_max are written. */
 int engine_devices(struct engine *engine, struct device *devices, size_t n_max, size_t *ret_n,
                    struct error *err);
 
-bool engine_idle(const struct engine *engine); /* no turn, no loaded model, no job */
+bool engine_idle(const struct engine *engine); /* no turn or task, no loaded model, no job */
 
 /* Grows while the thread makes progress or sleeps with nothing to do: the watchdog looks at it. */
 uint64_t engine_heartbeat(const struct engine *engine);

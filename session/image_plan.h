@@ -41,9 +41,9 @@ struct image_settings image_settings_over(const struct image_settings *base,
                                           const struct image_settings *over);
 
 /*
- * From JSON: {"detail": "low", "max_image_tokens": 128, "tiling": false, ...}, every member of struct
- * image_settings by its name; NULL is none. A member that is not one, or has a value out of range,
- * is an error that names it.
+ * From JSON: {"detail": "low", "max_image_tokens": 128, "tiling": false, ...}, every member of
+ * struct image_settings by its name; NULL is none. A member that is not one, or has a value out of
+ * range, is an error that names it.
  */
 int image_settings_read(const char *json, struct image_settings *ret, struct error *err);
 

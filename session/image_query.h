@@ -27,8 +27,8 @@ struct image_query;
 
 /*
  * model: a name, or NULL: the default that sees.   settings: JSON as in image_plan.h, or NULL
- * fd: borrowed.   done: called once, from engine_dispatch(), with a result or an error; the query is
- * gone afterwards
+ * fd: borrowed.   done: called once, from engine_dispatch(), with a result or an error; the query
+ * is gone afterwards
  */
 struct image_query *image_query_new(struct engine *engine, const char *model, int fd,
                                     const char *settings,

@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * What engine.c, session.c and turn.c share: the objects that cross between the bus thread and the
- * engine thread, and who may touch which part of them.
+ * What the files of this folder share: the objects that cross between the bus thread and the engine
+ * thread, and who may touch which part of them.
  *
- * A turn is made by session_ask() and travels down as a job; its last event brings it back up, and
- * the bus thread frees it. A session is closed by a job that travels after all of its turns, and is
- * freed when that job comes back up. So no lock is needed, and whoever holds a pointer may use it.
+ * A turn (session_ask()) and a task (task.h) travel down as a job; the last event brings them back
+ * up, and the bus thread frees them. A session is closed by a job that travels after all of its
+ * turns, and is freed when that job comes back up. So no lock is needed, and whoever holds a
+ * pointer may use it.
  */
 
 #include <pthread.h>
@@ -153,7 +154,7 @@ struct work_kind {
     void (*session_closed)(struct work *work, const struct session *session);
 };
 
-/* What the engine thread serves in slices: the first member of a turn. */
+/* What the engine thread serves in slices: the first member of a turn or a task. */
 struct work {
     struct job job;     /* JOB_WORK */
     atomic_bool cancel; /* any thread; polled between layers */
@@ -391,7 +392,7 @@ void engine_wake(struct engine *engine);
 /* Bus thread: the machine's microphone and loudspeaker. */
 int engine_use_sound(struct engine *engine, struct error *err);
 
-/* --- engine.c, for turn.c (engine thread) ---------------------------------------------------- */
+/* --- engine.c, for turns and tasks (engine thread) ------------------------------------------- */
 
 /*
  * The model of the work, in memory. Returns 0; -EAGAIN when it has to wait for other work to end;
@@ -405,7 +406,8 @@ int engine_use_ear(struct engine *engine, struct work *work, const char *path, s
 /* Its depthformer and its vocoder. Returns as above. */
 int engine_use_voice(struct engine *engine, struct work *work, const char *vocoder_path,
                      const char *detokenizer_path, struct error *err);
-/* The sequence of a task on its model, of n_context tokens or what the model has. Returns as above. */
+/* The sequence of a task on its model, of n_context tokens or what the model has. Returns as
+ * above. */
 int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_context,
                              struct error *err);
 void engine_drop_task_sequence(struct task *task); /* accepts a task that has none */
@@ -434,8 +436,8 @@ int look_need(struct turn *turn, size_t n_cached, struct error *err);
 
 enum { LOOK_GOING, LOOK_WAIT, LOOK_DONE };
 
-/* Encode some views, or a part of them when there are jobs to take: WAIT, as for pixels. *ret_item: the
- * picture that was worked on, or NULL. */
+/* Encode some views, or a part of them when there are jobs to take: WAIT, as for pixels. *ret_item:
+ * the picture that was worked on, or NULL. */
 int look_work(struct turn *turn, struct look_item **ret_item, struct error *err);
 /* Pointers to the rows of the next n_images row ids, in order. */
 void look_rows(struct turn *turn, size_t n_images, const float **pointers);
@@ -462,8 +464,8 @@ struct past_turn {
 };
 
 /*
- * Add it to the messages of the session, and to disk first where that is kept. Returns the text of its
- * messages for the event that tells of it, malloc; NULL with a sentence: nothing was added.
+ * Add it to the messages of the session, and to disk first where that is kept. Returns the text of
+ * its messages for the event that tells of it, malloc; NULL with a sentence: nothing was added.
  */
 char *history_add(struct session *session, const struct past_turn *turn, struct error *err);
 
@@ -518,8 +520,8 @@ void task_discard(struct task *task);
 int task_load(struct task *task, bool ear, bool voice, size_t n_context, struct error *err);
 
 /* Engine thread, for work_kind.run(): steps for about usec microseconds, fewer where somebody else
- * needs the engine or the task has to wait. A step returns 0: there is more to do; 1: all is done; a
- * negative errno with a sentence. Returns what the last one did, or -ECANCELED. */
+ * needs the engine or the task has to wait. A step returns 0: there is more to do; 1: all is done;
+ * a negative errno with a sentence. Returns what the last one did, or -ECANCELED. */
 int task_go_on(struct task *task, int64_t usec,
                int (*step)(struct task *task, struct error *err), struct error *err);
 

@@ -7,15 +7,15 @@
  * A clip begins 300 ms before its first speech and ends a fixed time after its last, so that the
  * features of a turn do not depend on how long it was waited for. It is offered at the first pause,
  * withdrawn when the user goes on, and confirmed when the turn has ended: whoever works ahead on an
- * offered clip has nothing to change when it is confirmed. Whoever is late finds the turns that have ended
- * meanwhile one after the other, LISTENER_CLIPS of them.
+ * offered clip has nothing to change when it is confirmed. Whoever is late finds the turns that
+ * have ended meanwhile one after the other, LISTENER_CLIPS of them.
  *
- * What was said of a turn so far can be had too, as drafts of its clip: for who shows words while they
- * are spoken.
+ * What was said of a turn so far can be had too, as drafts of its clip: for who shows words while
+ * they are spoken.
  *
- * A clip is had as its features (audio/in/mel.h), which are computed while somebody speaks, so that at
- * a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms: it is
- * no real-time thread, and looks for speech in every frame anyway.
+ * A clip is had as its features (audio/in/mel.h), which are computed while somebody speaks, so that
+ * at a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms:
+ * it is no real-time thread, and looks for speech in every frame anyway.
  *
  * Threads: listener_open() before the first frame; listener_frame() and the sink one thread, the
  *          ear's; listener_press(), _release() and _set_busy() any; the clip the engine thread.
@@ -72,7 +72,8 @@ struct clip {
 /* The present clip, or the oldest that was confirmed and not taken. */
 struct clip listener_clip(struct listener *listener);
 
-/* Clips that were confirmed and not taken; of LISTENER_CLIPS of them, the next turn replaces one. */
+/* Clips that were confirmed and not taken; of LISTENER_CLIPS of them, the next turn replaces
+ * one. */
 unsigned listener_n_waiting(struct listener *listener);
 
 /* Copy the features of clip `number`, out [n_mels][mel_n_frames(n)]; false: it is withdrawn, or

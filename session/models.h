@@ -60,7 +60,7 @@ struct model {
 };
 
 struct models_config {
-    const char *const *directories; /* NULL-terminated; searched in order; the first is the user's own */
+    const char *const *directories; /* NULL-terminated, in order; the first is the user's own */
     const char *default_model;      /* a name, or NULL: the first installed chat model */
     const char *mirror;             /* URL prefix in place of the registry's, or NULL */
     const char *fetch_program;      /* path of lfmd-fetch */

@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Ear and mouth of a client that has its own: PCM through two pipes, 16 bits, mono, in the machine's
- * order of bytes.
+ * Ear and mouth of a client that has its own: PCM through two pipes, 16 bits, mono, in the
+ * machine's order of bytes.
  *
  * The client's samples are the clock of the ear: a client that stalls is silent for no time at all.
- * What it does not read of the mouth waits here (a second) and then at the model. When it closes the
- * ear, the conversation ends.
+ * What it does not read of the mouth waits here (a second) and then at the model. When it closes
+ * the ear, the conversation ends.
  *
  * Threads: pcm_port_new() bus thread; one of its own for both pipes
  */

@@ -4,7 +4,8 @@
 /*
  * The pictures of conversations: their bytes, and a thread that gets the pixels out of them.
  *
- *     photo_new(fd) -> photos_decode() -> ... -> photo_state() READY -> photo->image -> photo_drop()
+ *     photo_new(fd) -> photos_decode() -> ... -> photo_state() is READY -> photo->image
+ *         -> photo_drop()
  *
  * The bytes stay, as a sealed memfd, for as long as the photo: a picture whose pixels and rows were
  * given back can be decoded again. A photo of a kept session that was reopened has no bytes at

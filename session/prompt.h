@@ -6,10 +6,10 @@
  *
  *     system, tools, history, question -> chat form -> spans -> ids
  *
- * A turn here is a user message and everything up to the next user message. When the ids do not fit,
- * the oldest turns go whole, and enough of them that a quarter of the context is free again: the
- * prefix that is in memory is lost by that, so it should not happen with every question. The system
- * prompt and the last turn always stay.
+ * A turn here is a user message and everything up to the next user message. When the ids do not
+ * fit, the oldest turns go whole, and enough of them that a quarter of the context is free again:
+ * the prefix that is in memory is lost by that, so it should not happen with every question. The
+ * system prompt and the last turn always stay.
  *
  * Messages are JSON as in text/chat.h. Calls are {"id", "type": "function", "function": {"name",
  * "arguments"}}.

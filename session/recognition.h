@@ -13,7 +13,7 @@
 #include "text/lm.h"
 
 #define RECOGNITION_CONTEXT 1024 /* tokens: the rows of a clip, the prompt around them, its text */
-#define RECOGNITION_SLICE   64   /* rows of a step: a voice that has something to say waits for them */
+#define RECOGNITION_SLICE   64   /* rows of a step: a voice that has to speak waits for them */
 
 struct recognition;
 
@@ -29,14 +29,15 @@ struct recognition *recognition_free(struct recognition *recognition); /* accept
 int recognition_begin(struct recognition *recognition, const float *rows, size_t n_rows,
                       const uint64_t key[2], size_t n_slice, struct error *err);
 
-/* Some work. 1: all of the text is there; 0: go on; -ECANCELED: go on, if at all; else a sentence. */
+/* Some work. 1: all of the text is there; 0: go on; -ECANCELED: go on, if at all; else a
+ * sentence. */
 int recognition_step(struct recognition *recognition, const atomic_bool *cancel,
                      struct error *err);
 
 /*
- * How many of the ids are left when a phrase that repeats itself at the end (at most 16 tokens, four
- * times or more, 12 tokens at least) is said once; n: nothing repeats itself. Greedy text of a clip
- * that was not understood falls into such loops; there recognition ends.
+ * How many of the ids are left when a phrase that repeats itself at the end (at most 16 tokens,
+ * four times or more, 12 tokens at least) is said once; n: nothing repeats itself. Greedy text of a
+ * clip that was not understood falls into such loops; there recognition ends.
  */
 size_t recognition_loop(const uint32_t *ids, size_t n);
 

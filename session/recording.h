@@ -5,8 +5,8 @@
  * A recording in segments that a model can take at once: decoded in a child process
  * (audio/decoder.h), cut at pauses, silence left out.
  *
- * Threads: recording_new() and recording_free() bus thread; a thread of its own decodes and cuts, one
- * segment ahead; the rest engine thread.
+ * Threads: recording_new() and recording_free() bus thread; a thread of its own decodes and cuts,
+ *          one segment ahead; the rest engine thread.
  * Memory:  two segments, whatever the recording's length
  */
 

@@ -5,8 +5,8 @@
  * What is to be said, as a list in the order of time: texts that a model can take at once, silences
  * and marks. Made of plain text or of SSML (ssml.h).
  *
- * SSML: speak, p, s, break, mark, say-as (characters, spell-out, digits), sub, prosody (rate, pitch,
- * volume); of audio, desc and metadata nothing is said; what stands in other elements is said.
+ * SSML: speak, p, s, break, mark, say-as (characters, spell-out, digits), sub, prosody (rate, pitch
+ * and volume); of audio, desc and metadata nothing is said; what stands in other elements is said.
  *
  * A model that takes any text gets it sentence by sentence, several short ones together. One that
  * takes so many words gets those of spoken.h, cut where sentences end, or clauses.

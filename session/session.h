@@ -5,12 +5,13 @@
  * A conversation: model, system prompt, tools, history; turns that stream.
  *
  * session_ask() queues a turn and returns its number. Its events arrive through the sink, on the
- * bus thread, in this order: START, PROGRESS/IMAGE..., THINKING/TEXT/TOOL_CALL..., then exactly one of
- * DONE or ERROR. Each event is one line of JSON, which is also what goes to the client. A turn that
- * is cancelled or refused before its work began has DONE or ERROR only.
+ * bus thread, in this order: START, PROGRESS/IMAGE..., THINKING/TEXT/TOOL_CALL..., then exactly one
+ * of DONE or ERROR. Each event is one line of JSON, which is also what goes to the client. A turn
+ * that is cancelled or refused before its work began has DONE or ERROR only.
  *
  *   {"event":"start","turn":1,"model":"..."}
- *   {"event":"progress","turn":1,"stage":"image","image":1,"images":2,"done":3,"total":9,"left_ms":900}
+ *   {"event":"progress","turn":1,"stage":"image","image":1,"images":2,"done":3,"total":9,
+ *    "left_ms":900}
  *   {"event":"image","turn":1,"image":1,"width":..,"height":..,"cols":..,"rows":..,"views":..,
  *    "tokens":..,"predicted_ms":..,"encode_ms":..,"detail":"auto","shortened":false,"cached":false,
  *    "sha256":"..."}
@@ -20,15 +21,16 @@
  *   {"event":"done","turn":1,"reason":"stop","dropped_turns":0,"usage":{...}}
  *   {"event":"error","turn":1,"name":"ContextFull","message":"..."}
  *
- * done.reason: stop | length | tool_calls | cancelled | spoken. usage: prompt_tokens, cached_tokens,
- * completion_tokens, image_tokens, load_usec, image_usec, queue_usec, prompt_usec, completion_usec, first_token_usec.
+ * done.reason: stop | length | tool_calls | cancelled | spoken. usage: prompt_tokens,
+ * cached_tokens, completion_tokens, image_tokens, load_usec, image_usec, queue_usec, prompt_usec,
+ * completion_usec, first_token_usec.
  *
  * A reply with tool calls ends with reason tool_calls; the client answers with tool_result parts in
- * the next ask. A result for a call that the last reply does not have is an error. Where that reply was
- * spoken and somebody listens still (conversation.h), an ask of results alone is over at once, with
- * reason spoken, and the reply is spoken. A call that
- * cannot be parsed (cut off by max_tokens, or free text where calls are not constrained) comes as
- * TEXT, as the model wrote it: nothing that was generated is hidden, and nothing is guessed.
+ * the next ask. A result for a call that the last reply does not have is an error. Where that reply
+ * was spoken and somebody listens still (conversation.h), an ask of results alone is over at once,
+ * with reason spoken, and the reply is spoken. A call that cannot be parsed (cut off by max_tokens,
+ * or free text where calls are not constrained) comes as TEXT, as the model wrote it: nothing that
+ * was generated is hidden, and nothing is guessed.
  *
  * Pictures stand in the order of the parts. A picture is decoded in a child process, cut into views
  * (image_plan.h) and encoded; one that was encoded before is not again. `image` counts the pictures
@@ -37,12 +39,14 @@
  * decoded ends the turn with an ERROR, and nothing else.
  *
  * When the context is full, the oldest turns (a question and everything up to the next question) go
- * whole, never the system prompt. `dropped_turns` is the number of turns that the model does not see
- * any more; they stay in the history. A single question that does not fit is ERROR_CONTEXT_FULL.
+ * whole, never the system prompt. `dropped_turns` is the number of turns that the model does not
+ * see any more; they stay in the history. A single question that does not fit is
+ * ERROR_CONTEXT_FULL.
  *
  * A session has one history, of typed and spoken turns; a typed one waits for a spoken one that is
- * under way. The history holds the turns that were DONE. A cancelled turn stays with what was said so far,
- * unless nothing was; a turn that ended with ERROR leaves nothing, so that it may be asked again.
+ * under way. The history holds the turns that were DONE. A cancelled turn stays with what was said
+ * so far, unless nothing was; a turn that ended with ERROR leaves nothing, so that it may be asked
+ * again.
  *
  * A kept session survives restarts: a turn is on disk, with its question, before its DONE is
  * delivered; one that cannot be written ends with ERROR. A session is on disk from its first DONE.
@@ -110,8 +114,8 @@ struct ask_part {
     const char *text;  /* UTF-8; ASK_IMAGE: NULL */
     int fd;            /* ASK_IMAGE: borrowed; a file or memfd (vision/decoder.h) */
     const char *image; /* ASK_IMAGE: JSON object of settings over the session's, or NULL */
-    /* ASK_IMAGE in place of fd and image: decoded (photo.h), with its own settings, or NULL. The turn
-     * holds it too; it may be in one turn at a time. */
+    /* ASK_IMAGE in place of fd and image: decoded (photo.h), with its own settings, or NULL. The
+     * turn holds it too; it may be in one turn at a time. */
     struct photo *photo;
 };
 
@@ -157,7 +161,8 @@ void session_hold(struct session *session, uint32_t turn, bool hold);
 /* The messages so far, in the usual chat form: JSON array text, malloc. */
 char *session_history(const struct session *session);
 
-/* Kept sessions on disk: JSON array of {id, title, model, turns, created_usec, used_usec}; malloc. */
+/* Kept sessions on disk: JSON array of {id, title, model, turns, created_usec, used_usec};
+ * malloc. */
 char *session_list_kept(struct engine *engine, struct error *err);
 /* ERROR_BUSY while it is open, ERROR_INVALID_ARGUMENT for an unknown id. */
 int session_forget(struct engine *engine, const char *id, struct error *err);

@@ -50,7 +50,8 @@ struct speech;
 
 /*
  * hidden: [H] after the final norm, of the prompt's last row (sequence_feed_hidden())
- * sequence, its lm and depthformer are borrowed. NULL with a sentence when they do not fit together.
+ * sequence, its lm and depthformer are borrowed. NULL with a sentence when they do not fit
+ * together.
  */
 struct speech *speech_new(struct sequence *sequence, struct lm *lm,
                           struct depthformer *depthformer, const struct speech_options *options,
@@ -59,8 +60,8 @@ struct speech *speech_free(struct speech *speech); /* accepts and returns NULL *
 
 /*
  * The next token or frame. What was returned last is not in the sequence yet: the next call feeds
- * it. Returns 1; 0 once the reply is over (by its end, its length, or the context); -ECANCELED: then
- * nothing has changed and the call may be made again.
+ * it. Returns 1; 0 once the reply is over (by its end, its length, or the context); -ECANCELED:
+ * then nothing has changed and the call may be made again.
  */
 int speech_next(struct speech *speech, const atomic_bool *cancel, struct speech_event *ret);
 

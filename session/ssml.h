@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A reader of SSML that takes what screen readers really send: text that has lost its first tag after
- * a pause, a "<" that was not escaped, elements that are closed in the wrong order. What is no tag is
- * text; nothing is refused. No entity but the five of XML and character numbers is known.
+ * A reader of SSML that takes what screen readers really send: text that has lost its first tag
+ * after a pause, a "<" that was not escaped, elements that are closed in the wrong order. What is
+ * no tag is text; nothing is refused. No entity but the five of XML and character numbers is known.
  *
  * Memory: no copies; tokens point into the text, or into the reader until the next call.
  * Threads: any; no global state.

@@ -2,7 +2,9 @@
 #pragma once
 
 /*
- * The halves of speech, each for itself: a recording to text, a text to sound.
+ * A task: work for a client that is no turn of a session. Here the halves of speech, each for
+ * itself: a recording to text, a text to sound; tasks that listen are made by conversation.h and
+ * captions.h, and have the lines of ear.h.
  *
  * A task's events arrive through its sink, on the bus thread; the last one is DONE or ERROR, and
  * frees the task. Lines are JSON:
@@ -15,13 +17,14 @@
  *   {"event":"error","name":"ModelNotFound","message":"..."}
  *
  * done.reason: stop | cancelled | length (what was to be said was cut off). usage: audio_ms,
- * load_usec, listen_usec (encoder), think_usec (language model), speak_usec (audio head and vocoder),
- * first_usec (until the first text or sound).
+ * load_usec, listen_usec (encoder), think_usec (language model), speak_usec (audio head and
+ * vocoder), first_usec (until the first text or sound).
  *
- * A recording is cut at pauses into segments that the model can take at once; the times are those of
- * the recording. What was spoken lately, and is short, is not made again (phrases.h). Sound is 24 kHz, mono, 16 bits, in the machine's order of bytes.
+ * A recording is cut at pauses into segments that the model can take at once; the times are those
+ * of the recording. What was spoken lately, and is short, is not made again (phrases.h). Sound is
+ * 24 kHz, mono, 16 bits, in the machine's order of bytes.
  *
- * Threads: bus thread.
+ * Threads: bus thread, task_stop() any.
  */
 
 #include "session/engine.h"
@@ -68,7 +71,7 @@ struct task *speak_new(struct engine *engine, const char *text, const struct tas
 /* Ends soon, with DONE. */
 void task_cancel(struct task *task);
 
-/* What was heard so far is worked on, and then it ends, where a task can do that. Any thread. */
+/* What was heard so far is worked on, and then it ends, where a task can do that. */
 void task_stop(struct task *task);
 
 /* What it says aloud ends; a conversation goes on listening. */

@@ -29,8 +29,8 @@ struct pcm_stream;
 
 struct capture_counts {
     unsigned n_callbacks; /* since it was opened */
-    unsigned n_overruns; /* blocks lost because the reader was late */
-    unsigned n_xruns;    /* times that the device said it lost something */
+    unsigned n_overruns;  /* blocks lost because the reader was late */
+    unsigned n_xruns;     /* times that the device said it lost something */
 };
 
 /* queue_msec: how late the reader may be, 20 to 10000. NULL on failure. */

@@ -12,7 +12,8 @@
 
 #define SERVER_PATIENCE_MSEC 500
 
-/* Whether this is the name of a source that takes the echo out, like PulseAudio's and PipeWire's. */
+/* Whether this is the name of a source that takes the echo out, like PulseAudio's and
+ * PipeWire's. */
 bool server_name_cancels(const char *name);
 
 /* The same of the server's default source; false where there is no server, or no lfmd-monitor. */

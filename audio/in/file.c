@@ -30,7 +30,7 @@ struct audio_file {
     bool ended;           /* nothing more can be read */
 };
 
-/* --- bytes: by their place, so that nobody who shares the descriptor can move us ---------------- */
+/* --- bytes: by their place, so that nobody who shares the descriptor can move us -------------- */
 
 static sf_count_t file_size(void *userdata)
 {
@@ -75,7 +75,7 @@ static sf_count_t file_tell(void *userdata)
     return f->at;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 int audio_samples_check(const float *samples, size_t n, const char *name, struct error *err)
 {
@@ -161,7 +161,7 @@ uint64_t audio_file_claims(const struct audio_file *f)
     return n > 0 && n < 0x1p53 ? (uint64_t)n : 0;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* Channels are averaged in place. */
 static void mix(float *samples, size_t n, size_t n_channels)

@@ -43,5 +43,6 @@ ssize_t audio_file_pull(struct audio_file *file, float *samples, size_t n, struc
 int audio_file_read(int fd, const char *name, size_t n_max, float **ret, size_t *ret_n,
                     struct error *err);
 
-/* 0 when all samples are finite and within AUDIO_SAMPLE_MAX; else a sentence that says which is not. */
+/* 0 when all samples are finite and within AUDIO_SAMPLE_MAX; else a sentence that says which is
+ * not. */
 int audio_samples_check(const float *samples, size_t n, const char *name, struct error *err);

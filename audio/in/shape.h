@@ -8,7 +8,8 @@
  * Nothing is built in: layers, width and heads come from the metadata, all else from tensors
  * ("clip.audio.feed_forward_length" of published files is not what it says).
  *
- * Source: audio.md 2, 7.2
+ * Threads: any; no state
+ * Source:  audio.md 2, 7.2
  */
 
 #include <stddef.h>

@@ -16,12 +16,12 @@
 
 struct subsample {
     struct audio_shape shape;
-    struct linear first;          /* [c][9]  a.conv1d.0 */
-    struct depthwise depthwise_2;        /* a.conv1d.2 */
-    struct linear pointwise_3;           /* [c][c]  a.conv1d.3 */
-    struct depthwise depthwise_5;        /* a.conv1d.5 */
-    struct linear pointwise_6;           /* [c][c]  a.conv1d.6 */
-    struct linear out;                   /* [d][c * mels / 8]  a.pre_encode.out */
+    struct linear first;          /* [c][9]             a.conv1d.0 */
+    struct depthwise depthwise_2; /* [9][c]             a.conv1d.2 */
+    struct linear pointwise_3;    /* [c][c]             a.conv1d.3 */
+    struct depthwise depthwise_5; /* [9][c]             a.conv1d.5 */
+    struct linear pointwise_6;    /* [c][c]             a.conv1d.6 */
+    struct linear out;            /* [d][c * mels / 8]  a.pre_encode.out */
 };
 
 /* Part of a loader_walk. */

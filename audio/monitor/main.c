@@ -7,9 +7,9 @@
  *     lfmd-monitor --source      its name and its description, a line each
  *
  * Records the monitor of the default sink of a PulseAudio server, or of a PipeWire that speaks its
- * protocol: 16 kHz, mono, 16 bits, in the machine's order of bytes, until nobody reads or the server
- * goes away. A process of its own, because PortAudio does not know of monitors and a call of libpulse
- * may wait for its server for ever.
+ * protocol: 16 kHz, mono, 16 bits, in the machine's order of bytes, until nobody reads or the
+ * server goes away. A process of its own, because PortAudio does not know of monitors and a call of
+ * libpulse may wait for its server for ever.
  */
 
 #include <errno.h>
@@ -94,7 +94,8 @@ static int record(void)
         return 1;
     while (pa_simple_read(stream, block, sizeof(block), NULL) == 0) {
         for (size_t done = 0; done < sizeof(block);) {
-            const ssize_t n = write(STDOUT_FILENO, (const char *)block + done, sizeof(block) - done);
+            const ssize_t n =
+                write(STDOUT_FILENO, (const char *)block + done, sizeof(block) - done);
 
             if (n < 0 && errno != EINTR)
                 return 0;
