@@ -93,6 +93,7 @@ int print_run(const struct print_options *options)
         pick_async(p.bus, options->source, options->path, NULL, got_picture, &p);
         g_main_loop_run(p.loop);
     } else {
+        g_prefix_error(&error, "%s", _("There is no session bus to reach the assistant by: "));
         fail(&p, error->message);
     }
     description_free(p.description);

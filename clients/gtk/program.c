@@ -3,6 +3,7 @@
 
 #include <glib/gi18n.h>
 #include <locale.h>
+#include <stdlib.h>
 
 #include "clients/gtk/light.h"
 
@@ -28,6 +29,21 @@ static void on_startup(GtkApplication *application, struct program *program)
         gtk_application_set_accels_for_action(application, key->action,
                                               (const char *const *)key->keys);
     gtk_window_set_default_icon_name(program->id);
+}
+
+/* Between who we are and GTK's own beginning: a further start needs no display, the first one does. */
+static void on_registered(GApplication *application)
+{
+    if (g_application_get_is_remote(application))
+        return;
+    if (!gtk_init_check()) {
+        g_printerr("%s: %s\n", g_get_prgname(),
+                   _("There is no display here: neither WAYLAND_DISPLAY nor DISPLAY leads to one."));
+        exit(EXIT_FAILURE);
+    }
+    /* Without a bus there is no screen reader, and GTK complains of that at every widget. */
+    if (!g_application_get_dbus_connection(application))
+        g_setenv("GTK_A11Y", "none", TRUE);
 }
 
 static int on_version(GApplication *application G_GNUC_UNUSED, GVariantDict *given)
@@ -58,6 +74,7 @@ AdwApplication *program_new(const struct program *program, GApplicationFlags fla
         g_application_add_main_option_entries(G_APPLICATION(application), options);
     g_application_add_main_option_entries(G_APPLICATION(application), version);
     g_signal_connect(application, "handle-local-options", G_CALLBACK(on_version), NULL);
+    g_signal_connect(application, "notify::is-registered", G_CALLBACK(on_registered), NULL);
     g_signal_connect(application, "startup", G_CALLBACK(on_startup), (gpointer)program);
     return application;
 }

@@ -8,6 +8,7 @@ usage: /usr/bin/python3 test_captions.py LFM_CAPTIONS DAEMON SOURCE_ROOT [TEST..
 import json
 import os
 import re
+import subprocess
 import sys
 import unittest
 
@@ -195,6 +196,16 @@ class Captions(desktop.Case):
         permit("allow")
         window.press("Try again")
         window.hears()
+
+    def test_without_a_display_or_a_bus_it_says_so_once(self):
+        nowhere = dict(os.environ, DBUS_SESSION_BUS_ADDRESS="unix:path=/nowhere")
+        done = subprocess.run([PROGRAM], env=dict(nowhere, DISPLAY="", WAYLAND_DISPLAY=""), capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("There is no display here", done.stderr)
+        process = subprocess.Popen([PROGRAM], env=nowhere, stderr=subprocess.PIPE, text=True)
+        xdotool("search", "--sync", "--onlyvisible", "--pid", str(process.pid))
+        process.terminate()
+        self.assertNotIn("CRITICAL", process.communicate()[1])
 
     def test_without_a_model_that_hears_it_says_so(self):
         models("lfmd-core-q8_0.gguf")
