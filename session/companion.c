@@ -7,6 +7,7 @@
 
 #include "audio/in/encoder.h"
 #include "audio/out/depthformer.h"
+#include "audio/out/mimi.h"
 #include "audio/out/vocoder.h"
 #include "base/cleanup.h"
 #include "tensor/dtype.h"
@@ -21,8 +22,8 @@ static const struct {
 } marks[] = {
     {"mmproj", 1u << FILE_VISION | 1u << FILE_EAR},
     {"audioencoder", 1u << FILE_EAR},
-    {"vocoder", 1u << FILE_VOCODER},
-    {"audiodecoder", 1u << FILE_VOCODER},
+    {"vocoder", 1u << FILE_VOCODER | 1u << FILE_DETOKENIZER},
+    {"audiodecoder", 1u << FILE_VOCODER | 1u << FILE_DETOKENIZER},
     {"tokenizer", 1u << FILE_DETOKENIZER},
 };
 
@@ -168,17 +169,47 @@ static int check_vocoder(const char *path, uint32_t *ret_n_embd, struct error *e
     return r;
 }
 
+/* Codes must be known to who turns them into sound. */
+static int check_codes(const char *vocoder_path, const char *path, struct error *err)
+{
+    struct depthformer_info depthformer;
+    struct vocoder_info vocoder;
+    int r = vocoder_plan(vocoder_path, path, false, &vocoder, err);
+
+    if (r == 0)
+        r = depthformer_plan(vocoder_path, false, &depthformer, err);
+    if (r == 0 && vocoder.n_codes < depthformer.n_codes)
+        r = error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                      "%.200s makes sound of %zu codes of a book, but %.200s draws them of %zu.",
+                      path, vocoder.n_codes, vocoder_path, depthformer.n_codes);
+    return r;
+}
+
+/* A file of its own; or a vocoder file, if it has a Mimi in it. */
+static int check_detokenizer(const char *path, const char *vocoder_path, struct error *err)
+{
+    const char *name = strrchr(path, '/') + 1;
+
+    if ((files_of(name) & 1u << FILE_VOCODER) && !mimi_is_in(path))
+        return find_word(name, "audiodecoder")
+                   ? error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                               "%.200s has no Mimi in it (tensors named 'quantizer.semantic_rvq' and "
+                               "'decoder_transformer'), and there is no tokenizer file of its name: "
+                               "its codes cannot be turned into sound.",
+                               path)
+                   : 1;
+    return vocoder_path ? check_codes(vocoder_path, path, err) : 0;
+}
+
 int companion_check(enum model_file file, const char *path, const char *vocoder_path,
                     uint32_t *ret_n_embd, struct error *err)
 {
-    struct vocoder_info info;
-
     *ret_n_embd = 0;
     if (!(files_of(strrchr(path, '/') + 1) & 1u << file))
         return 1;
     if (file == FILE_VOCODER)
         return check_vocoder(path, ret_n_embd, err);
     if (file == FILE_DETOKENIZER)
-        return vocoder_path ? vocoder_plan(vocoder_path, path, false, &info, err) : 0;
+        return check_detokenizer(path, vocoder_path, err);
     return check_projector(file, path, ret_n_embd, err);
 }

@@ -8,10 +8,10 @@
  *
  *     mmproj-NAME     what turns pictures or sound into rows of the text model
  *     vocoder-NAME    what turns its rows into codes, and the codes' table
- *     tokenizer-NAME  the detokenizer, which turns codes into sound
+ *     tokenizer-NAME  the detokenizer, which turns codes into sound; or a Mimi, which does the same
  *
- * A mark is a word of the name, in any place. Published for LFM2-Audio are also
- * mmproj-audioencoder-NAME and audiodecoder-NAME.
+ * A mark is a word of the name, in any place. LFM2-Audio is published with mmproj-audioencoder-NAME
+ * and audiodecoder-NAME, which is vocoder file and detokenizer in one: it has a Mimi in it.
  *
  * Threads: any; no state.
  */
@@ -42,7 +42,8 @@ void companion_cut(char *stem);
 /*
  * Read whether a file can be what it is named to be; its weights are not touched.
  *
- * vocoder_path: of the file that a detokenizer has to go with; NULL: there is none, and no check
+ * vocoder_path: of the file that a detokenizer has to go with, maybe the same; NULL: there is none,
+ *               and no check
  * ret_n_embd:   width of the text model's rows that it was made for; 0: any
  * Returns 0; 1: by its name or content it is another companion; a negative errno with a sentence
  * when it cannot be used.

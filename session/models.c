@@ -105,6 +105,19 @@ static struct error companion_error(const struct entry *e)
     return none;
 }
 
+/* Vocoder file and detokenizer are one. */
+static bool is_one_file(const struct entry *e)
+{
+    return e->path[FILE_VOCODER] && e->path[FILE_DETOKENIZER] &&
+           strcmp(e->path[FILE_VOCODER], e->path[FILE_DETOKENIZER]) == 0;
+}
+
+/* LFM2-Audio: its voices are told in another way than those of LFM2.5-Audio. */
+static bool is_first_generation(const struct entry *e)
+{
+    return strcasestr(e->id, "lfm2-audio") || is_one_file(e);
+}
+
 static void entry_publish(struct entry *e)
 {
     e->model.id = e->id;
@@ -112,7 +125,9 @@ static void entry_publish(struct entry *e)
     e->model.path = e->path[FILE_TEXT];
     e->model.licence = e->licence;
     e->model.url = e->url;
-    e->model.voice = e->voice;
+    e->model.describes_voice = !e->voice && is_first_generation(e);
+    e->model.has_one_voice = e->voice || e->model.describes_voice;
+    e->model.voice = e->voice ? e->voice : e->model.describes_voice ? "male" : "US male";
     e->model.sha256 = e->sha256[0] ? e->sha256 : NULL;
     e->model.error = e->error[FILE_TEXT];
     e->model.vision_path = e->path[FILE_VISION];
@@ -122,7 +137,8 @@ static void entry_publish(struct entry *e)
     e->model.companion_error = companion_error(e);
     e->model.sees = has(e, FILE_VISION);
     e->model.hears = has(e, FILE_EAR);
-    e->model.speaks = has(e, FILE_VOCODER) && has(e, FILE_DETOKENIZER);
+    e->model.speaks = e->path[FILE_TEXT] ? e->path[FILE_VOCODER] && e->path[FILE_DETOKENIZER]
+                                         : e->registry.files[FILE_VOCODER].name[0];
 }
 
 static struct entry *entry_new(const char *id)
@@ -279,7 +295,6 @@ static void read_speech(const struct gguf *gguf, struct entry *e)
 {
     static const struct sampling codes = {.top_k_ties = true, .top_p = 1, .repetition_penalty = 1};
     struct sampling *const both[] = {&e->model.reading, &e->model.talking};
-    struct gguf_string voice;
     uint32_t n;
     float x;
 
@@ -297,9 +312,8 @@ static void read_speech(const struct gguf *gguf, struct entry *e)
     e->model.n_words_max = 0;
     if (gguf_u32(gguf, "lfmd.speech.words", &n, NULL) == 0 && n <= 1000)
         e->model.n_words_max = n;
-    replace(&e->voice, "US male");
+    replace(&e->voice, NULL);
     read_text(gguf, "lfmd.speech.voice", &e->voice);
-    e->model.has_one_voice = gguf_str(gguf, "lfmd.speech.voice", &voice, NULL) == 0;
 }
 
 /* A retrieval model ends in an embedding: it pools, projects, or sees both ways. */
@@ -549,10 +563,13 @@ static void pair(struct models *models, struct entry *e)
         if (usable)
             find_companion(e, (enum model_file)file, names, n, e->path[FILE_VOCODER], paths[file],
                            &e->error[file]);
-        e->bytes[file] = paths[file][0] && stat(paths[file], &st) == 0 ? (uint64_t)st.st_size : 0;
-        size_bytes += e->bytes[file];
         same &= strcmp(e->path[file] ? e->path[file] : "", paths[file]) == 0;
         replace(&e->path[file], paths[file][0] ? paths[file] : NULL);
+        e->bytes[file] = paths[file][0] && stat(paths[file], &st) == 0 &&
+                                 !(file == FILE_DETOKENIZER && is_one_file(e))
+                             ? (uint64_t)st.st_size
+                             : 0;
+        size_bytes += e->bytes[file];
     }
     for (int i = 0; i < n; i++)
         free(names[i]);
@@ -928,7 +945,9 @@ static int verify_next(struct models *models, struct entry *e, int first, struct
     struct json_object *request;
     int file, r;
 
-    for (file = 0; file < _FILE_N && (file < first || !e->path[file]); file++)
+    for (file = 0; file < _FILE_N && (file < first || !e->path[file] ||
+                                      (file == FILE_DETOKENIZER && is_one_file(e)));
+         file++)
         job.there_bytes += e->bytes[file];
     if (file == _FILE_N)
         return 0;
@@ -956,9 +975,10 @@ int models_verify(struct models *models, const char *id, struct error *err)
     if (e->job)
         return error_set(err, ERROR_BUSY, "%.100s is being fetched or verified already.", id);
     for (int file = _FILE_N - 1; file >= 0; file--) {
-        if (e->path[file])
-            hash_of(e, (enum model_file)file, sha256);
-        if (e->path[file] && !sha256[0])
+        if (!e->path[file] || (file == FILE_DETOKENIZER && is_one_file(e)))
+            continue;
+        hash_of(e, (enum model_file)file, sha256);
+        if (!sha256[0])
             return unknown_hash(e, (enum model_file)file, err);
     }
     e->model.download_bytes = 0;

@@ -45,13 +45,14 @@ struct model {
     struct sampling reading, talking; /* of the codes of what it says: aloud, in a conversation */
     const char *voice;        /* of what it reads aloud, where none is named */
     bool has_one_voice;       /* else also the others that LFM2.5-Audio was published with */
+    bool describes_voice;     /* as LFM2-Audio: another voice is a sentence about it */
     uint32_t n_words_max;     /* of such a text, and it knows nothing but words; 0: any text */
     bool is_default;         /* used when a session names none */
     bool user_owned;         /* installed in the user's own directory: may be removed */
     struct error error;      /* why the installed file cannot be used; ERROR_NONE: it can */
     const char *vision_path; /* of the file that lets it see pictures; NULL: none that fits */
     const char *ear_path;    /* the same for hearing */
-    const char *vocoder_path, *detokenizer_path; /* with both it speaks */
+    const char *vocoder_path, *detokenizer_path; /* with both, which may be one, it speaks */
     struct error companion_error; /* why a file of its name does not do; ERROR_NONE: all do */
     bool sees, hears, speaks;     /* has the files for it, or will when they are fetched */
     enum download_state download;

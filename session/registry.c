@@ -29,7 +29,8 @@ static const struct {
 #define LFM25_SET (QUANTISED | 1u << BF16)
 #define VL_SET    (1u << Q4_0 | 1u << Q8_0 | 1u << F16)
 #define VL25_SET  (1u << Q4_0 | 1u << Q4_K_M | 1u << Q8_0)
-#define AUDIO_SET (1u << Q4_0 | 1u << Q8_0 | 1u << F16)
+#define AUDIO_SET (1u << Q8_0 | 1u << F16)
+#define AUDIO25_SET (1u << Q4_0 | 1u << Q8_0 | 1u << F16)
 #define QAD       (1u << QAD_Q4_0) /* Q4_0 that was trained for, where the publisher has it */
 
 static const struct family {
@@ -67,7 +68,8 @@ static const struct family {
     {"LFM2-VL-450M", 354.5, 32768, Q4_0, VL_SET, MODEL_CHAT},
     {"LFM2-VL-1.6B", 1170.3, 32768, Q4_0, VL_SET, MODEL_CHAT},
     {"LFM2-VL-3B", 2569.3, 32768, Q4_0, VL_SET, MODEL_CHAT},
-    {"LFM2.5-Audio-1.5B", 1170.3, 32768, Q4_0, AUDIO_SET, MODEL_CHAT},
+    {"LFM2.5-Audio-1.5B", 1170.3, 32768, Q4_0, AUDIO25_SET, MODEL_CHAT},
+    {"LFM2-Audio-1.5B", 1170.3, 32768, Q8_0, AUDIO_SET, MODEL_CHAT},
     {"LFM2.5-ColBERT-350M", 354.6, 512, Q8_0, LFM25_SET, MODEL_RETRIEVAL},
     {"LFM2.5-Embedding-350M", 354.5, 512, Q8_0, LFM25_SET, MODEL_RETRIEVAL},
     {"LFM2-ColBERT-350M", 354.6, 512, Q8_0, LFM2_SET, MODEL_RETRIEVAL},
@@ -176,6 +178,14 @@ static const struct {
      "vocoder-LFM2.5-Audio-1.5B-F16.gguf", 387000000, false, "main", NULL},
     {"LFM2.5-Audio-1.5B", F16, FILE_DETOKENIZER,
      "tokenizer-LFM2.5-Audio-1.5B-F16.gguf", 145000000, false, "main", NULL},
+    {"LFM2-Audio-1.5B", Q8_0, FILE_EAR,
+     "mmproj-audioencoder-LFM2-Audio-1.5B-Q8_0.gguf", 332716640, false, "main", NULL},
+    {"LFM2-Audio-1.5B", Q8_0, FILE_VOCODER,
+     "audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf", 375009888, false, "main", NULL},
+    {"LFM2-Audio-1.5B", F16, FILE_EAR,
+     "mmproj-audioencoder-LFM2-Audio-1.5B-F16.gguf", 431000000, false, "main", NULL},
+    {"LFM2-Audio-1.5B", F16, FILE_VOCODER,
+     "audiodecoder-LFM2-Audio-1.5B-F16.gguf", 596000000, false, "main", NULL},
 };
 
 struct sampling registry_sampling(const char *name)

@@ -25,6 +25,7 @@
 #define QUIET         0.01f /* of samples that are no voice */
 #define QUIET_WORDS   5    /* frames of silence that end words without punctuation, */
 #define QUIET_TEXT    25   /* and any text: some models go on with silence for ever */
+#define SYSTEM_MAX    512
 #define KEPT_ITEMS_MAX 8 /* of a text whose phrases are looked up, and kept */
 
 static const struct script_style neutral = {1, 1, 1};
@@ -32,6 +33,7 @@ static const struct script_style neutral = {1, 1, 1};
 struct speaking {
     struct task task;
     char *voice, *model_path; /* under which its phrases are kept */
+    bool describes_voice;     /* as in models.h */
     struct script script;
     size_t item, done;            /* the one that is being said, and samples of it that were */
     struct phrase_sound **sounds; /* [script.n] NULL: not said yet; or NULL: none is kept */
@@ -107,16 +109,31 @@ static const struct script_item *item(const struct speaking *speaking)
     return &speaking->script.items[speaking->item];
 }
 
+/* The system turn that names the voice, as LFM2.5-Audio knows it, or LFM2-Audio. */
+static void name_voice(const struct speaking *speaking, char system[SYSTEM_MAX])
+{
+    static const char male[] =
+        "A male speaker delivers his lines with a low-pitched voice and an animated tone. The "
+        "recording is of excellent quality with almost no noise and a very close-sounding "
+        "atmosphere.";
+
+    if (speaking->describes_voice)
+        snprintf(system, SYSTEM_MAX, "Perform TTS.\nUse the following voice: %.400s",
+                 strcmp(speaking->voice, "male") == 0 ? male : speaking->voice);
+    else
+        snprintf(system, SYSTEM_MAX, "Perform TTS. Use the %.100s voice.", speaking->voice);
+}
+
 static int put_prompt(struct speaking *speaking, const char *sentence, size_t length,
                       struct error *err)
 {
     const struct tokenizer *tokenizer = speaking->task.work.model->lm->tokenizer;
     struct token_list *ids = &speaking->ids;
-    char system[256];
+    char system[SYSTEM_MAX];
     int r;
 
     ids->n = 0;
-    snprintf(system, sizeof(system), "Perform TTS. Use the %.100s voice.", speaking->voice);
+    name_voice(speaking, system);
     r = speech_prompt_begin(tokenizer, "system", ids, err);
     if (r == 0)
         r = speech_prompt_add(tokenizer, system, strlen(system), false, ids, err);
@@ -580,6 +597,7 @@ static int prepare(struct speaking *speaking, const char *text, const struct mod
 
     speaking->voice = strdup(options->voice ? options->voice : model->voice);
     speaking->model_path = strdup(model->path);
+    speaking->describes_voice = model->describes_voice;
     speaking->stretch = stretch_new(SPEAK_RATE_HZ, err);
     if (!speaking->stretch || script_read(&speaking->script, text, strlen(text), &reading, err) < 0)
         return error_errno(err->code);

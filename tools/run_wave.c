@@ -31,7 +31,7 @@ static struct vocoder *load(const struct run_options *options, struct pool *pool
     const bool precise = run_flag(options, "precise");
 
     if (mimi && !vocoder && !tokenizer)
-        return vocoder_load_mimi(mimi, precise, pool, err);
+        return vocoder_load(NULL, mimi, precise, pool, err);
     if (!mimi && vocoder && tokenizer)
         return vocoder_load(vocoder, tokenizer, precise, pool, err);
     error_set(err, ERROR_INVALID_ARGUMENT,

@@ -224,8 +224,9 @@ def write(path, arch, keys, tensors, kind):
         else:
             writer.add_uint32(key, value)
     for name, array in tensors.items():
-        plain = array.ndim != 2 or array.shape[1] % 32 or kind == "F32"
-        use = gguf.GGMLQuantizationType["F32" if plain else kind]
+        plain = array.ndim != 2 or array.shape[1] % 32 or kind == "F32" or "codebook" in name
+        half = name.startswith(("decoder.layers", "upsample.conv.")) and name.endswith("weight")
+        use = gguf.GGMLQuantizationType["F16" if half else "F32" if plain else kind]
         writer.add_tensor(name, gguf.quants.quantize(array.astype(np.float32), use), raw_dtype=use)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -350,6 +351,59 @@ def mimi(dim, width, heads, ffn, n_layers, context, codes, channels, seed):
                "mimi.transformer_context": context, "mimi.sample_rate": 24000}
 
 
+# Kyutai's names, and those of the transformers library.
+RENAMED = (("rvq_first.", "semantic_rvq."), ("rvq_rest.", "acoustic_rvq."), (".vq.", "."),
+           ("cb.embedding_sum", "codebook"), ("upsample.convtr.convtr.convtr", "upsample.conv"),
+           ("dec_tfm.", "decoder_transformer."), ("out_projs.0.", "o_proj."),
+           ("norm1.", "input_layernorm."), ("norm2.", "post_attention_layernorm."),
+           ("linear1.", "mlp.fc1."), ("linear2.", "mlp.fc2."),
+           ("layer_scale_1.", "self_attn_layer_scale."), ("layer_scale_2.", "mlp_layer_scale."),
+           ("decoder.model.", "decoder.layers."), ("conv.conv.", "conv."),
+           ("convtr.convtr.", "conv."))
+
+
+def renamed(name):
+    for old, new in RENAMED:
+        name = name.replace(old, new)
+    return name
+
+
+def audiodecoder(depthformer, codec):
+    """Depthformer and Mimi in one file, as LFM2-Audio has them, with some of what is not used."""
+    t = {name: array for name, array in depthformer.items() if name[:4] not in ("emb.", "istf")}
+    for name, array in codec.items():
+        if name.endswith("embedding_sum"):
+            usage = np.maximum(codec[name.replace("embedding_sum", "cluster_usage")], 1e-5)
+            t[renamed(name)] = array / usage[:, None]
+        elif "in_projs" in name:
+            for part, piece in zip("qkv", np.split(array, 3)):
+                t[renamed(name).replace("in_projs.0", part + "_proj")] = piece
+        elif "output_proj" in name:
+            t[renamed(name)] = array[:, :, 0]
+            t[renamed(name).replace("output", "input")] = array[:, :, 0].T
+        elif name.startswith("decoder") and name.endswith("bias"):
+            t[renamed(name)] = array[:, None]
+        elif not name.endswith("cluster_usage"):
+            t[renamed(name)] = array
+    t["quantizer.acoustic_rvq.layers.7.codebook"] = t["quantizer.acoustic_rvq.layers.6.codebook"]
+    t["encoder.layers.0.conv.weight"] = t["decoder.layers.14.conv.weight"]
+    return t
+
+
+def codec_of(t, codec):
+    """The same tensors as in `codec`, from a file of both."""
+    back = {}
+    for name, array in codec.items():
+        if name.endswith("cluster_usage"):
+            back[name] = np.ones(len(array))
+        elif "in_projs" in name:
+            back[name] = np.concatenate([t[renamed(name).replace("in_projs.0", part + "_proj")]
+                                         for part in "qkv"])
+        else:
+            back[name] = t[renamed(name)].reshape(array.shape)
+    return back
+
+
 # --- references -------------------------------------------------------------------------------
 
 def make(folder):
@@ -395,6 +449,15 @@ def make(folder):
     state["mimi"] = {"file": "mimi.gguf", "codes": frames.tolist(),
                      "wave": save("mimi.wave.bin", wave)}
     print("mimi wave rms", np.sqrt((wave ** 2).mean()).round(4))
+    depthformer, _ = vocoder(hidden, 64, 32, 2, codes, 32, 640, True, SEED)
+    codec, keys = mimi(64, 32, 8, 32, 2, 250, codes, 16, SEED + 30)
+    write(folder / "audiodecoder.q8_0.gguf", "a vocoder, not a language model", {},
+          audiodecoder(depthformer, codec), "Q8_0")
+    t, _ = read(folder / "audiodecoder.q8_0.gguf")
+    wave = mimi_wave(codec_of(t, codec), keys, frames)
+    state["audiodecoder"] = {"file": "audiodecoder.q8_0.gguf", "codes": frames.tolist(),
+                             "wave": save("audiodecoder.wave.bin", wave)}
+    print("audiodecoder wave rms", np.sqrt((wave ** 2).mean()).round(4))
     (folder / "sound.json").write_text(json.dumps(state))
 
 

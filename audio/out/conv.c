@@ -10,6 +10,26 @@
 
 /* --- loading ---------------------------------------------------------------------------------- */
 
+/* Filters of one tap may lie there as a matrix. */
+static const struct gguf_tensor *find_filters(struct loader *loader, const char *name,
+                                              size_t kernel, size_t n_y, size_t n_z)
+{
+    const struct gguf_tensor *tensor = gguf_tensor(loader->gguf, name);
+    const bool flat = kernel == 1 && tensor && tensor->n_dims == 2;
+
+    return loader_tensor(loader, name, flat ? (const uint64_t[]){n_y, n_z, 1, 1}
+                                            : (const uint64_t[]){kernel, n_y, n_z, 1});
+}
+
+/* [n], or a column of as many rows. */
+static bool load_bias(struct loader *loader, const char *name, size_t n, const float **ret)
+{
+    const struct gguf_tensor *tensor = gguf_tensor(loader->gguf, name);
+    const bool column = tensor && tensor->n_dims == 2;
+
+    return loader_f32(loader, name, column ? n : 1, column ? 1 : n, ret);
+}
+
 /*
  * The file has the kernel as its fast axis: {kernel, b, a}. Here the channels of the input are, so
  * that a row of weights meets rows as they lie one after another: value (j, y, z) of the file, z
@@ -18,8 +38,7 @@
 static bool load_turned(struct loader *loader, const char *name, size_t kernel, size_t n_y,
                         size_t n_z, size_t step_j, size_t step_y, size_t step_z, const float **ret)
 {
-    const struct gguf_tensor *tensor =
-        loader_tensor(loader, name, (const uint64_t[]){kernel, n_y, n_z, 1});
+    const struct gguf_tensor *tensor = find_filters(loader, name, kernel, n_y, n_z);
     float *values, slice[CONV_VALUES_MAX];
     size_t slice_bytes;
 
@@ -53,7 +72,7 @@ bool conv_load(struct loader *loader, const char *name, size_t kernel, size_t in
     ret->past = loader_take(loader, (kernel - 1) * in * sizeof(*ret->past));
     return load_turned(loader, loader_name(full, "%s.weight", name), kernel, in, out, in, 1,
                        kernel * in, &ret->w) &&
-           (!has_bias || loader_f32(loader, loader_name(full, "%s.bias", name), 1, out, &ret->b));
+           (!has_bias || load_bias(loader, loader_name(full, "%s.bias", name), out, &ret->b));
 }
 
 bool conv_up_load(struct loader *loader, const char *name, size_t stride, size_t in, size_t out,
@@ -68,7 +87,7 @@ bool conv_up_load(struct loader *loader, const char *name, size_t stride, size_t
     ret->tail = loader_take(loader, stride * out * sizeof(*ret->tail));
     return load_turned(loader, loader_name(full, "%s.weight", name), 2 * stride, out, in, out * in,
                        in, 1, &ret->taps.w) &&
-           loader_f32(loader, loader_name(full, "%s.bias", name), 1, out, &ret->b);
+           load_bias(loader, loader_name(full, "%s.bias", name), out, &ret->b);
 }
 
 bool conv_own_load(struct loader *loader, const char *name, size_t stride, size_t width,

@@ -168,14 +168,31 @@ static int wrong(const struct gguf *gguf, const char *kind, const char *name, co
                      name, expected, found);
 }
 
-static int read_key(const struct gguf *gguf, const char *key, uint64_t *ret, struct error *err)
+/* otherwise: what the tensors say, which files of LFM2-Audio may leave it to; 0: nothing */
+static int read_key(const struct gguf *gguf, const char *key, uint64_t otherwise, uint64_t *ret,
+                    struct error *err)
 {
     int r = gguf_u64(gguf, key, ret, err);
 
+    if (r == -ENOENT && otherwise > 0) {
+        *ret = otherwise;
+        return 0;
+    }
     return r != -ENOENT ? r
                         : error_set(err, ERROR_UNSUPPORTED_FORMAT,
                                     "In '%s', key '%s': expected it in a vocoder file, found none.",
                                     gguf_path(gguf), key);
+}
+
+static uint64_t count_layers(const struct gguf *gguf)
+{
+    char name[64];
+    unsigned n = 0;
+
+    while (n <= LAYERS_MAX &&
+           gguf_tensor(gguf, loader_name(name, "depthformer.layers.%u.operator_norm.weight", n)))
+        n++;
+    return n;
 }
 
 /* A size that a tensor tells; a tensor that is not there is missed by the walk. */
@@ -193,10 +210,11 @@ static int read_sizes(const struct gguf *gguf, struct depthformer *df, struct er
     static const char w1[] = "depthformer.layers.0.feed_forward.w1.weight";
     static const char table[] = "depth_embeddings.0.to_logits.weight";
     uint64_t n_layer, dim, n_embd, n_ff, n_logits;
-    int r = read_key(gguf, "depthformer_n_layer", &n_layer, err);
+    int r = read_key(gguf, "depthformer_n_layer", count_layers(gguf), &n_layer, err);
 
     if (r == 0)
-        r = read_key(gguf, "depthformer_n_embd", &dim, err);
+        r = read_key(gguf, "depthformer_n_embd", tensor_size(gguf, linear, 1) / CODEBOOKS, &dim,
+                     err);
     if (r < 0)
         return r;
     if (n_layer < 1 || n_layer > LAYERS_MAX)

@@ -16,10 +16,13 @@
 #include "tensor/steps.h"
 
 #define STAGES      4
+#define TAIL        (3 * STAGES + 2) /* number of the last convolution */
 #define UPSAMPLE    2 /* rows of a frame, before the stages */
 #define NORM_EPS    1e-5f
 #define ROPE_PERIOD 10000
 #define USAGE_MIN   1e-5f
+#define HALVES      2 /* of the quantiser: the first book, the rest */
+#define PARTS       3 /* queries, keys, values */
 
 /* Larger than any model has, small enough for every product of sizes below. */
 #define WIDTH_MAX   8192
@@ -27,28 +30,89 @@
 #define CONTEXT_MAX 4096
 #define CODES_MAX   ((uint64_t)1 << 20)
 
-struct codebook {
-    struct matrix sums; /* [n_codes][width]  ...cb.embedding_sum */
-    const float *usage; /* [n_codes]         ...cb.cluster_usage */
+/* Two sets of names for the same tensors. */
+struct naming {
+    const char *halves[HALVES], *books, *book, *usage; /* usage NULL: rows are ready */
+    const char *repeat;
+    const char *layers, *mix_norm, *ffn_norm, *parts[PARTS], *out, *mix_scale, *ffn_scale, *up, *down;
+    const char *model, *conv, *conv_up, *mix, *add; /* MODEL.%u.CONV */
+    size_t n_parts;         /* matrices that queries, keys and values come from */
+    size_t n_head, context; /* 0: in keys */
 };
 
-struct layer { /* dec_tfm.layers.%u */
-    struct layer_norm mix_norm, ffn_norm;  /* [D]      ...norm1, norm2 */
-    struct matrix qkv;                     /* [3D][D]  ...self_attn.in_projs.0.weight, q | k | v */
-    struct matrix out;                     /* [D][D]   ...self_attn.out_projs.0.weight */
-    const float *mix_scale, *ffn_scale;    /* [D]      ...layer_scale_1.scale, layer_scale_2 */
-    struct matrix up, down;                /* [F][D], [D][F]  ...linear1.weight, linear2 */
-    void *k, *v;                           /* of head 0 */
+/* Of Kyutai's checkpoint, in a file of architecture "mimi". */
+static const struct naming kyutai = {
+    .halves = {"quantizer.rvq_first", "quantizer.rvq_rest"},
+    .books = "vq.layers",
+    .book = "cb.embedding_sum",
+    .usage = "cb.cluster_usage",
+    .repeat = "upsample.convtr.convtr.convtr",
+    .layers = "dec_tfm.layers",
+    .mix_norm = "norm1",
+    .ffn_norm = "norm2",
+    .parts = {"self_attn.in_projs.0.weight"},
+    .out = "self_attn.out_projs.0.weight",
+    .mix_scale = "layer_scale_1.scale",
+    .ffn_scale = "layer_scale_2.scale",
+    .up = "linear1.weight",
+    .down = "linear2.weight",
+    .model = "decoder.model",
+    .conv = "conv.conv",
+    .conv_up = "convtr.convtr",
+    .mix = "block.1.conv.conv",
+    .add = "block.3.conv.conv",
+    .n_parts = 1,
+};
+
+/* Of the transformers library, in the files that llama.cpp's converters write: "audiodecoder" of
+ * LFM2-Audio, which has the depthformer beside it, and "kyutai-mimi". */
+static const struct naming transformers = {
+    .halves = {"quantizer.semantic_rvq", "quantizer.acoustic_rvq"},
+    .books = "layers",
+    .book = "codebook",
+    .repeat = "upsample.conv",
+    .layers = "decoder_transformer.layers",
+    .mix_norm = "input_layernorm",
+    .ffn_norm = "post_attention_layernorm",
+    .parts = {"self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"},
+    .out = "self_attn.o_proj.weight",
+    .mix_scale = "self_attn_layer_scale.scale",
+    .ffn_scale = "mlp_layer_scale.scale",
+    .up = "mlp.fc1.weight",
+    .down = "mlp.fc2.weight",
+    .model = "decoder.layers",
+    .conv = "conv",
+    .conv_up = "conv",
+    .mix = "block.1.conv",
+    .add = "block.3.conv",
+    .n_parts = 3,
+    .n_head = 8,
+    .context = 250,
+};
+
+struct codebook {
+    struct matrix rows; /* [n_codes][width] */
+    const float *usage; /* [n_codes] that the rows are divided by, or NULL */
+};
+
+struct layer {
+    struct layer_norm mix_norm, ffn_norm; /* [D] */
+    struct matrix parts[PARTS];           /* [3D][D] q | k | v; or [D][D] each */
+    struct matrix out;                    /* [D][D] */
+    const float *mix_scale, *ffn_scale;   /* [D] */
+    struct matrix up, down;               /* [F][D], [D][F] */
+    void *k, *v;                          /* of head 0 */
 };
 
 struct stage {
     size_t stride, in, out, inner;
-    struct conv_up up;    /* in -> out      decoder.model.%u.convtr.convtr */
-    struct conv mix, add; /* out -> inner -> out  decoder.model.%u.block.1.conv.conv, block.3 */
+    struct conv_up up;    /* in -> out */
+    struct conv mix, add; /* out -> inner -> out */
 };
 
 struct mimi {
     struct mimi_info info;
+    const struct naming *naming;
     size_t n_layer, n_head, context; /* rows that a layer looks back, itself included */
     size_t d, n_ff, width;           /* D; F; of a codebook's row */
     size_t n_rows_max, n_taps_max;   /* values of the widest rows and taps of the stages */
@@ -58,17 +122,17 @@ struct mimi {
     struct arena arena;
 
     struct codebook books[CODEBOOKS];
-    struct conv first, rest;   /* width -> D  quantizer.rvq_first.output_proj, rvq_rest */
-    struct conv_own repeat;    /* D               upsample.convtr.convtr.convtr */
-    struct layer *layers;      /* [n_layer] */
-    struct conv head, tail;    /* decoder.model.0.conv.conv, decoder.model.14 */
+    struct conv first, rest; /* width -> D */
+    struct conv_own repeat;  /* D */
+    struct layer *layers;    /* [n_layer] */
+    struct conv head, tail;
     struct stage stages[STAGES];
 
     size_t position, n_past;   /* of the transformer: rows so far; rows in its cache */
     float *row, *sum;          /* [width] */
     float *latent;             /* [2][D] */
     float *x, *h, *q, *y;      /* [UPSAMPLE][D] */
-    float *qkv;                /* [UPSAMPLE][3D] */
+    float *qkv;                /* [UPSAMPLE][3D]; or [3][UPSAMPLE][D], one matrix after the other */
     float *wide;               /* [UPSAMPLE][F] */
     const float *zeros;        /* [F] */
     float *cos, *sin;          /* [UPSAMPLE][hd / 2] */
@@ -95,55 +159,64 @@ static size_t kv_stride(const struct mimi *mimi)
     return kv_bytes(KV_F32, head_dim(mimi), n_cache(mimi));
 }
 
+/* "decoder.model.0.conv.conv" */
+static const char *numbered(char name[64], const char *folder, unsigned i, const char *what)
+{
+    return loader_name(name, "%s.%u.%s", folder, i, what);
+}
+
 static bool load_book(struct loader *loader, const struct mimi *mimi, size_t i,
                       struct codebook *book)
 {
-    const char *kind = i == 0 ? "rvq_first" : "rvq_rest";
+    const struct naming *naming = mimi->naming;
     const unsigned n = i == 0 ? 0 : (unsigned)i - 1;
-    char name[64];
+    char folder[64], name[64];
 
-    return loader_table(loader,
-                        loader_name(name, "quantizer.%s.vq.layers.%u.cb.embedding_sum", kind, n),
-                        mimi->info.n_codes, mimi->width, &book->sums) &&
-           loader_f32(loader,
-                      loader_name(name, "quantizer.%s.vq.layers.%u.cb.cluster_usage", kind, n), 1,
-                      mimi->info.n_codes, &book->usage);
+    loader_name(folder, "%s.%s", naming->halves[i > 0], naming->books);
+    return loader_table(loader, numbered(name, folder, n, naming->book), mimi->info.n_codes,
+                        mimi->width, &book->rows) &&
+           (!naming->usage || loader_f32(loader, numbered(name, folder, n, naming->usage), 1,
+                                         mimi->info.n_codes, &book->usage));
 }
 
 static bool load_layer(struct loader *loader, const struct mimi *mimi, unsigned i,
                        struct layer *layer)
 {
+    const struct naming *naming = mimi->naming;
     const size_t d = mimi->d, f = mimi->n_ff;
-    char name[64], prefix[32];
+    char name[64];
 
-    snprintf(prefix, sizeof(prefix), "dec_tfm.layers.%u", i);
     layer->k = loader_take(loader, mimi->n_head * kv_stride(mimi));
     layer->v = loader_take(loader, mimi->n_head * kv_stride(mimi));
-    return layer_norm_load(loader, loader_name(name, "%s.norm1", prefix), d, &layer->mix_norm) &&
-           loader_matrix(loader, loader_name(name, "%s.self_attn.in_projs.0.weight", prefix), 3 * d,
-                         d, &layer->qkv) &&
-           loader_matrix(loader, loader_name(name, "%s.self_attn.out_projs.0.weight", prefix), d, d,
+    for (size_t k = 0; k < naming->n_parts; k++)
+        if (!loader_matrix(loader, numbered(name, naming->layers, i, naming->parts[k]),
+                           PARTS / naming->n_parts * d, d, &layer->parts[k]))
+            return false;
+    return layer_norm_load(loader, numbered(name, naming->layers, i, naming->mix_norm), d,
+                           &layer->mix_norm) &&
+           loader_matrix(loader, numbered(name, naming->layers, i, naming->out), d, d,
                          &layer->out) &&
-           loader_f32(loader, loader_name(name, "%s.layer_scale_1.scale", prefix), 1, d,
+           loader_f32(loader, numbered(name, naming->layers, i, naming->mix_scale), 1, d,
                       &layer->mix_scale) &&
-           layer_norm_load(loader, loader_name(name, "%s.norm2", prefix), d, &layer->ffn_norm) &&
-           loader_matrix(loader, loader_name(name, "%s.linear1.weight", prefix), f, d,
-                         &layer->up) &&
-           loader_matrix(loader, loader_name(name, "%s.linear2.weight", prefix), d, f,
+           layer_norm_load(loader, numbered(name, naming->layers, i, naming->ffn_norm), d,
+                           &layer->ffn_norm) &&
+           loader_matrix(loader, numbered(name, naming->layers, i, naming->up), f, d, &layer->up) &&
+           loader_matrix(loader, numbered(name, naming->layers, i, naming->down), d, f,
                          &layer->down) &&
-           loader_f32(loader, loader_name(name, "%s.layer_scale_2.scale", prefix), 1, d,
+           loader_f32(loader, numbered(name, naming->layers, i, naming->ffn_scale), 1, d,
                       &layer->ffn_scale);
 }
 
-static bool load_stage(struct loader *loader, unsigned i, struct stage *stage)
+static bool load_stage(struct loader *loader, const struct naming *naming, unsigned i,
+                       struct stage *stage)
 {
     char name[64];
 
-    return conv_up_load(loader, loader_name(name, "decoder.model.%u.convtr.convtr", 3 * i + 2),
+    return conv_up_load(loader, numbered(name, naming->model, 3 * i + 2, naming->conv_up),
                         stage->stride, stage->in, stage->out, &stage->up) &&
-           conv_load(loader, loader_name(name, "decoder.model.%u.block.1.conv.conv", 3 * i + 3), 3,
-                     stage->out, stage->inner, true, &stage->mix) &&
-           conv_load(loader, loader_name(name, "decoder.model.%u.block.3.conv.conv", 3 * i + 3), 1,
+           conv_load(loader, numbered(name, naming->model, 3 * i + 3, naming->mix), 3, stage->out,
+                     stage->inner, true, &stage->mix) &&
+           conv_load(loader, numbered(name, naming->model, 3 * i + 3, naming->add), 1,
                      stage->inner, stage->out, true, &stage->add);
 }
 
@@ -156,8 +229,10 @@ static float *take_floats(struct loader *loader, size_t n)
 static bool load_weights(struct loader *loader, void *userdata)
 {
     struct mimi *mimi = userdata;
+    const struct naming *naming = mimi->naming;
     const size_t d = mimi->d;
     struct layer unused = {0};
+    char name[64];
 
     mimi->layers = loader_take(loader, mimi->n_layer * sizeof(*mimi->layers));
     mimi->row = take_floats(loader, mimi->width);
@@ -180,22 +255,22 @@ static bool load_weights(struct loader *loader, void *userdata)
     for (size_t i = 0; i < CODEBOOKS; i++)
         if (!load_book(loader, mimi, i, &mimi->books[i]))
             return false;
-    if (!conv_load(loader, "quantizer.rvq_first.output_proj", 1, mimi->width, d, false,
-                   &mimi->first) ||
-        !conv_load(loader, "quantizer.rvq_rest.output_proj", 1, mimi->width, d, false,
-                   &mimi->rest) ||
-        !conv_own_load(loader, "upsample.convtr.convtr.convtr", UPSAMPLE, d, &mimi->repeat))
+    if (!conv_load(loader, loader_name(name, "%s.output_proj", naming->halves[0]), 1, mimi->width,
+                   d, false, &mimi->first) ||
+        !conv_load(loader, loader_name(name, "%s.output_proj", naming->halves[1]), 1, mimi->width,
+                   d, false, &mimi->rest) ||
+        !conv_own_load(loader, naming->repeat, UPSAMPLE, d, &mimi->repeat))
         return false;
     for (unsigned i = 0; i < mimi->n_layer; i++)
         if (!load_layer(loader, mimi, i, mimi->layers ? &mimi->layers[i] : &unused))
             return false;
-    if (!conv_load(loader, "decoder.model.0.conv.conv", mimi->head.kernel, d, mimi->head.out, true,
-                   &mimi->head))
+    if (!conv_load(loader, numbered(name, naming->model, 0, naming->conv), mimi->head.kernel, d,
+                   mimi->head.out, true, &mimi->head))
         return false;
     for (unsigned i = 0; i < STAGES; i++)
-        if (!load_stage(loader, i, &mimi->stages[i]))
+        if (!load_stage(loader, naming, i, &mimi->stages[i]))
             return false;
-    return conv_load(loader, "decoder.model.14.conv.conv", mimi->tail.kernel,
+    return conv_load(loader, numbered(name, naming->model, TAIL, naming->conv), mimi->tail.kernel,
                      mimi->stages[STAGES - 1].out, 1, true, &mimi->tail);
 }
 
@@ -239,18 +314,19 @@ static int read_size(const struct gguf *gguf, const char *name, size_t dimension
     return 0;
 }
 
-static size_t count_layers(const struct gguf *gguf)
+static size_t count_layers(const struct gguf *gguf, const struct naming *naming)
 {
-    char name[64];
+    char part[64], name[64];
     size_t n = 0;
 
+    loader_name(part, "%s.weight", naming->mix_norm);
     while (n < LAYERS_MAX &&
-           gguf_tensor(gguf, loader_name(name, "dec_tfm.layers.%u.norm1.weight", (unsigned)n)))
+           gguf_tensor(gguf, numbered(name, naming->layers, (unsigned)n, part)))
         n++;
     return n;
 }
 
-static int read_transformer(const struct gguf *gguf, struct mimi *mimi, struct error *err)
+static int read_keys(const struct gguf *gguf, struct mimi *mimi, struct error *err)
 {
     size_t rate;
     int r = read_key(gguf, "mimi.sample_rate", UINT32_MAX, &rate, err);
@@ -261,41 +337,65 @@ static int read_transformer(const struct gguf *gguf, struct mimi *mimi, struct e
         r = read_key(gguf, "mimi.transformer_context", CONTEXT_MAX, &mimi->context, err);
     if (r == 0)
         r = read_key(gguf, "mimi.transformer_heads", WIDTH_MAX, &mimi->n_head, err);
+    return r;
+}
+
+static int read_transformer(const struct gguf *gguf, struct mimi *mimi, struct error *err)
+{
+    const struct naming *naming = mimi->naming;
+    char repeat[64], up[64];
+    int r = 0;
+
+    loader_name(repeat, "%s.weight", naming->repeat);
+    mimi->n_head = naming->n_head;
+    mimi->context = naming->context;
+    if (mimi->n_head == 0)
+        r = read_keys(gguf, mimi, err);
     if (r == 0)
-        r = read_size(gguf, "upsample.convtr.convtr.convtr.weight", 2, WIDTH_MAX, &mimi->d, err);
+        r = read_size(gguf, repeat, 2, WIDTH_MAX, &mimi->d, err);
     if (r == 0)
-        r = read_size(gguf, "dec_tfm.layers.0.linear1.weight", 1, WIDTH_MAX, &mimi->n_ff, err);
+        r = read_size(gguf, numbered(up, naming->layers, 0, naming->up), 1, WIDTH_MAX,
+                      &mimi->n_ff, err);
     if (r < 0)
         return r;
     if (mimi->d % mimi->n_head || head_dim(mimi) % 8 || head_dim(mimi) > ATTEND_HEAD_DIM_MAX)
-        return wrong(gguf, "key", "mimi.transformer_heads",
-                     "heads whose width is a multiple of 8 up to 256", mimi->n_head, err);
-    mimi->n_layer = count_layers(gguf);
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                         "In '%s', tensor '%s': expected %zu heads whose width is a multiple of 8 up "
+                         "to 256, found a width of %zu for all.",
+                         gguf_path(gguf), repeat, mimi->n_head, mimi->d);
+    mimi->n_layer = count_layers(gguf, naming);
     return 0;
 }
 
 /* The widths of the stages, and what working on one frame takes. */
 static int read_stages(const struct gguf *gguf, struct mimi *mimi, struct error *err)
 {
+    const struct naming *naming = mimi->naming;
     size_t n_rows = UPSAMPLE;
-    char name[64];
-    int r = read_size(gguf, "decoder.model.0.conv.conv.weight", 0, 64, &mimi->head.kernel, err);
+    char conv[64], up[64], mix[64], head[64], name[64];
+    int r;
 
+    loader_name(conv, "%s.weight", naming->conv);
+    loader_name(up, "%s.weight", naming->conv_up);
+    loader_name(mix, "%s.weight", naming->mix);
+    numbered(head, naming->model, 0, conv);
+    r = read_size(gguf, head, 0, 64, &mimi->head.kernel, err);
     if (r == 0)
-        r = read_size(gguf, "decoder.model.14.conv.conv.weight", 0, 64, &mimi->tail.kernel, err);
+        r = read_size(gguf, numbered(name, naming->model, TAIL, conv), 0, 64, &mimi->tail.kernel,
+                      err);
     if (r == 0)
-        r = read_size(gguf, "decoder.model.0.conv.conv.weight", 2, WIDTH_MAX, &mimi->head.out, err);
+        r = read_size(gguf, head, 2, WIDTH_MAX, &mimi->head.out, err);
     mimi->n_rows_max = UPSAMPLE * mimi->head.out;
     mimi->n_taps_max = 0;
     for (unsigned i = 0; r == 0 && i < STAGES; i++) {
         struct stage *stage = &mimi->stages[i];
         size_t kernel = 0;
 
-        loader_name(name, "decoder.model.%u.convtr.convtr.weight", 3 * i + 2);
+        numbered(name, naming->model, 3 * i + 2, up);
         r = read_size(gguf, name, 0, 2 * MIMI_FRAME, &kernel, err);
         if (r == 0)
             r = read_size(gguf, name, 1, WIDTH_MAX, &stage->out, err);
-        loader_name(name, "decoder.model.%u.block.1.conv.conv.weight", 3 * i + 3);
+        numbered(name, naming->model, 3 * i + 3, mix);
         if (r == 0)
             r = read_size(gguf, name, 2, WIDTH_MAX, &stage->inner, err);
         if (r < 0)
@@ -312,21 +412,50 @@ static int read_stages(const struct gguf *gguf, struct mimi *mimi, struct error 
     }
     if (r == 0 && n_rows != MIMI_FRAME)
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "In '%s', tensors 'decoder.model': expected 1920 samples for a frame, "
-                         "found %zu.",
-                         gguf_path(gguf), n_rows);
+                         "In '%s', tensors '%s': expected 1920 samples for a frame, found %zu.",
+                         gguf_path(gguf), naming->model, n_rows);
     if (r == 0 && (mimi->head.kernel * mimi->d > CONV_VALUES_MAX ||
                    mimi->tail.kernel * mimi->stages[STAGES - 1].out > CONV_VALUES_MAX))
-        r = wrong(gguf, "tensor", "decoder.model.0.conv.conv.weight", "a smaller convolution",
-                  mimi->head.kernel * mimi->d, err);
+        r = wrong(gguf, "tensor", head, "a smaller convolution", mimi->head.kernel * mimi->d, err);
     return r;
+}
+
+static bool has_prefix(const struct gguf_tensor *tensor, const char *prefix)
+{
+    const size_t n = strlen(prefix);
+
+    return tensor->name.length > n && memcmp(tensor->name.text, prefix, n) == 0;
+}
+
+/* A file of which a part is missing still counts: it shall be told what that is. */
+static bool holds(const struct gguf *gguf, const struct naming *naming)
+{
+    for (size_t i = 0; i < gguf_n_tensors(gguf); i++)
+        if (has_prefix(gguf_tensor_at(gguf, i), naming->halves[0]) ||
+            has_prefix(gguf_tensor_at(gguf, i), naming->layers))
+            return true;
+    return false;
+}
+
+bool mimi_is_in(const char *path)
+{
+    struct error unused = ERROR_INIT;
+    struct gguf *gguf = gguf_open(path, &unused);
+    const bool is = gguf && (holds(gguf, &kyutai) || holds(gguf, &transformers));
+
+    gguf_free(gguf);
+    return is;
 }
 
 static int read_sizes(const struct gguf *gguf, struct mimi *mimi, struct error *err)
 {
-    static const char book[] = "quantizer.rvq_first.vq.layers.0.cb.embedding_sum";
-    int r = read_size(gguf, book, 0, WIDTH_MAX, &mimi->width, err);
+    char folder[64], book[64];
+    int r;
 
+    mimi->naming = holds(gguf, &transformers) ? &transformers : &kyutai;
+    loader_name(folder, "%s.%s", mimi->naming->halves[0], mimi->naming->books);
+    numbered(book, folder, 0, mimi->naming->book);
+    r = read_size(gguf, book, 0, WIDTH_MAX, &mimi->width, err);
     if (r == 0)
         r = read_size(gguf, book, 1, CODES_MAX, &mimi->info.n_codes, err);
     if (r == 0)
@@ -428,6 +557,9 @@ static void add_scaled(const struct mimi *mimi, float *x, const float *scale, co
 static void attention(struct mimi *mimi, const struct layer *layer)
 {
     const size_t d = mimi->d, hd = head_dim(mimi), stride = kv_stride(mimi);
+    /* From one row to the next; from queries to keys, and on to values. */
+    const size_t step = mimi->naming->n_parts == 1 ? PARTS * d : d;
+    const size_t part = mimi->naming->n_parts == 1 ? d : UPSAMPLE * d;
     const struct attend job = {
         .type = KV_F32,
         .n_head = mimi->n_head,
@@ -445,21 +577,25 @@ static void attention(struct mimi *mimi, const struct layer *layer)
         .out = mimi->h,
     };
 
-    product(mimi, &layer->qkv, mimi->h, mimi->qkv);
+    for (size_t i = 0; i < mimi->naming->n_parts; i++)
+        product(mimi, &layer->parts[i], mimi->h, mimi->qkv + i * UPSAMPLE * d);
     for (size_t t = 0; t < UPSAMPLE; t++) {
-        float *const row = mimi->qkv + t * 3 * d;
+        float *const row = mimi->qkv + t * step;
 
-        for (size_t i = 0; i < 2 * mimi->n_head; i++) /* queries, then keys */
+        for (size_t i = 0; i < mimi->n_head; i++) {
             op_rope_adjacent(row + i * hd, hd, mimi->cos + t * hd / 2, mimi->sin + t * hd / 2);
+            op_rope_adjacent(row + part + i * hd, hd, mimi->cos + t * hd / 2,
+                             mimi->sin + t * hd / 2);
+        }
         memcpy(mimi->q + t * d, row, d * sizeof(*row));
     }
     for (size_t i = 0; i < mimi->n_head; i++) {
         unsigned char *const k = (unsigned char *)layer->k + i * stride;
         unsigned char *const v = (unsigned char *)layer->v + i * stride;
-        const float *const key = mimi->qkv + d + i * hd;
+        const float *const key = mimi->qkv + part + i * hd;
 
-        kv_store_k(KV_F32, key, UPSAMPLE, 3 * d, hd, k, mimi->n_past);
-        kv_store_v(KV_F32, key + d, UPSAMPLE, 3 * d, hd, v, mimi->n_past);
+        kv_store_k(KV_F32, key, UPSAMPLE, step, hd, k, mimi->n_past);
+        kv_store_v(KV_F32, key + part, UPSAMPLE, step, hd, v, mimi->n_past);
     }
     attend(&job, mimi->pool);
     product(mimi, &layer->out, mimi->h, mimi->y);
@@ -542,8 +678,8 @@ static void embed(struct mimi *mimi, const int32_t codes[CODEBOOKS], float *late
         const size_t code = (size_t)codes[i];
 
         assert(codes[i] >= 0 && code < mimi->info.n_codes);
-        matrix_row(&book->sums, code, mimi->row);
-        for (size_t k = 0; k < width; k++)
+        matrix_row(&book->rows, code, mimi->row);
+        for (size_t k = 0; book->usage && k < width; k++)
             mimi->row[k] /= MAX(book->usage[code], USAGE_MIN);
         if (i == 0)
             conv_rows(&mimi->first, mimi->row, 1, latent, mimi->pool);

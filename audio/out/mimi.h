@@ -8,12 +8,14 @@
  *     a causal transformer that looks back a window
  *     SEANet: convolution, four times (transposed convolution, residual block), convolution
  *
- * One GGUF file of architecture "mimi"; tensors are named as in Kyutai's checkpoint.
+ * A GGUF file of architecture "mimi" with the names of Kyutai's checkpoint; or one with those of the
+ * transformers library, as llama.cpp's converters write it: alone, or beside the depthformer in
+ * LFM2-Audio's "audiodecoder". Then its heads are 8 and its window is 250 rows.
  *
  * Shapes:  samples at 24 kHz, 1920 a frame, none owed at the end
  * Memory:  everything is taken when loading, however long the sound; of the codes' tables, the
  *          rows used are mapped from the file
- * Threads: engine thread, which lends the pool; mimi_plan() any thread
+ * Threads: engine thread, which lends the pool; mimi_is_in() and mimi_plan() any thread
  * Source:  audio.md 6; kyutai-labs/moshi
  */
 
@@ -32,6 +34,9 @@ struct mimi_info {
     size_t n_codes; /* of a book */
     size_t bytes;   /* of memory, without the mapped rows */
 };
+
+/* A file has tensors of a Mimi, all or some. */
+bool mimi_is_in(const char *path);
 
 /* Read and check a file without loading its weights. */
 int mimi_plan(const char *path, bool precise, struct mimi_info *ret, struct error *err);

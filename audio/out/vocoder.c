@@ -16,65 +16,51 @@ struct vocoder {
     struct mimi *mimi;
 };
 
+static bool means_mimi(const char *vocoder_path, const char *tokenizer_path)
+{
+    return !vocoder_path || mimi_is_in(tokenizer_path);
+}
+
 int vocoder_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
                  struct vocoder_info *ret, struct error *err)
 {
-    struct detok_info info;
-    int r = detok_plan(vocoder_path, tokenizer_path, precise, &info, err);
+    struct detok_info detok;
+    struct mimi_info mimi;
+    int r;
 
-    if (r == 0)
-        *ret = (struct vocoder_info){info.n_codes, info.bytes};
+    if (means_mimi(vocoder_path, tokenizer_path)) {
+        r = mimi_plan(tokenizer_path, precise, &mimi, err);
+        if (r == 0)
+            *ret = (struct vocoder_info){mimi.n_codes, mimi.bytes};
+    } else {
+        r = detok_plan(vocoder_path, tokenizer_path, precise, &detok, err);
+        if (r == 0)
+            *ret = (struct vocoder_info){detok.n_codes, detok.bytes};
+    }
     return r;
-}
-
-int vocoder_plan_mimi(const char *path, bool precise, struct vocoder_info *ret, struct error *err)
-{
-    struct mimi_info info;
-    int r = mimi_plan(path, precise, &info, err);
-
-    if (r == 0)
-        *ret = (struct vocoder_info){info.n_codes, info.bytes};
-    return r;
-}
-
-static struct vocoder *take(struct error *err)
-{
-    struct vocoder *vocoder = calloc(1, sizeof(*vocoder));
-
-    if (!vocoder)
-        error_set(err, ERROR_NO_MEMORY, "There is no memory for a vocoder.");
-    return vocoder;
 }
 
 struct vocoder *vocoder_load(const char *vocoder_path, const char *tokenizer_path, bool precise,
                              struct pool *pool, struct error *err)
 {
-    struct vocoder *vocoder = take(err);
-    const struct detok_info *info;
+    struct vocoder *vocoder = calloc(1, sizeof(*vocoder));
 
-    if (!vocoder)
+    if (!vocoder) {
+        error_set(err, ERROR_NO_MEMORY, "There is no memory for a vocoder.");
         return NULL;
-    vocoder->detok = detok_load(vocoder_path, tokenizer_path, precise, pool, err);
-    if (!vocoder->detok)
+    }
+    if (means_mimi(vocoder_path, tokenizer_path))
+        vocoder->mimi = mimi_load(tokenizer_path, precise, pool, err);
+    else
+        vocoder->detok = detok_load(vocoder_path, tokenizer_path, precise, pool, err);
+    if (vocoder->mimi)
+        vocoder->info = (struct vocoder_info){mimi_info(vocoder->mimi)->n_codes,
+                                              mimi_info(vocoder->mimi)->bytes};
+    else if (vocoder->detok)
+        vocoder->info = (struct vocoder_info){detok_info(vocoder->detok)->n_codes,
+                                              detok_info(vocoder->detok)->bytes};
+    else
         return vocoder_free(vocoder);
-    info = detok_info(vocoder->detok);
-    vocoder->info = (struct vocoder_info){info->n_codes, info->bytes};
-    return vocoder;
-}
-
-struct vocoder *vocoder_load_mimi(const char *path, bool precise, struct pool *pool,
-                                  struct error *err)
-{
-    struct vocoder *vocoder = take(err);
-    const struct mimi_info *info;
-
-    if (!vocoder)
-        return NULL;
-    vocoder->mimi = mimi_load(path, precise, pool, err);
-    if (!vocoder->mimi)
-        return vocoder_free(vocoder);
-    info = mimi_info(vocoder->mimi);
-    vocoder->info = (struct vocoder_info){info->n_codes, info->bytes};
     return vocoder;
 }
 

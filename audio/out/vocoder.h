@@ -32,19 +32,22 @@ struct vocoder_info {
     size_t bytes;   /* of memory, without rows of tables that are mapped from the file */
 };
 
-/* Read and check the files without loading their weights. */
+/*
+ * Read and check the files without loading their weights.
+ *
+ * tokenizer_path: of the detokenizer, which needs the vocoder file beside it; or of any file with a
+ *                 Mimi in it, which may be the vocoder file itself
+ * vocoder_path:   NULL: only Mimi will do
+ */
 int vocoder_plan(const char *vocoder_path, const char *tokenizer_path, bool precise,
                  struct vocoder_info *ret, struct error *err);
-int vocoder_plan_mimi(const char *path, bool precise, struct vocoder_info *ret, struct error *err);
 
 struct vocoder;
 
-/* The two files of LFM2.5-Audio. precise: exact weights, f32 products and sums. The pool must
- * outlive the result, which begins a stream. */
+/* The same files. precise: exact weights, f32 products and sums. The pool must outlive the result,
+ * which begins a stream. */
 struct vocoder *vocoder_load(const char *vocoder_path, const char *tokenizer_path, bool precise,
                              struct pool *pool, struct error *err);
-struct vocoder *vocoder_load_mimi(const char *path, bool precise, struct pool *pool,
-                                  struct error *err);
 struct vocoder *vocoder_free(struct vocoder *vocoder); /* accepts and returns NULL */
 
 const struct vocoder_info *vocoder_info(const struct vocoder *vocoder);

@@ -205,6 +205,19 @@ static void test_a_plan_says_what_loading_takes(void **state)
     pool_free(pool);
 }
 
+static void test_a_file_may_leave_its_sizes_to_the_tensors(void **state)
+{
+    struct depthformer_info told, found;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(depthformer_plan(own_path("vocoder.q8_0.gguf"), true, &told, &err), 0);
+    assert_int_equal(depthformer_plan(own_path("audiodecoder.q8_0.gguf"), true, &found, &err), 0);
+    assert_int_equal(found.n_layer, told.n_layer);
+    assert_int_equal(found.dim, told.dim);
+    assert_int_equal(found.n_codes, told.n_codes);
+}
+
 static void test_other_files_are_refused_in_a_sentence(void **state)
 {
     static const struct {
@@ -272,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_own_files_give_logits_and_rows_tied_or_not),
         cmocka_unit_test(test_neither_threads_nor_earlier_frames_change_a_bit),
         cmocka_unit_test(test_a_plan_says_what_loading_takes),
+        cmocka_unit_test(test_a_file_may_leave_its_sizes_to_the_tensors),
         cmocka_unit_test(test_other_files_are_refused_in_a_sentence),
         cmocka_unit_test(test_a_mutated_file_is_refused_or_harmless),
     };

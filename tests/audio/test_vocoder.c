@@ -17,7 +17,7 @@
 static struct vocoder *load_mimi(const char *path, bool precise, struct pool *pool)
 {
     struct error err = ERROR_INIT;
-    struct vocoder *vocoder = vocoder_load_mimi(path, precise, pool, &err);
+    struct vocoder *vocoder = vocoder_load(NULL, path, precise, pool, &err);
 
     if (!vocoder)
         fail_msg("%s", err.text);
@@ -75,7 +75,8 @@ static void test_mimi_gives_the_waves_of_the_reference(void **state)
 
 /* --- files of our own ------------------------------------------------------------------------- */
 
-static const char *const kinds[] = {"f16", "q8_0", "mimi"};
+/* Two of LFM2.5-Audio; Mimi under Kyutai's names; Mimi beside the depthformer. */
+static const char *const kinds[] = {"f16", "q8_0", "mimi", "audiodecoder"};
 
 static struct vocoder *load_own(const char *kind, bool precise, struct pool *pool)
 {
@@ -85,6 +86,8 @@ static struct vocoder *load_own(const char *kind, bool precise, struct pool *poo
 
     if (strcmp(kind, "mimi") == 0)
         return load_mimi(own_path("mimi.gguf"), precise, pool);
+    if (strcmp(kind, "audiodecoder") == 0)
+        return load_mimi(own_path("audiodecoder.q8_0.gguf"), precise, pool);
     snprintf(names[0], sizeof(names[0]), "vocoder.%s.gguf", kind);
     snprintf(names[1], sizeof(names[1]), "tokenizer.%s.gguf", kind);
     vocoder = vocoder_load(own_path(names[0]), own_path(names[1]), precise, pool, &err);
@@ -123,7 +126,9 @@ static void check_own(const char *kind, struct json_object *json, bool precise)
     float *found = stream(vocoder, (const int32_t(*)[CODEBOOKS])codes, n_frames, n_frames);
     const double deviation = golden_difference(found, expected, n).rms_rel;
 
-    if (!(deviation < (!precise && strcmp(kind, "q8_0") == 0 ? 1e-3 : 1e-5)))
+    const bool rounded = strcmp(kind, "q8_0") == 0 || strcmp(kind, "audiodecoder") == 0;
+
+    if (!(deviation < (!precise && rounded ? 1e-3 : 1e-5)))
         fail_msg("%s%s: relative RMS %.3g", kind, precise ? " precise" : "", deviation);
     free(codes);
     free(expected);
@@ -142,6 +147,7 @@ static void test_own_files_give_waves(void **state)
         for (size_t i = 0; i < json_object_array_length(models); i++)
             check_own(kinds[i], json_object_array_get_idx(models, i), precise);
         check_own("mimi", golden_get(json, "mimi"), precise);
+        check_own("audiodecoder", golden_get(json, "audiodecoder"), precise);
     }
     json_object_put(json);
 }
@@ -302,9 +308,15 @@ static void test_a_plan_says_what_loading_takes(void **state)
                                       own_path("tokenizer.q8_0.gguf"), precise, &info, &err),
                          0);
         assert_memory_equal(&info, vocoder_info(detok), sizeof(info));
-        assert_int_equal(vocoder_plan_mimi(own_path("mimi.gguf"), precise, &info, &err), 0);
+        assert_int_equal(vocoder_plan(NULL, own_path("mimi.gguf"), precise, &info, &err), 0);
         assert_memory_equal(&info, vocoder_info(mimi), sizeof(info));
         vocoder_free(detok);
+        vocoder_free(mimi);
+        mimi = load_own("audiodecoder", precise, pool);
+        assert_int_equal(vocoder_plan(own_path("audiodecoder.q8_0.gguf"),
+                                      own_path("audiodecoder.q8_0.gguf"), precise, &info, &err),
+                         0);
+        assert_memory_equal(&info, vocoder_info(mimi), sizeof(info));
         vocoder_free(mimi);
     }
     pool_free(pool);
@@ -313,13 +325,13 @@ static void test_a_plan_says_what_loading_takes(void **state)
 static void test_other_files_are_refused_in_a_sentence(void **state)
 {
     static const struct {
-        const char *vocoder, *tokenizer, *part; /* tokenizer NULL: as Mimi */
+        const char *vocoder, *tokenizer, *part; /* tokenizer NULL: the first as Mimi */
     } wrong[] = {
         {"tokenizer.f16.gguf", "tokenizer.f16.gguf", "emb.emb.weight"},
         {"vocoder.f16.gguf", "vocoder.f16.gguf", "general.architecture"},
-        {"vocoder.f16.gguf", "mimi.gguf", "general.architecture"},
         {"vocoder.f16.gguf", "../tiny_dense_f32.gguf", "sliding_window"},
         {"sound.json", "tokenizer.f16.gguf", "sound.json"},
+        {"audiodecoder.q8_0.gguf", "tokenizer.f16.gguf", "emb.emb.weight"},
         {"vocoder.f16.gguf", NULL, "mimi.sample_rate"},
         {"sound.json", NULL, "sound.json"},
     };
@@ -333,7 +345,7 @@ static void test_other_files_are_refused_in_a_sentence(void **state)
             assert_null(vocoder_load(own_path(wrong[i].vocoder), own_path(wrong[i].tokenizer),
                                      false, pool, &err));
         else
-            assert_null(vocoder_load_mimi(own_path(wrong[i].vocoder), false, pool, &err));
+            assert_null(vocoder_load(NULL, own_path(wrong[i].vocoder), false, pool, &err));
         assert_int_equal(err.code, ERROR_UNSUPPORTED_FORMAT);
         if (!strstr(err.text, wrong[i].part))
             fail_msg("expected '%s' in: %s", wrong[i].part, err.text);
@@ -341,10 +353,11 @@ static void test_other_files_are_refused_in_a_sentence(void **state)
     pool_free(pool);
 }
 
-/* One of the files is mutated: 0 vocoder, 1 tokenizer, 2 Mimi. */
+/* One of the files is mutated: 0 vocoder, 1 tokenizer, 2 Mimi, 3 that of LFM2-Audio. */
 static void check_mutations(int which, unsigned n_rounds)
 {
-    static const char *const names[] = {"vocoder.q8_0.gguf", "tokenizer.q8_0.gguf", "mimi.gguf"};
+    static const char *const names[] = {"vocoder.q8_0.gguf", "tokenizer.q8_0.gguf", "mimi.gguf",
+                                        "audiodecoder.q8_0.gguf"};
     static float samples[2 * VOCODER_FRAME];
     struct pool *pool = reference_pool(1);
     size_t size, n_loaded = 0;
@@ -363,8 +376,8 @@ static void check_mutations(int which, unsigned n_rounds)
         memcpy(mutated, bytes, size);
         mutate(mutated, size, round);
         path = memory_file(mutated, size, &fd);
-        if (which == 2)
-            vocoder = vocoder_load_mimi(path, precise, pool, &err);
+        if (which >= 2)
+            vocoder = vocoder_load(NULL, path, precise, pool, &err);
         else
             vocoder = vocoder_load(which == 0 ? path : own_path(names[0]),
                                    which == 1 ? path : own_path(names[1]), precise, pool, &err);
@@ -387,7 +400,7 @@ static void check_mutations(int which, unsigned n_rounds)
 static void test_a_mutated_file_is_refused_or_harmless(void **state)
 {
     (void)state;
-    for (int which = 0; which < 3; which++)
+    for (int which = 0; which < 4; which++)
         check_mutations(which, 300);
 }
 

@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int precise = 0; pool && precise < 2; precise++) {
         struct depthformer *df = depthformer_load(first_path, precise, pool, &err);
         struct vocoder *detok = vocoder_load(first_path, second_path, precise, pool, &err);
-        struct vocoder *mimi = vocoder_load_mimi(second_path, precise, pool, &err);
+        struct vocoder *mimi = vocoder_load(NULL, second_path, precise, pool, &err);
 
         if (df)
             draw(df);

@@ -101,14 +101,16 @@ class Talk:
         os.close(self.loudspeaker)
 
 
-class Voice(unittest.TestCase):
+class Spoken:
+    """A daemon with one model that talks, and what every one of them must do."""
+    files = {"vocoder-talk": "audio/vocoder.f16", "tokenizer-talk": "audio/tokenizer.f16"}
+
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
         models = self.folder.name + "/models"
         os.mkdir(models)
         for name, path in {"talk": "vision/tiny_text_f32", "mmproj-talk": "audio/mmproj-tiny_f32",
-                           "vocoder-talk": "audio/vocoder.f16",
-                           "tokenizer-talk": "audio/tokenizer.f16"}.items():
+                           **self.files}.items():
             os.symlink("%s/tests/data/%s.gguf" % (ROOT, path), "%s/%s.gguf" % (models, name))
         self.daemon = Daemon(self.folder.name, models=models)
         self.client = Client()
@@ -144,6 +146,45 @@ class Voice(unittest.TestCase):
         self.assertEqual((events[-1]["event"], events[-1].get("name")), ("error", name), events)
         self.assertIn(words, events[-1]["message"])
 
+    def spoken(self, text, **options):
+        with os.fdopen(self.client.manager.Speak(text, vardict(**options)).take(), "rb") as stream:
+            return stream.read()
+
+    def test_a_text_becomes_sound(self):
+        """The tiny model says nothing to many a sentence, but not to all of them."""
+        sounds = [self.spoken("Sentence number %d, with some more words." % i) for i in range(30)]
+        self.assertEqual({len(sound) % 2 for sound in sounds}, {0})
+        self.assertGreater(max(map(len, sounds)), 0)
+
+    def test_a_turn_is_answered_when_it_has_ended(self):
+        talk = Talk(self.client, hangover_ms=dbus.UInt32(600))
+        talk.say(speech(silence(0.5), tone(1.5), silence(1.2)))
+        start, end = talk.have("speech_start"), talk.have("speech_end")
+        self.assertEqual((start["turn"], end["turn"]), (1, 1))
+        self.assertLess(abs(end["audio_ms"] - 1800), 500)
+        self.assertLess(abs((end["usec"] - start["usec"]) / 1e6 - 2.0), 1.0)
+        talk.have("audio_start")
+        talk.stop()
+        self.assertEqual(talk.events[-1]["event"], "done")
+        self.assertGreater(talk.played, 0)
+
+    def test_speech_interrupts(self):
+        talk = Talk(self.client)
+        talk.say(speech(silence(0.5), tone(1), silence(1)))
+        talk.have("audio_start")
+        onset = time.monotonic()
+        talk.say(tone(1, level=12000))
+        interrupted = talk.have("interrupted")
+        self.assertEqual(interrupted["turn"], 1)
+        self.assertLess(interrupted["usec"] / 1e6 - onset, 0.9)
+        self.assertEqual(talk.have("turn_done")["reason"], "interrupted")
+        talk.say(silence(1.5))
+        self.assertEqual(talk.have("speech_end", 2)["turn"], 2)
+        talk.have("audio_start", 2)
+        talk.stop()
+
+
+class Voice(Spoken, unittest.TestCase):
     # --- recordings
 
     def test_a_recording_is_cut_at_its_pauses(self):
@@ -222,16 +263,6 @@ class Voice(unittest.TestCase):
 
     # --- texts
 
-    def spoken(self, text, **options):
-        with os.fdopen(self.client.manager.Speak(text, vardict(**options)).take(), "rb") as stream:
-            return stream.read()
-
-    def test_a_text_becomes_sound(self):
-        """The tiny model says nothing to many a sentence, but not to all of them."""
-        sounds = [self.spoken("Sentence number %d, with some more words." % i) for i in range(30)]
-        self.assertEqual({len(sound) % 2 for sound in sounds}, {0})
-        self.assertGreater(max(map(len, sounds)), 0)
-
     def test_texts_that_cannot_be_spoken_are_refused(self):
         speak = self.client.manager.Speak
         self.refused("InvalidArgument", "no text", speak, "", vardict())
@@ -263,39 +294,12 @@ class Voice(unittest.TestCase):
 
     # --- conversations
 
-    def test_a_turn_is_answered_when_it_has_ended(self):
-        talk = Talk(self.client, hangover_ms=dbus.UInt32(600))
-        talk.say(speech(silence(0.5), tone(1.5), silence(1.2)))
-        start, end = talk.have("speech_start"), talk.have("speech_end")
-        self.assertEqual((start["turn"], end["turn"]), (1, 1))
-        self.assertLess(abs(end["audio_ms"] - 1800), 500)
-        self.assertLess(abs((end["usec"] - start["usec"]) / 1e6 - 2.0), 1.0)
-        talk.have("audio_start")
-        talk.stop()
-        self.assertEqual(talk.events[-1]["event"], "done")
-        self.assertGreater(talk.played, 0)
-
     def test_a_pause_is_no_end(self):
         talk = Talk(self.client, hangover_ms=dbus.UInt32(1000))
         talk.say(speech(silence(0.5), tone(1), silence(0.5), tone(1), silence(0.5), tone(1), silence(2)))
         talk.have("speech_end")
         talk.stop()
         self.assertEqual(len(only(talk.events, "speech_end")), 1, talk.events)
-
-    def test_speech_interrupts(self):
-        talk = Talk(self.client)
-        talk.say(speech(silence(0.5), tone(1), silence(1)))
-        talk.have("audio_start")
-        onset = time.monotonic()
-        talk.say(tone(1, level=12000))
-        interrupted = talk.have("interrupted")
-        self.assertEqual(interrupted["turn"], 1)
-        self.assertLess(interrupted["usec"] / 1e6 - onset, 0.9)
-        self.assertEqual(talk.have("turn_done")["reason"], "interrupted")
-        talk.say(silence(1.5))
-        self.assertEqual(talk.have("speech_end", 2)["turn"], 2)
-        talk.have("audio_start", 2)
-        talk.stop()
 
     def test_what_may_be_speech_turns_the_answer_down(self):
         talk = Talk(self.client)
@@ -512,6 +516,47 @@ def results(session, **texts):
     """The lines of an Ask of results."""
     parts = [vardict(type="tool_result", id=id, text=text) for id, text in texts.items()]
     return lines(session.Ask(dbus.Array(parts, signature="a{sv}"), vardict())[0])
+
+
+class SpokenByMimi(Spoken):
+    def test_frames_are_whole_and_nothing_is_owed_at_the_end(self):
+        sounds = [self.spoken("Sentence number %d, with some more words." % i) for i in range(10)]
+        self.assertEqual({len(sound) % (2 * RATE_OUT * 80 // 1000) for sound in sounds}, {0})
+        self.assertGreater(max(map(len, sounds)), 0)
+        loudest = max(max(map(abs, array.array("h", sound)), default=0) for sound in sounds)
+        self.assertGreater(loudest, 1000)
+
+    def test_the_model_is_listed_with_all_that_it_takes(self):
+        path, _ = self.client.model()
+        self.assertTrue(self.client.get(path, "Model", "Speaks"))
+        files = sum(os.path.getsize(file) for file in glob.glob(self.folder.name + "/models/*"))
+        self.assertEqual(self.client.get(path, "Model", "SizeBytes"), files)
+        self.spoken("Some words.")
+        spoken = self.client.get(path, "Model", "MemoryBytes")
+        self.transcribe(self.recording(tone(1)))
+        self.assertGreater(self.client.get(path, "Model", "MemoryBytes"), spoken)
+
+
+class Mimi(SpokenByMimi, unittest.TestCase):
+    """In the place of the detokenizer."""
+    files = {"vocoder-talk": "audio/vocoder.f16", "tokenizer-talk": "audio/mimi"}
+
+
+class FirstGeneration(SpokenByMimi, unittest.TestCase):
+    """The files of LFM2-Audio: Mimi lies beside the depthformer."""
+    files = {"audiodecoder-talk": "audio/audiodecoder.q8_0"}
+
+    def test_a_file_that_lacks_a_part_is_told_by_its_name(self):
+        path = self.folder.name + "/models/audiodecoder-talk.gguf"
+        with open(path, "rb") as file:
+            data = file.read()
+        os.unlink(path)
+        with open(path, "wb") as file:
+            file.write(data.replace(b"mlp.fc1.weight", b"mlp.fc9.weight"))
+        self.assertEqual(self.daemon.stop(), 0)
+        self.daemon.start()
+        self.refused("InvalidArgument", "decoder_transformer.layers.0.mlp.fc1.weight",
+                     self.client.manager.Speak, "hello", vardict())
 
 
 class Tools(unittest.TestCase):

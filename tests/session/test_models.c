@@ -27,6 +27,9 @@
 
 #define TINY_TEXT   "tests/data/vision/tiny_text_f32.gguf"
 #define TINY_VISION "tests/data/vision/mmproj-tiny_text_f32.gguf"
+#define TINY_EAR    "tests/data/audio/mmproj-tiny_f32.gguf"
+#define TINY_SPEECH "tests/data/audio/audiodecoder.q8_0.gguf" /* depthformer and Mimi in one */
+#define TINY_MIMI   "tests/data/audio/mimi.gguf"
 
 static char scratch[] = "/tmp/lfmd-models-XXXXXX";
 static pid_t server;
@@ -253,7 +256,7 @@ static void test_every_registry_id_is_one_set_of_files_with_a_sane_recipe(void *
         assert_int_equal(a.files[FILE_VISION].name[0] != 0, strstr(a.id, "-vl-") != NULL);
         assert_int_equal(a.files[FILE_EAR].name[0] != 0, talks);
         assert_int_equal(a.files[FILE_VOCODER].name[0] != 0, talks);
-        assert_int_equal(a.files[FILE_DETOKENIZER].name[0] != 0, talks);
+        assert_int_equal(a.files[FILE_DETOKENIZER].name[0] != 0, strstr(a.id, "lfm2.5-audio") != NULL);
         assert_true(a.files[FILE_TEXT].size_bytes > 100000000);
         assert_true(a.sampling.top_p > 0 && a.sampling.repetition_penalty >= 1);
         assert_true(a.context >= 512);
@@ -840,6 +843,25 @@ static void test_a_model_that_talks_is_pulled_with_all_its_files(void **state)
     models_free(models);
 }
 
+static void test_the_first_generation_is_pulled_and_verified(void **state)
+{
+    struct models *models = open_models(NULL);
+    const struct model *m = get(models, "lfm2-audio-1.5b");
+
+    (void)state;
+    assert_true(m->hears && m->speaks && !m->path);
+    assert_int_equal(models_download(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    assert_true(m->hears && m->speaks && m->path);
+    assert_string_equal(m->detokenizer_path, m->vocoder_path);
+    assert_int_equal(m->download_bytes, m->size_bytes);
+    assert_int_equal(models_verify(models, m->id, NULL), 0);
+    wait_until_idle(models);
+    assert_int_equal(m->download, DOWNLOAD_DONE);
+    models_free(models);
+}
+
 static void test_companions_that_are_not_the_right_ones_are_not_installed(void **state)
 {
     struct models *models = open_models(NULL);
@@ -949,6 +971,9 @@ static int set_up(void **state)
     link_data(TINY_TEXT, "hub/LFM2.5-Audio-1.5B-F16.gguf");
     write_companions("hub", "LFM2.5-Audio-1.5B-F16.gguf", 64); /* of another model */
     write_companions("hub", "LFM2.5-Audio-1.5B-Q4_0.gguf", 32); /* not the pinned ones */
+    link_data(TINY_TEXT, "hub/LFM2-Audio-1.5B-Q8_0.gguf");
+    link_data(TINY_EAR, "hub/mmproj-audioencoder-LFM2-Audio-1.5B-Q8_0.gguf");
+    link_data(TINY_SPEECH, "hub/audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf");
     server = fork();
     if (server == 0) {
         dup2(out[1], 1);
@@ -1149,6 +1174,165 @@ static void test_the_four_files_of_a_model_that_talks_are_one_model(void **state
     models_free(models);
 }
 
+static uint8_t *read_data(const char *file, size_t *ret_size)
+{
+    char path[512];
+    struct stat st;
+    uint8_t *bytes;
+    FILE *in;
+
+    snprintf(path, sizeof(path), "%s/%s", LFMD_SOURCE_ROOT, file);
+    in = fopen(path, "r");
+    assert_non_null(in);
+    assert_int_equal(fstat(fileno(in), &st), 0);
+    bytes = malloc((size_t)st.st_size);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, (size_t)st.st_size, in), st.st_size);
+    fclose(in);
+    *ret_size = (size_t)st.st_size;
+    return bytes;
+}
+
+/* Behind a tensor's name in a file: number of dimensions, dimensions. */
+static uint8_t *behind_name(uint8_t *bytes, size_t size, const char *tensor)
+{
+    uint8_t *name = memmem(bytes, size, tensor, strlen(tensor));
+
+    assert_non_null(name);
+    return name + strlen(tensor);
+}
+
+/* A Mimi whose books have 39 codes instead of 40. */
+static void write_small_mimi(const char *name)
+{
+    size_t size;
+    uint8_t *bytes = read_data(TINY_MIMI, &size);
+
+    for (unsigned i = 0; i < 8; i++) {
+        char tensor[96];
+        int n = snprintf(tensor, sizeof(tensor), "quantizer.%s.vq.layers.%u.cb.",
+                         i ? "rvq_rest" : "rvq_first", i ? i - 1 : 0);
+
+        strcpy(tensor + n, "embedding_sum");
+        behind_name(bytes, size, tensor)[4 + 8] = 39;
+        strcpy(tensor + n, "cluster_usage");
+        behind_name(bytes, size, tensor)[4] = 39;
+    }
+    write_bytes(name, bytes, size);
+}
+
+/* The audiodecoder without a tensor; NULL: the first half of it. */
+static void damage_speech(const char *name, const char *tensor)
+{
+    size_t size;
+    uint8_t *bytes = read_data(TINY_SPEECH, &size);
+
+    if (tensor)
+        behind_name(bytes, size, tensor)[-1] = '?';
+    write_bytes(name, bytes, tensor ? size : size / 2);
+}
+
+static void test_the_three_files_of_the_first_generation_are_one_model(void **state)
+{
+    struct models *models;
+    const struct model *m;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/LFM2-Audio-1.5B-Q8_0.gguf");
+    link_data(TINY_EAR, "own/mmproj-audioencoder-LFM2-Audio-1.5B-Q8_0.gguf");
+    link_data(TINY_SPEECH, "own/audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf");
+    models = open_models(NULL);
+    m = models_find_speaking(models, NULL, NULL);
+    assert_non_null(m);
+    assert_string_equal(m->id, "lfm2-audio-1.5b");
+    assert_int_equal(m->companion_error.code, ERROR_NONE);
+    assert_true(m->hears && m->speaks && !m->sees);
+    assert_string_equal(m->vocoder_path, path_of("own/audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf"));
+    assert_string_equal(m->detokenizer_path, m->vocoder_path);
+    assert_true(m->describes_voice && m->has_one_voice);
+    assert_int_equal(m->size_bytes,
+                     bytes_of("own/LFM2-Audio-1.5B-Q8_0.gguf") +
+                         bytes_of("own/mmproj-audioencoder-LFM2-Audio-1.5B-Q8_0.gguf") +
+                         bytes_of("own/audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf"));
+    assert_int_equal(models_remove(models, m->id, NULL), 0);
+    assert_false(here("own/audiodecoder-LFM2-Audio-1.5B-Q8_0.gguf"));
+    assert_false(here("own/mmproj-audioencoder-LFM2-Audio-1.5B-Q8_0.gguf"));
+    models_free(models);
+}
+
+static void test_mimi_may_stand_in_the_place_of_the_detokenizer(void **state)
+{
+    struct error err = ERROR_INIT;
+    struct models *models;
+    const struct model *m;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/talk.gguf");
+    link_data("tests/data/audio/vocoder.f16.gguf", "own/vocoder-talk.gguf");
+    link_data(TINY_MIMI, "own/tokenizer-talk.gguf");
+    models = open_models(NULL);
+    m = get(models, "talk");
+    assert_true(m->speaks);
+    assert_string_equal(m->detokenizer_path, path_of("own/tokenizer-talk.gguf"));
+    assert_int_equal(m->size_bytes, bytes_of("own/talk.gguf") + bytes_of("own/vocoder-talk.gguf") +
+                                        bytes_of("own/tokenizer-talk.gguf"));
+    assert_string_equal(m->voice, "US male");
+    models_free(models);
+
+    /* What the depthformer draws, it must know. */
+    unlink(path_of("own/tokenizer-talk.gguf"));
+    write_small_mimi("own/tokenizer-talk.gguf");
+    models = open_models(NULL);
+    assert_false(get(models, "talk")->speaks);
+    assert_null(models_find_speaking(models, "talk", &err));
+    assert_non_null(strstr(err.text, "39 codes of a book"));
+    models_free(models);
+}
+
+static void test_what_an_audiodecoder_lacks_is_said(void **state)
+{
+    static const struct {
+        const char *tensor, *said; /* NULL: the file ends too early */
+    } broken[] = {
+        {"quantizer.semantic_rvq.layers.0.codebook", "quantizer.semantic_rvq.layers.0.codebook"},
+        {"decoder_transformer.layers.1.mlp.fc2.weight", "decoder_transformer.layers.1.mlp.fc2"},
+        {"decoder.layers.8.conv.weight", "decoder.layers"},
+        {"decoder.layers.14.conv.bias", "decoder.layers.14.conv.bias"},
+        {"upsample.conv.weight", "upsample.conv.weight"},
+        {"quantizer.acoustic_rvq.output_proj.weight", "quantizer.acoustic_rvq.output_proj.weight"},
+        {"depth_linear.bias", "depth_linear.bias"},
+        {NULL, "audiodecoder-talk.gguf"},
+    };
+    struct error err = ERROR_INIT;
+    struct models *models;
+
+    (void)state;
+    link_data(TINY_TEXT, "own/talk.gguf");
+    for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
+        damage_speech("own/audiodecoder-talk.gguf", broken[i].tensor);
+        models = open_models(NULL);
+        assert_false(get(models, "talk")->speaks);
+        assert_null(models_find_speaking(models, "talk", &err));
+        if (!strstr(err.text, broken[i].said) || !strstr(err.text, "audiodecoder-talk.gguf"))
+            fail_msg("expected '%s' in: %s", broken[i].said, err.text);
+        err = (struct error)ERROR_INIT;
+        models_free(models);
+        unlink(path_of("own/audiodecoder-talk.gguf"));
+    }
+
+    /* Without a Mimi it needs a detokenizer beside it. */
+    link_data("tests/data/audio/vocoder.f16.gguf", "own/audiodecoder-talk.gguf");
+    models = open_models(NULL);
+    assert_null(models_find_speaking(models, "talk", &err));
+    assert_non_null(strstr(err.text, "has no Mimi in it"));
+    link_data("tests/data/audio/tokenizer.f16.gguf", "own/tokenizer-talk.gguf");
+    models_rescan(models, NULL);
+    assert_true(get(models, "talk")->speaks);
+    assert_false(get(models, "talk")->describes_voice);
+    assert_int_equal(get(models, "talk")->companion_error.code, ERROR_NONE);
+    models_free(models);
+}
+
 static void test_sound_goes_to_a_model_that_hears_and_speaks(void **state)
 {
     struct error err = ERROR_INIT;
@@ -1238,6 +1422,11 @@ int main(void)
         cmocka_unit_test_setup(test_a_picture_goes_to_a_model_that_sees, fresh_folders),
         cmocka_unit_test_setup(test_the_four_files_of_a_model_that_talks_are_one_model,
                                fresh_folders),
+        cmocka_unit_test_setup(test_the_three_files_of_the_first_generation_are_one_model,
+                               fresh_folders),
+        cmocka_unit_test_setup(test_mimi_may_stand_in_the_place_of_the_detokenizer,
+                               fresh_folders),
+        cmocka_unit_test_setup(test_what_an_audiodecoder_lacks_is_said, fresh_folders),
         cmocka_unit_test_setup(test_sound_goes_to_a_model_that_hears_and_speaks, fresh_folders),
         cmocka_unit_test_setup(test_companions_of_another_model_are_said_to_be, fresh_folders),
         cmocka_unit_test_setup(test_of_several_vision_files_one_that_fits_is_taken,
@@ -1254,6 +1443,7 @@ int main(void)
         cmocka_unit_test_setup(test_an_interrupted_pull_of_two_files_goes_on_later, fresh_folders),
         cmocka_unit_test_setup(test_without_its_vision_file_nothing_is_installed, fresh_folders),
         cmocka_unit_test_setup(test_a_model_that_talks_is_pulled_with_all_its_files, fresh_folders),
+        cmocka_unit_test_setup(test_the_first_generation_is_pulled_and_verified, fresh_folders),
         cmocka_unit_test_setup(test_companions_that_are_not_the_right_ones_are_not_installed,
                                fresh_folders),
         cmocka_unit_test_setup(test_leaving_during_a_pull_keeps_the_part, fresh_folders),
