@@ -6,6 +6,7 @@
  * and the beginning of its answer, in mid-sentence, at the end of the conversation and of the engine.
  */
 
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
