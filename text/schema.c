@@ -3,25 +3,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/utf8.h"
-#include "text/decimal.h"
-
-enum json_kind {
-    KIND_NULL = 1,
-    KIND_BOOLEAN = 2,
-    KIND_INTEGER = 4,
-    KIND_NUMBER = 8, /* includes integers */
-    KIND_STRING = 16,
-    KIND_ARRAY = 32,
-    KIND_OBJECT = 64,
-    KIND_ANY = 127 & ~KIND_INTEGER,
-};
+#include "text/schema_compiler.h"
 
 /* What a keyword belongs to: a schema uses one group, beside annotations. */
 enum group {
@@ -81,43 +69,7 @@ static const struct keyword {
     {"$recursiveRef", GROUP_UNSUPPORTED, 0},
 };
 
-/* Where we are in the document, for error sentences and for cutting recursion. */
-struct place {
-    const struct place *up; /* NULL: key is the beginning of the pointer */
-    const char *key;        /* NULL: index */
-    size_t index;
-    unsigned depth;
-};
-
-/* The target of a $ref, or the schema of repeated items: compiled once. */
-struct known_rule {
-    struct json_object *schema;
-    grammar_rule rule;
-    char *place;
-};
-
-#define NO_RULE UINT32_MAX
-
-struct compiler {
-    struct grammar *g;
-    struct json_object *root; /* of $ref */
-    char subject[96];         /* begins error sentences */
-    bool python;
-    bool failed;
-    struct error *err;
-    unsigned nesting; /* brackets open in the rule being made */
-    struct known_rule *known;
-    size_t n_known, n_known_max;
-    /* rules made on first use */
-    grammar_rule any, integer, number, string, character[2];
-};
-
 static const struct place root_place = {.key = "#"};
-
-static struct place below(const struct place *up, const char *key, size_t index)
-{
-    return (struct place){.up = up, .key = key, .index = index, .depth = up->depth + 1};
-}
 
 static size_t write_place(const struct place *place, char *out, size_t size)
 {
@@ -148,12 +100,7 @@ static void make_printable(char *text)
     }
 }
 
-/* "The answer schema at #/properties/age: ..." Returns GRAMMAR_NOTHING, so that callers return
- * it. */
-static grammar_node refuse(struct compiler *c, const struct place *place, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static grammar_node refuse(struct compiler *c, const struct place *place, const char *format, ...)
+grammar_node schema_refuse(struct compiler *c, const struct place *place, const char *format, ...)
 {
     char where[160], what[240];
     va_list args;
@@ -170,524 +117,6 @@ static grammar_node refuse(struct compiler *c, const struct place *place, const 
     return GRAMMAR_NOTHING;
 }
 
-static struct json_object *get(struct json_object *object, const char *key)
-{
-    struct json_object *value = NULL;
-
-    if (json_object_is_type(object, json_type_object))
-        json_object_object_get_ex(object, key, &value);
-    return value;
-}
-
-static bool has(struct json_object *object, const char *key)
-{
-    return json_object_object_get_ex(object, key, NULL);
-}
-
-static void set_nesting(struct compiler *c, unsigned nesting)
-{
-    c->nesting = nesting;
-    grammar_set_nesting(c->g, nesting);
-}
-
-static grammar_node literal(struct compiler *c, const char *text, grammar_node next)
-{
-    return grammar_text(c->g, text, strlen(text), next);
-}
-
-static grammar_node byte(struct compiler *c, char value, grammar_node next)
-{
-    return grammar_byte(c->g, (uint8_t)value, (uint8_t)value, next);
-}
-
-static grammar_node either(struct compiler *c, grammar_node a, grammar_node b)
-{
-    return grammar_either(c->g, a, b);
-}
-
-/* A separator and at most one space. */
-static grammar_node separator(struct compiler *c, char value, grammar_node next)
-{
-    return byte(c, value, either(c, byte(c, ' ', next), next));
-}
-
-/* --- strings ---------------------------------------------------------------------------------- */
-
-static grammar_node range(struct compiler *c, uint8_t low, uint8_t high, grammar_node next)
-{
-    return grammar_byte(c->g, low, high, next);
-}
-
-/* n hexadecimal digits */
-static grammar_node hex(struct compiler *c, unsigned n, grammar_node next)
-{
-    for (; n > 0; n--)
-        next = either(c, range(c, '0', '9', next),
-                      either(c, range(c, 'a', 'f', next), range(c, 'A', 'F', next)));
-    return next;
-}
-
-/* The four digits after \u: no NUL, and surrogates in pairs only. */
-static grammar_node unicode_escape(struct compiler *c, grammar_node next)
-{
-    const grammar_node one = hex(c, 1, next), two = hex(c, 1, one), three = hex(c, 1, two);
-    const grammar_node not_00 = either(
-        c, range(c, '1', '9', next), either(c, range(c, 'a', 'f', next), range(c, 'A', 'F', next)));
-    const grammar_node not_0 = either(
-        c, range(c, '1', '9', one), either(c, range(c, 'a', 'f', one), range(c, 'A', 'F', one)));
-    const grammar_node not_ = either(
-        c, range(c, '1', '9', two), either(c, range(c, 'a', 'f', two), range(c, 'A', 'F', two)));
-    const grammar_node zero =
-        either(c, not_, byte(c, '0', either(c, not_0, byte(c, '0', not_00))));
-    const grammar_node low_half = either(c, range(c, 'c', 'f', two), range(c, 'C', 'F', two));
-    const grammar_node low_pair =
-        literal(c, "\\u", either(c, byte(c, 'd', low_half), byte(c, 'D', low_half)));
-    const grammar_node high_tail = hex(c, 2, low_pair);
-    const grammar_node d_tail =
-        either(c, range(c, '0', '7', two),
-               either(c, range(c, '8', '9', high_tail),
-                      either(c, range(c, 'a', 'b', high_tail), range(c, 'A', 'B', high_tail))));
-    grammar_node first = either(c, byte(c, 'd', d_tail), byte(c, 'D', d_tail));
-
-    first = either(c, byte(c, '0', zero), first);
-    first = either(c, range(c, '1', '9', three), first);
-    first = either(c, range(c, 'a', 'c', three), first);
-    first = either(c, range(c, 'e', 'f', three), first);
-    first = either(c, range(c, 'A', 'C', three), first);
-    return either(c, range(c, 'E', 'F', three), first);
-}
-
-static grammar_node escape(struct compiler *c, grammar_node next)
-{
-    const char *const letters = c->python ? "\\\"'nt" : "\\\"/bfnrt";
-    grammar_node node = c->python ? GRAMMAR_NOTHING : byte(c, 'u', unicode_escape(c, next));
-
-    for (const char *letter = letters; *letter; letter++)
-        node = either(c, byte(c, *letter, next), node);
-    return byte(c, '\\', node);
-}
-
-/* One character between quotes: strict UTF-8, no control characters, escapes. */
-static grammar_node character(struct compiler *c, char quote, grammar_node next)
-{
-    const grammar_node last = range(c, 0x80, 0xbf, next);
-    const grammar_node last_two = range(c, 0x80, 0xbf, last);
-    grammar_node node = escape(c, next);
-
-    node = either(c, range(c, 0xf4, 0xf4, range(c, 0x80, 0x8f, last_two)), node);
-    node = either(c, range(c, 0xf1, 0xf3, range(c, 0x80, 0xbf, last_two)), node);
-    node = either(c, range(c, 0xf0, 0xf0, range(c, 0x90, 0xbf, last_two)), node);
-    node = either(c, range(c, 0xee, 0xef, last_two), node);
-    node = either(c, range(c, 0xed, 0xed, range(c, 0x80, 0x9f, last)), node);
-    node = either(c, range(c, 0xe1, 0xec, last_two), node);
-    node = either(c, range(c, 0xe0, 0xe0, range(c, 0xa0, 0xbf, last)), node);
-    node = either(c, range(c, 0xc2, 0xdf, last), node);
-    node = either(c, range(c, 0x5d, 0x7f, next), node);
-    node = either(c, range(c, (uint8_t)(quote + 1), 0x5b, next), node);
-    return either(c, range(c, 0x20, (uint8_t)(quote - 1), next), node);
-}
-
-/* Make a rule with `nesting` starting anew. Used as: rule_begin, build, rule_end. */
-struct rule_scope {
-    grammar_rule rule;
-    unsigned nesting;
-};
-
-static struct rule_scope rule_begin(struct compiler *c)
-{
-    const struct rule_scope scope = {.rule = grammar_declare(c->g), .nesting = c->nesting};
-
-    set_nesting(c, 0);
-    return scope;
-}
-
-static void rule_end(struct compiler *c, struct rule_scope scope, grammar_node start)
-{
-    grammar_define(c->g, scope.rule, start);
-    set_nesting(c, scope.nesting);
-}
-
-static grammar_node quoted(struct compiler *c, char quote, uint32_t min, uint32_t max,
-                           grammar_node next)
-{
-    const grammar_node close = byte(c, quote, next);
-    grammar_rule *rule = &c->character[quote == '"'];
-
-    if (min == 0 && max == GRAMMAR_UNBOUNDED) {
-        const grammar_node loop = grammar_forward(c->g);
-
-        grammar_join(c->g, loop, either(c, character(c, quote, loop), close));
-        return byte(c, quote, loop);
-    }
-    if (*rule == NO_RULE) {
-        const struct rule_scope scope = rule_begin(c);
-
-        *rule = scope.rule;
-        rule_end(c, scope, character(c, quote, GRAMMAR_END));
-    }
-    return byte(c, quote, grammar_repeat(c->g, *rule, min, max, close));
-}
-
-static grammar_node any_quoted(struct compiler *c, uint32_t min, uint32_t max, grammar_node next)
-{
-    const grammar_node node = quoted(c, '"', min, max, next);
-
-    return c->python ? either(c, node, quoted(c, '\'', min, max, next)) : node;
-}
-
-static grammar_node string_value(struct compiler *c, uint32_t min, uint32_t max, grammar_node next)
-{
-    if (min > 0 || max < GRAMMAR_UNBOUNDED)
-        return any_quoted(c, min, max, next);
-    if (c->string == NO_RULE) {
-        const struct rule_scope scope = rule_begin(c);
-
-        c->string = scope.rule;
-        rule_end(c, scope, any_quoted(c, 0, GRAMMAR_UNBOUNDED, GRAMMAR_END));
-    }
-    return grammar_call(c->g, c->string, next);
-}
-
-/* --- numbers ---------------------------------------------------------------------------------- */
-
-static grammar_node digits_up_to(struct compiler *c, unsigned n, grammar_node next)
-{
-    grammar_node node = next;
-
-    for (; n > 0; n--)
-        node = either(c, range(c, '0', '9', node), next);
-    return node;
-}
-
-static grammar_node digits_from_one(struct compiler *c, unsigned n, grammar_node next)
-{
-    return range(c, '0', '9', digits_up_to(c, n - 1, next));
-}
-
-static grammar_node number_value(struct compiler *c, grammar_node next)
-{
-    if (c->number == NO_RULE) {
-        const struct rule_scope scope = rule_begin(c);
-        const grammar_node digits = digits_from_one(c, 2, GRAMMAR_END);
-        const grammar_node sign = either(
-            c, digits, either(c, byte(c, '-', digits), byte(c, '+', digits)));
-        const grammar_node exponent = either(
-            c, GRAMMAR_END, either(c, byte(c, 'e', sign), byte(c, 'E', sign)));
-        const grammar_node fraction =
-            either(c, byte(c, '.', digits_from_one(c, DECIMAL_FRACTION_MAX, exponent)), exponent);
-        const grammar_node whole =
-            either(c, byte(c, '0', fraction),
-                   range(c, '1', '9', digits_up_to(c, DECIMAL_WHOLE_MAX - 1, fraction)));
-
-        c->number = scope.rule;
-        rule_end(c, scope, either(c, whole, byte(c, '-', whole)));
-    }
-    return grammar_call(c->g, c->number, next);
-}
-
-static grammar_node integer_value(struct compiler *c, grammar_node next)
-{
-    if (c->integer == NO_RULE) {
-        const struct rule_scope scope = rule_begin(c);
-        struct decimal low, high;
-
-        decimal_parse("-9223372036854775808", &low);
-        decimal_parse("9223372036854775807", &high);
-        c->integer = scope.rule;
-        rule_end(c, scope, decimal_range(c->g, &low, &high, 0, GRAMMAR_END));
-    }
-    return grammar_call(c->g, c->integer, next);
-}
-
-/* The bound that `key` gives; false when there is none or it is wrong. */
-static bool read_bound(struct compiler *c, struct json_object *schema, const char *key,
-                       bool exclusive, const struct place *place, struct decimal *ret)
-{
-    struct json_object *value = get(schema, key);
-    const enum json_type type = json_object_get_type(value);
-    const double number = json_object_get_double(value);
-    char text[40];
-
-    if (!has(schema, key) || (exclusive && type == json_type_boolean))
-        return false;
-    if ((type != json_type_int && type != json_type_double) || !isfinite(number)) {
-        refuse(c, place, "%s must be a number.", key);
-        return false;
-    }
-    if (type == json_type_int) {
-        snprintf(text, sizeof(text), "%s",
-                 json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
-    } else {
-        /* The shortest decimal that means this number. */
-        for (int digits = 1; digits <= 17; digits++) {
-            snprintf(text, sizeof(text), "%.*g", digits, number);
-            if (strtod(text, NULL) == number)
-                break;
-        }
-    }
-    if (decimal_parse(text, ret) < 0) {
-        refuse(c, place, "%s is %s, which has more than %d digits behind the point.", key, text,
-               DECIMAL_FRACTION_MAX);
-        return false;
-    }
-    ret->exclusive = exclusive;
-    return true;
-}
-
-static grammar_node bounded_number(struct compiler *c, struct json_object *schema, bool whole,
-                                   const struct place *place, grammar_node next)
-{
-    /* Draft 4 wrote exclusiveMinimum as a boolean beside minimum. */
-    const bool exclusive_min = json_object_is_type(get(schema, "exclusiveMinimum"),
-                                                   json_type_boolean) &&
-                               json_object_get_boolean(get(schema, "exclusiveMinimum"));
-    const bool exclusive_max = json_object_is_type(get(schema, "exclusiveMaximum"),
-                                                   json_type_boolean) &&
-                               json_object_get_boolean(get(schema, "exclusiveMaximum"));
-    struct decimal low, high, bound;
-    bool bounded = false;
-
-    decimal_parse(whole ? "-9223372036854775808" : "-9999999999999999999", &low);
-    decimal_parse(whole ? "9223372036854775807" : "9999999999999999999", &high);
-    if (read_bound(c, schema, "minimum", false, place, &bound)) {
-        bound.exclusive = exclusive_min;
-        decimal_raise(&low, &bound);
-        bounded = true;
-    }
-    if (read_bound(c, schema, "exclusiveMinimum", true, place, &bound)) {
-        decimal_raise(&low, &bound);
-        bounded = true;
-    }
-    if (read_bound(c, schema, "maximum", false, place, &bound)) {
-        bound.exclusive = exclusive_max;
-        decimal_lower(&high, &bound);
-        bounded = true;
-    }
-    if (read_bound(c, schema, "exclusiveMaximum", true, place, &bound)) {
-        decimal_lower(&high, &bound);
-        bounded = true;
-    }
-    if (!bounded)
-        return whole ? integer_value(c, next) : number_value(c, next);
-    return decimal_range(c->g, &low, &high, whole ? 0 : DECIMAL_FRACTION_MAX, next);
-}
-
-/* --- fixed values ----------------------------------------------------------------------------- */
-
-/* Append the text of a string between quotes; false when it cannot be written. */
-static bool quote_text(const struct compiler *c, const char *text, size_t length, char quote,
-                       struct printbuf *out)
-{
-    char escaped[8];
-
-    if (!utf8_valid(text, length))
-        return false;
-    printbuf_memappend(out, &quote, 1);
-    for (size_t i = 0; i < length; i++) {
-        const unsigned char byte_value = (unsigned char)text[i];
-
-        if (text[i] == quote || text[i] == '\\')
-            snprintf(escaped, sizeof(escaped), "\\%c", text[i]);
-        else if (text[i] == '\n' || text[i] == '\t')
-            snprintf(escaped, sizeof(escaped), text[i] == '\n' ? "\\n" : "\\t");
-        else if (byte_value >= 0x20)
-            snprintf(escaped, sizeof(escaped), "%c", text[i]);
-        else if (!c->python)
-            snprintf(escaped, sizeof(escaped), "\\u%04x", byte_value);
-        else
-            return false;
-        printbuf_memappend(out, escaped, (int)strlen(escaped));
-    }
-    printbuf_memappend(out, &quote, 1);
-    return true;
-}
-
-static char *quoted_text(const struct compiler *c, const char *text, size_t length, char quote,
-                         size_t *ret_length)
-{
-    struct printbuf *out = printbuf_new();
-    char *copy = NULL;
-
-    if (out && quote_text(c, text, length, quote, out)) {
-        *ret_length = (size_t)printbuf_length(out);
-        copy = malloc(*ret_length + 1);
-        if (copy)
-            memcpy(copy, out->buf, *ret_length + 1);
-    }
-    if (out)
-        printbuf_free(out);
-    return copy;
-}
-
-static grammar_node fixed_string(struct compiler *c, const char *text, size_t length,
-                                 const struct place *place, grammar_node next)
-{
-    const char quotes[] = {'"', '\''};
-    grammar_node node = GRAMMAR_NOTHING;
-
-    for (size_t i = 0; i < (c->python ? 2u : 1u); i++) {
-        size_t n;
-        _cleanup_(freep) char *out = quoted_text(c, text, length, quotes[i], &n);
-
-        if (!out)
-            return refuse(c, place, "A text holds characters that cannot be written in a reply.");
-        node = either(c, grammar_text(c->g, out, n, next), node);
-    }
-    return node;
-}
-
-static const char *scalar_text(const struct compiler *c, struct json_object *value)
-{
-    switch (json_object_get_type(value)) {
-    case json_type_null:
-        return c->python ? "None" : "null";
-    case json_type_boolean:
-        if (json_object_get_boolean(value))
-            return c->python ? "True" : "true";
-        return c->python ? "False" : "false";
-    default:
-        return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
-    }
-}
-
-/* A value that stands in the schema itself. */
-static grammar_node fixed(struct compiler *c, struct json_object *value, const struct place *place,
-                          grammar_node next)
-{
-    const enum json_type type = json_object_get_type(value);
-    const char brackets[] = {type == json_type_array ? '[' : '{',
-                             type == json_type_array ? ']' : '}'};
-    grammar_node node;
-    struct place inner;
-
-    if (c->failed || grammar_is_full(c->g))
-        return GRAMMAR_NOTHING;
-    if (place->depth > SCHEMA_DEPTH_MAX)
-        return refuse(c, place, "The value is nested too deep.");
-    if (type == json_type_string)
-        return fixed_string(c, json_object_get_string(value),
-                            (size_t)json_object_get_string_len(value), place, next);
-    if (type == json_type_double && !isfinite(json_object_get_double(value)))
-        return refuse(c, place, "A number is not finite.");
-    if (type != json_type_array && type != json_type_object)
-        return literal(c, scalar_text(c, value), next);
-
-    set_nesting(c, c->nesting + 1);
-    node = byte(c, brackets[1], next);
-    if (type == json_type_array) {
-        for (size_t i = json_object_array_length(value); i-- > 0;) {
-            inner = below(place, NULL, i);
-            node = fixed(c, json_object_array_get_idx(value, i), &inner, node);
-            if (i > 0)
-                node = separator(c, ',', node);
-        }
-    } else {
-        const size_t n = (size_t)json_object_object_length(value);
-        _cleanup_(freep) const char **keys = calloc(n + 1, sizeof(*keys));
-        size_t i = 0;
-
-        if (!keys)
-            return refuse(c, place, "There is no memory.");
-        json_object_object_foreach(value, key, unused)
-        {
-            keys[i++] = key;
-            (void)unused;
-        }
-        while (i-- > 0) {
-            inner = below(place, keys[i], 0);
-            node = fixed(c, get(value, keys[i]), &inner, node);
-            node = fixed_string(c, keys[i], strlen(keys[i]), &inner, separator(c, ':', node));
-            if (i > 0)
-                node = separator(c, ',', node);
-        }
-    }
-    set_nesting(c, c->nesting - 1);
-    return byte(c, brackets[0], node);
-}
-
-static int kind_of(struct json_object *value)
-{
-    switch (json_object_get_type(value)) {
-    case json_type_null:
-        return KIND_NULL;
-    case json_type_boolean:
-        return KIND_BOOLEAN;
-    case json_type_int:
-        return KIND_INTEGER;
-    case json_type_double: {
-        const double number = json_object_get_double(value);
-
-        return isfinite(number) && number == floor(number) ? KIND_INTEGER : KIND_NUMBER;
-    }
-    case json_type_string:
-        return KIND_STRING;
-    case json_type_array:
-        return KIND_ARRAY;
-    case json_type_object:
-        return KIND_OBJECT;
-    }
-    return 0;
-}
-
-static bool kinds_accept(int kinds, int kind)
-{
-    return kinds & (kind == KIND_INTEGER ? KIND_INTEGER | KIND_NUMBER : kind);
-}
-
-/* One of the values; scalars share their common beginnings. */
-static grammar_node one_of(struct compiler *c, struct json_object *values, int kinds,
-                           const struct place *place, grammar_node next)
-{
-    const size_t n = json_object_array_length(values);
-    struct grammar_choice *choices = calloc(2 * n + 1, sizeof(*choices));
-    grammar_node node = GRAMMAR_NOTHING;
-    size_t n_choices = 0;
-
-    if (!choices)
-        return refuse(c, place, "There is no memory for %zu values.", n);
-    for (size_t i = 0; i < n && !c->failed; i++) {
-        struct json_object *value = json_object_array_get_idx(values, i);
-        const struct place inner = below(place, NULL, i);
-        const bool is_string = json_object_is_type(value, json_type_string);
-
-        if (!kinds_accept(kinds, kind_of(value)))
-            continue;
-        if (kind_of(value) == KIND_ARRAY || kind_of(value) == KIND_OBJECT) {
-            node = either(c, fixed(c, value, &inner, next), node);
-            continue;
-        }
-        if (json_object_is_type(value, json_type_double) &&
-            !isfinite(json_object_get_double(value))) {
-            refuse(c, &inner, "A number is not finite.");
-            break;
-        }
-        for (int form = 0; form < (is_string && c->python ? 2 : 1); form++) {
-            struct grammar_choice *choice = &choices[n_choices];
-
-            if (is_string) {
-                choice->text = quoted_text(c, json_object_get_string(value),
-                                           (size_t)json_object_get_string_len(value),
-                                           form == 0 ? '"' : '\'', &choice->length);
-            } else {
-                choice->text = strdup(scalar_text(c, value));
-                choice->length = choice->text ? strlen(choice->text) : 0;
-            }
-            if (!choice->text) {
-                refuse(c, &inner, "A text holds characters that cannot be written in a reply.");
-                break;
-            }
-            choice->next = next;
-            n_choices++;
-        }
-    }
-    if (!c->failed)
-        node = either(c, grammar_choices(c->g, choices, n_choices), node);
-    for (size_t i = 0; i < n_choices; i++)
-        free(choices[i].text);
-    free(choices);
-    return node;
-}
-
 /* --- types ------------------------------------------------------------------------------------ */
 
 static grammar_node value(struct compiler *c, struct json_object *schema, const struct place *place,
@@ -701,8 +130,8 @@ static uint32_t read_count(struct compiler *c, struct json_object *schema, const
 
     if (!has(schema, key))
         return missing;
-    if (kind_of(count) != KIND_INTEGER || json_object_get_double(count) < 0) {
-        refuse(c, place, "%s must be a whole number that is not negative.", key);
+    if (schema_kind_of(count) != KIND_INTEGER || json_object_get_double(count) < 0) {
+        schema_refuse(c, place, "%s must be a whole number that is not negative.", key);
         return missing;
     }
     return json_object_get_double(count) < GRAMMAR_UNBOUNDED
@@ -733,8 +162,8 @@ static grammar_node members(struct compiler *c, const struct member *list, size_
         if (keyword_arguments)
             written = literal(c, member->key, byte(c, '=', written));
         else
-            written = fixed_string(c, member->key, strlen(member->key), &inner,
-                                   separator(c, ':', written));
+            written = schema_fixed_string(c, member->key, strlen(member->key), &inner,
+                                          separator(c, ':', written));
         more = either(c, separator(c, ',', written), member->required ? GRAMMAR_NOTHING : more);
         first = either(c, written, member->required ? GRAMMAR_NOTHING : first);
     }
@@ -763,12 +192,12 @@ static struct member *read_members(struct compiler *c, struct json_object *schem
     struct member *list;
 
     if (has(schema, "properties") && !json_object_is_type(properties, json_type_object)) {
-        refuse(c, place, "properties must be an object.");
+        schema_refuse(c, place, "properties must be an object.");
         return NULL;
     }
     if (has(schema, "required") && !json_object_is_type(required, json_type_array) &&
         !json_object_is_type(required, json_type_boolean)) {
-        refuse(c, place, "required must be a list of names.");
+        schema_refuse(c, place, "required must be a list of names.");
         return NULL;
     }
     if (json_object_is_type(required, json_type_array))
@@ -776,7 +205,7 @@ static struct member *read_members(struct compiler *c, struct json_object *schem
     list = calloc((properties ? (size_t)json_object_object_length(properties) : 0) + n_required + 1,
                   sizeof(*list));
     if (!list) {
-        refuse(c, place, "There is no memory.");
+        schema_refuse(c, place, "There is no memory.");
         return NULL;
     }
     if (properties) {
@@ -784,7 +213,7 @@ static struct member *read_members(struct compiler *c, struct json_object *schem
         {
             list[n++] = (struct member){.key = key, .schema = property};
             if (!property && !c->failed)
-                refuse(c, place, "The property %s has null where a schema must be.", key);
+                schema_refuse(c, place, "The property %s has null where a schema must be.", key);
         }
     }
     for (size_t i = 0; i < n_required; i++) {
@@ -792,13 +221,13 @@ static struct member *read_members(struct compiler *c, struct json_object *schem
         const char *key = json_object_get_string(name);
 
         if (!json_object_is_type(name, json_type_string)) {
-            refuse(c, place, "required must be a list of names.");
+            schema_refuse(c, place, "required must be a list of names.");
             break;
         }
         if (!is_member(list, n, key)) {
             if (no_others)
-                refuse(c, place, "%s is required, but it is no property and no others may be.",
-                       key);
+                schema_refuse(c, place,
+                              "%s is required, but it is no property and no others may be.", key);
             list[n++] = (struct member){.key = key, .schema = others};
         }
         for (size_t k = 0; k < n; k++) {
@@ -820,8 +249,8 @@ static grammar_node map(struct compiler *c, struct json_object *schema, const st
 {
     const struct place inner = below(place, "additionalProperties", 0);
     const grammar_node after = grammar_forward(c->g);
-    const grammar_node member = string_value(
-        c, 0, GRAMMAR_UNBOUNDED, separator(c, ':', value(c, schema, &inner, after)));
+    const grammar_node member =
+        schema_string(c, 0, GRAMMAR_UNBOUNDED, separator(c, ':', value(c, schema, &inner, after)));
 
     grammar_join(c->g, after, either(c, close, separator(c, ',', member)));
     return either(c, close, member);
@@ -867,7 +296,7 @@ static grammar_rule rule_for(struct compiler *c, struct json_object *schema,
         struct known_rule *known = reallocarray(c->known, n_max, sizeof(*known));
 
         if (!known) {
-            refuse(c, place, "There is no memory.");
+            schema_refuse(c, place, "There is no memory.");
             return 0;
         }
         c->known = known;
@@ -933,11 +362,11 @@ static grammar_node array_value(struct compiler *c, struct json_object *schema,
 
     if (has(schema, prefix_key)) {
         if (!json_object_is_type(prefix, json_type_array))
-            return refuse(c, place, "%s must be a list of schemas.", prefix_key);
+            return schema_refuse(c, place, "%s must be a list of schemas.", prefix_key);
         n_prefix = (uint32_t)MIN(json_object_array_length(prefix), (size_t)max);
     }
     if (min > max)
-        return refuse(c, place, "minItems is above maxItems.");
+        return schema_refuse(c, place, "minItems is above maxItems.");
 
     set_nesting(c, c->nesting + 1);
     node = byte(c, ']', next);
@@ -968,8 +397,8 @@ static grammar_node any_value(struct compiler *c, grammar_node next)
         node = literal(c, c->python ? "None" : "null", GRAMMAR_END);
         node = either(c, literal(c, c->python ? "True" : "true", GRAMMAR_END), node);
         node = either(c, literal(c, c->python ? "False" : "false", GRAMMAR_END), node);
-        node = either(c, number_value(c, GRAMMAR_END), node);
-        node = either(c, string_value(c, 0, GRAMMAR_UNBOUNDED, GRAMMAR_END), node);
+        node = either(c, schema_number(c, GRAMMAR_END), node);
+        node = either(c, schema_string(c, 0, GRAMMAR_UNBOUNDED, GRAMMAR_END), node);
 
         set_nesting(c, 1);
         const grammar_node close = byte(c, ']', GRAMMAR_END);
@@ -1050,8 +479,9 @@ static grammar_node typed(struct compiler *c, struct json_object *schema,
     grammar_node node = GRAMMAR_NOTHING;
 
     if (kinds == 0)
-        return refuse(c, place, "type must be one or more of null, boolean, integer, number, "
-                                "string, array and object.");
+        return schema_refuse(c, place,
+                             "type must be one or more of null, boolean, integer, number, "
+                             "string, array and object.");
     if (kinds == KIND_ANY && !has(schema, "type"))
         return any_value(c, next);
     if (kinds & KIND_NULL)
@@ -1061,14 +491,15 @@ static grammar_node typed(struct compiler *c, struct json_object *schema,
         node = either(c, literal(c, c->python ? "False" : "false", next), node);
     }
     if (kinds & (KIND_INTEGER | KIND_NUMBER))
-        node = either(c, bounded_number(c, schema, !(kinds & KIND_NUMBER), place, next), node);
+        node =
+            either(c, schema_bounded_number(c, schema, !(kinds & KIND_NUMBER), place, next), node);
     if (kinds & KIND_STRING) {
         const uint32_t min = read_count(c, schema, "minLength", 0, place);
         const uint32_t max = read_count(c, schema, "maxLength", GRAMMAR_UNBOUNDED, place);
 
         if (min > max)
-            return refuse(c, place, "minLength is above maxLength.");
-        node = either(c, string_value(c, min, max, next), node);
+            return schema_refuse(c, place, "minLength is above maxLength.");
+        node = either(c, schema_string(c, min, max, next), node);
     }
     if (kinds & KIND_ARRAY)
         node = either(c, array_value(c, schema, place, next), node);
@@ -1118,10 +549,10 @@ static grammar_node reference(struct compiler *c, struct json_object *schema,
     struct place inner;
 
     if (!json_object_is_type(ref, json_type_string))
-        return refuse(c, place, "$ref must be a text.");
+        return schema_refuse(c, place, "$ref must be a text.");
     target = resolve(c, name);
     if (!target)
-        return refuse(c, place, "$ref %s is not in this document.", name);
+        return schema_refuse(c, place, "$ref %s is not in this document.", name);
     inner = (struct place){.key = name, .depth = place->depth + 1};
     return grammar_call(c->g, rule_for(c, target, &inner), next);
 }
@@ -1201,8 +632,8 @@ static bool disjoint(const struct compiler *c, struct json_object *a, struct jso
         for (size_t i = 0; result && i < n_a * n_b; i++) {
             struct json_object *x = json_object_array_get_idx(values_a, i / n_b);
             struct json_object *y = json_object_array_get_idx(values_b, i % n_b);
-            const bool numbers = kinds_accept(KIND_NUMBER, kind_of(x)) &&
-                                 kinds_accept(KIND_NUMBER, kind_of(y));
+            const bool numbers = schema_accept(KIND_NUMBER, schema_kind_of(x)) &&
+                                 schema_accept(KIND_NUMBER, schema_kind_of(y));
 
             result = numbers ? json_object_get_double(x) != json_object_get_double(y)
                              : !json_object_equal(x, y);
@@ -1218,8 +649,8 @@ static bool disjoint(const struct compiler *c, struct json_object *a, struct jso
                 continue;
             result = true;
             for (size_t i = 0; result && i < json_object_array_length(listed[side]); i++)
-                result = !kinds_accept(kinds_of(other[side]),
-                                       kind_of(json_object_array_get_idx(listed[side], i)));
+                result = !schema_accept(kinds_of(other[side]),
+                                        schema_kind_of(json_object_array_get_idx(listed[side], i)));
         }
         if (typed_apart) {
             int kinds = kinds_of(a);
@@ -1261,20 +692,24 @@ static grammar_node alternatives(struct compiler *c, struct json_object *schema,
     size_t n;
 
     if (has(schema, "anyOf") + has(schema, "oneOf") + has(schema, "allOf") > 1)
-        return refuse(c, place, "%s together with another of anyOf, oneOf and allOf is not "
-                                "supported.", key);
+        return schema_refuse(c, place,
+                             "%s together with another of anyOf, oneOf and allOf is not "
+                             "supported.",
+                             key);
     if (!json_object_is_type(list, json_type_array) || json_object_array_length(list) == 0)
-        return refuse(c, place, "%s must be a list of schemas.", key);
+        return schema_refuse(c, place, "%s must be a list of schemas.", key);
     n = json_object_array_length(list);
     if (key[0] == 'a' && key[1] == 'l' && n > 1)
-        return refuse(c, place, "allOf of more than one schema is not supported.");
+        return schema_refuse(c, place, "allOf of more than one schema is not supported.");
 
     for (size_t i = 0; key[0] == 'o' && i < n; i++) {
         for (size_t k = i + 1; k < n; k++) {
             if (!disjoint(c, json_object_array_get_idx(list, i),
                           json_object_array_get_idx(list, k), DISJOINT_DEPTH_MAX))
-                return refuse(c, place, "the alternatives %zu and %zu of oneOf may overlap; anyOf "
-                                        "says that this is meant.", i, k);
+                return schema_refuse(c, place,
+                                     "the alternatives %zu and %zu of oneOf may overlap; anyOf "
+                                     "says that this is meant.",
+                                     i, k);
         }
     }
     for (size_t i = n; i-- > 0 && !c->failed;) {
@@ -1299,14 +734,14 @@ static int group_of(struct compiler *c, struct json_object *schema, const struct
         if (keyword->group == GROUP_UNSUPPORTED) {
             if (strcmp(key, "uniqueItems") == 0 && !json_object_get_boolean(argument))
                 continue;
-            refuse(c, place, "%s is not supported.", key);
+            schema_refuse(c, place, "%s is not supported.", key);
             return -1;
         }
         /* A type beside listed values only chooses among them. */
         if (strcmp(key, "type") == 0 && (has(schema, "enum") || has(schema, "const")))
             continue;
         if (chosen && chosen->group != keyword->group) {
-            refuse(c, place, "%s together with %s is not supported.", chosen->name, key);
+            schema_refuse(c, place, "%s together with %s is not supported.", chosen->name, key);
             return -1;
         }
         chosen = keyword;
@@ -1323,13 +758,13 @@ static grammar_node listed(struct compiler *c, struct json_object *schema,
     grammar_node node;
 
     if (has(schema, "enum") && has(schema, "const"))
-        return refuse(c, place, "enum together with const is not supported.");
+        return schema_refuse(c, place, "enum together with const is not supported.");
     if (has(schema, "enum") && !json_object_is_type(values, json_type_array))
-        return refuse(c, place, "enum must be a list.");
+        return schema_refuse(c, place, "enum must be a list.");
     values = listed_values(schema);
     if (!values)
-        return refuse(c, place, "There is no memory.");
-    node = one_of(c, values, kinds, &inner, next);
+        return schema_refuse(c, place, "There is no memory.");
+    node = schema_one_of(c, values, kinds, &inner, next);
     json_object_put(values);
     return node;
 }
@@ -1341,13 +776,13 @@ static grammar_node value(struct compiler *c, struct json_object *schema, const 
     if (c->failed || grammar_is_full(c->g))
         return GRAMMAR_NOTHING;
     if (place->depth > SCHEMA_DEPTH_MAX)
-        return refuse(c, place, "Schemas are nested more than %d deep.", SCHEMA_DEPTH_MAX);
+        return schema_refuse(c, place, "Schemas are nested more than %d deep.", SCHEMA_DEPTH_MAX);
     if (!schema)
         return any_value(c, next);
     if (json_object_is_type(schema, json_type_boolean))
         return json_object_get_boolean(schema) ? any_value(c, next) : GRAMMAR_NOTHING;
     if (!json_object_is_type(schema, json_type_object))
-        return refuse(c, place, "A schema must be an object, true or false.");
+        return schema_refuse(c, place, "A schema must be an object, true or false.");
 
     switch (group_of(c, schema, place)) {
     case GROUP_TYPED:
@@ -1461,15 +896,18 @@ static grammar_node arguments(struct compiler *c, struct json_object *schema, gr
     if (!schema)
         return node;
     if (!json_object_is_type(schema, json_type_object))
-        return refuse(c, &root_place, "A schema must be an object.");
+        return schema_refuse(c, &root_place, "A schema must be an object.");
     group = group_of(c, schema, &root_place);
     if (group != GROUP_TYPED || !(kinds_of(schema) & KIND_OBJECT))
-        return refuse(c, &root_place, "The parameters of a tool must be of the type object.");
+        return schema_refuse(c, &root_place,
+                             "The parameters of a tool must be of the type object.");
     list = read_members(c, schema, &root_place, &n);
     for (size_t i = 0; i < n && list; i++) {
         if (!is_name(list[i].key, ""))
-            return refuse(c, &inner, "\"%s\" cannot be the name of an argument: it is not made of "
-                                     "letters, digits and underscores.", list[i].key);
+            return schema_refuse(c, &inner,
+                                 "\"%s\" cannot be the name of an argument: it is not made of "
+                                 "letters, digits and underscores.",
+                                 list[i].key);
     }
     if (!list)
         return GRAMMAR_NOTHING;
@@ -1509,7 +947,7 @@ struct grammar *schema_calls(struct json_object *tools, struct error *err)
     snprintf(c.subject, sizeof(c.subject), "The list of tools");
     choices = calloc(n, sizeof(*choices));
     if (!choices)
-        refuse(&c, &root_place, "There is no memory for %zu tools.", n);
+        schema_refuse(&c, &root_place, "There is no memory for %zu tools.", n);
 
     for (size_t i = 0; i < n && !c.failed; i++) {
         const struct place at = below(&root_place, NULL, i);
@@ -1522,17 +960,19 @@ struct grammar *schema_calls(struct json_object *tools, struct error *err)
                    ? json_object_get_string(get(tool, "name"))
                    : NULL;
         if (!name) {
-            refuse(&c, &at, "A tool must be an object with a name.");
+            schema_refuse(&c, &at, "A tool must be an object with a name.");
         } else if (!is_name(name, ".-") || strlen(name) > 64) {
-            refuse(&c, &at, "\"%.80s\" cannot be the name of a tool: it is not made of at most 64 "
-                            "letters, digits, underscores, dots and dashes.", name);
+            schema_refuse(&c, &at,
+                          "\"%.80s\" cannot be the name of a tool: it is not made of at most 64 "
+                          "letters, digits, underscores, dots and dashes.",
+                          name);
         } else {
             struct grammar_choice *choice = &choices[n_choices];
 
             choice->length = strlen(name) + 1;
             choice->text = malloc(choice->length + 1);
             if (!choice->text) {
-                refuse(&c, &at, "There is no memory.");
+                schema_refuse(&c, &at, "There is no memory.");
                 break;
             }
             n_choices++;
@@ -1540,7 +980,7 @@ struct grammar *schema_calls(struct json_object *tools, struct error *err)
             strcpy(choice->text + choice->length - 1, "(");
             for (size_t k = 0; k + 1 < n_choices; k++) {
                 if (strcmp(choices[k].text, choice->text) == 0)
-                    refuse(&c, &at, "There are two tools with the name %s.", name);
+                    schema_refuse(&c, &at, "There are two tools with the name %s.", name);
             }
             snprintf(c.subject, sizeof(c.subject), "The schema of the tool %s", name);
             choice->next = arguments(&c, get(tool, "parameters"), GRAMMAR_END);
