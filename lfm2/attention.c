@@ -14,8 +14,8 @@ struct heads_job {
     const struct lfm2_hparams *hparams;
     const struct lfm2_attention *attention;
     const float *cos, *sin; /* [n][hd / 2] */
-    float *q, *k;           /* [n][nh * hd], [n][nkv * hd] */
-    size_t n_head_kv;
+    float *q, *k;           /* [n - n_skipped][nh * hd], [n][nkv * hd] */
+    size_t n_head_kv, n_skipped;
 };
 
 /* Norm and rotate all heads of rows [first, last). */
@@ -31,8 +31,8 @@ static void turn_heads(void *context, size_t first, size_t last, unsigned worker
         const float *cos = job->cos + t * hd / 2;
         const float *sin = job->sin + t * hd / 2;
 
-        for (size_t i = 0; i < job->hparams->n_head; i++) {
-            float *head = job->q + (t * job->hparams->n_head + i) * hd;
+        for (size_t i = 0; t >= job->n_skipped && i < job->hparams->n_head; i++) {
+            float *head = job->q + ((t - job->n_skipped) * job->hparams->n_head + i) * hd;
 
             op_rmsnorm(head, job->attention->q_norm, hd, eps, head);
             op_rope_half(head, hd, cos, sin);
@@ -73,14 +73,14 @@ static void store_heads(void *context, size_t first, size_t last, unsigned worke
 }
 
 void lfm2_attention(const struct lfm2_pass *pass, const struct lfm2_layer *layer, const float *h,
-                    size_t n, float *y)
+                    size_t n, size_t n_out, float *y)
 {
     const struct lfm2_hparams *hparams = &pass->model->hparams;
     const struct lfm2_attention *attention = &layer->attention;
     struct lfm2_workspace *ws = pass->workspace;
-    const size_t hd = hparams->head_dim;
+    const size_t hd = hparams->head_dim, n_skipped = n - n_out;
     float *q = ws->wide;
-    float *k = q + n * hparams->n_head * hd;
+    float *k = q + n_out * hparams->n_head * hd;
     float *v = k + n * layer->n_head_kv * hd;
     const struct lfm2_kv own = {.k = ws->k, .v = ws->v, .stride_bytes = ws->kv_stride};
     const struct lfm2_kv cache = pass->state ? pass->state->kv[layer->index] : own;
@@ -93,6 +93,7 @@ void lfm2_attention(const struct lfm2_pass *pass, const struct lfm2_layer *layer
         .q = q,
         .k = k,
         .n_head_kv = layer->n_head_kv,
+        .n_skipped = n_skipped,
     };
     struct store_job store = {
         .type = type,
@@ -110,8 +111,8 @@ void lfm2_attention(const struct lfm2_pass *pass, const struct lfm2_layer *layer
         .n_head_kv = layer->n_head_kv,
         .head_dim = hd,
         .q = q,
-        .n = n,
-        .first = pass->first,
+        .n = n_out,
+        .first = pass->first + n_skipped,
         .k = cache.k,
         .v = cache.v,
         .n_kv = pass->first + n,
@@ -122,11 +123,20 @@ void lfm2_attention(const struct lfm2_pass *pass, const struct lfm2_layer *layer
     };
 
     rows_set(&ws->rows, h, n, hparams->n_embd, pass->pool);
-    matmul_n((const struct matrix *const[]){&attention->q, &attention->k, &attention->v},
-             (float *const[]){q, k, v}, 3, &ws->rows, pass->pool);
+    if (n_skipped == 0) {
+        matmul_n((const struct matrix *const[]){&attention->q, &attention->k, &attention->v},
+                 (float *const[]){q, k, v}, 3, &ws->rows, pass->pool);
+    } else {
+        matmul_n((const struct matrix *const[]){&attention->k, &attention->v},
+                 (float *const[]){k, v}, 2, &ws->rows, pass->pool);
+        rows_set(&ws->rows, h + n_skipped * hparams->n_embd, n_out, hparams->n_embd, pass->pool);
+        matmul(&attention->q, &ws->rows, q, pass->pool);
+    }
     pool_run(pass->pool, turn_heads, &heads, n, 4);
     pool_run(pass->pool, store_heads, &store, layer->n_head_kv, n == 1 ? SIZE_MAX : 1);
+    if (n_out == 0)
+        return;
     attend(&job, pass->pool);
-    rows_set(&ws->rows, ws->mixed, n, hparams->n_head * hd, pass->pool);
+    rows_set(&ws->rows, ws->mixed, n_out, hparams->n_head * hd, pass->pool);
     matmul(&attention->out, &ws->rows, y, pass->pool);
 }

@@ -195,43 +195,52 @@ static void turn_positions(const struct lfm2_pass *pass, size_t n)
 }
 
 /*
- * All layers, then the final norm of the last n_hidden rows. In the last layer only the rows that
+ * The last rows of what layer i gives that somebody looks at: a convolution above it needs those in
+ * front only for what the state keeps, attention needs all for their keys and values.
+ */
+static size_t rows_needed(const struct lfm2_pass *pass, unsigned i, size_t n, size_t n_hidden)
+{
+    const struct lfm2_hparams *hparams = &pass->model->hparams;
+    size_t needed = n_hidden;
+
+    if (pass->probe || !pass->state)
+        return n;
+    for (unsigned above = hparams->n_layer - 1; above > i; above--) {
+        if (!pass->model->layers[above].is_conv)
+            return n;
+        needed += KEEP_ROWS(hparams);
+    }
+    return MIN(needed, n);
+}
+
+/*
+ * All layers, then the final norm of the last n_hidden rows. In the last layers only the rows that
  * somebody will look at go on.
  */
 static int run(const struct lfm2_pass *pass, const atomic_bool *cancel, float *x, size_t n,
                float *hidden, size_t n_hidden)
 {
     const struct lfm2_model *model = pass->model;
-    const size_t n_embd = model->hparams.n_embd;
+    const size_t n_embd = model->hparams.n_embd, n_all = n;
     float *h = pass->workspace->h, *y = pass->workspace->y;
 
     turn_positions(pass, n);
     for (unsigned i = 0; i < model->hparams.n_layer; i++) {
         const struct lfm2_layer *layer = &model->layers[i];
-        const bool trim = i + 1 == model->hparams.n_layer && !pass->probe;
+        const size_t n_out = rows_needed(pass, i, n_all, n_hidden), n_left = n - n_out;
 
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed))
             return -ECANCELED;
 
-        /* A convolution needs the rows in front only for what the state keeps. */
-        if (trim && layer->is_conv && pass->state && n > KEEP_ROWS(&model->hparams) + n_hidden) {
-            const size_t rest = KEEP_ROWS(&model->hparams) + n_hidden;
-
-            x += (n - rest) * n_embd;
-            n = rest;
-        }
         norm_rows(pass, x, layer->mix_norm, n, h);
         if (layer->is_conv)
             lfm2_shortconv(pass, layer, h, n, y);
         else
-            lfm2_attention(pass, layer, h, n, y);
+            lfm2_attention(pass, layer, h, n, n_out, y + n_left * n_embd);
 
-        if (trim) {
-            x += (n - n_hidden) * n_embd;
-            y += (n - n_hidden) * n_embd;
-            n = n_hidden;
-        }
-        add_rows(pass, x, y, n);
+        x += n_left * n_embd;
+        n = n_out;
+        add_rows(pass, x, y + n_left * n_embd, n);
         norm_rows(pass, x, layer->ffn_norm, n, h);
         if (layer->is_moe)
             lfm2_moe(pass, i, &layer->moe, h, n, y);

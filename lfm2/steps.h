@@ -85,11 +85,11 @@ struct lfm2_pass {
     size_t first;
 };
 
-/* The steps: h [n][H] -> y [n][H]. */
+/* The steps: h [n][H] -> y [n][H], of attention the last n_out rows: [n_out][H]. */
 void lfm2_shortconv(const struct lfm2_pass *pass, const struct lfm2_layer *layer, const float *h,
                     size_t n, float *y);
 void lfm2_attention(const struct lfm2_pass *pass, const struct lfm2_layer *layer, const float *h,
-                    size_t n, float *y);
+                    size_t n, size_t n_out, float *y);
 void lfm2_swiglu(const struct lfm2_pass *pass, const struct lfm2_ffn *ffn, const float *h, size_t n,
                  float *y);
 void lfm2_moe(const struct lfm2_pass *pass, unsigned layer_number, const struct lfm2_moe *moe,
