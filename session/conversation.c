@@ -73,6 +73,7 @@ struct conversation {
     struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
     size_t n_places;
     size_t n_seen, n_loaded; /* messages of the session: in the script or said here; at the beginning */
+    size_t n_prepared; /* ids of the script when the next turn was prepared; 0: it is not */
     struct clip clip; /* that was taken */
     unsigned reply_turn;
     bool confirmed; /* the turn that is answered has ended */
@@ -228,15 +229,15 @@ static void make_room(struct conversation *c, size_t n)
     }
 }
 
-/* Bring the sequence to the script's end. *ret_hidden: after its last id. */
-static int feed(struct conversation *c, const float **ret_hidden, struct error *err)
+/* Bring the sequence to the script's end, by n_max ids at most. *ret_hidden: after its last id. */
+static int feed(struct conversation *c, size_t n_max, const float **ret_hidden, struct error *err)
 {
     struct task *task = &c->task;
     const struct script *script = &c->script;
     const size_t n_ids = script->ids.n, width = width_of(c);
     _cleanup_(freep) const float **given = calloc(script->n_rows + 1, sizeof(*given));
     const float *const *next = given;
-    size_t n;
+    size_t n, end;
 
     if (!given)
         return no_memory(err);
@@ -245,10 +246,11 @@ static int feed(struct conversation *c, const float **ret_hidden, struct error *
     n = sequence_rewind(task->sequence, script->ids.ids, n_ids);
     for (size_t i = 0; i < n; i++)
         next += is_row_id(script->ids.ids[i]);
-    for (size_t part; n < n_ids; n += part) {
+    end = n_ids - n <= n_max ? n_ids : n + n_max;
+    for (size_t part; n < end; n += part) {
         int r;
 
-        part = MIN(n_ids - n, sequence_n_rows_max(task->sequence));
+        part = MIN(end - n, sequence_n_rows_max(task->sequence));
         r = sequence_feed_hidden(task->sequence, script->ids.ids + n, part, next,
                                  &task->work.cancel, ret_hidden);
         if (r == -ECANCELED)
@@ -410,6 +412,44 @@ static size_t reply_room(const struct conversation *c)
     return MIN(REPLY_MAX, sequence_n_context(c->task.sequence) / 2);
 }
 
+/* For the next turn the last one may go too. */
+static void make_room_for_turn(struct conversation *c)
+{
+    const size_t n_clip = audio_encoder_rows(mel_n_frames(listener_clip_max(c->task.listener)));
+
+    begin_turn(c);
+    make_room(c, reply_room(c) + MIN(n_clip, sequence_n_context(c->task.sequence) / 8));
+    c->n_places--;
+}
+
+static bool is_prepared(const struct conversation *c)
+{
+    return !c->session || (c->n_prepared == c->script.ids.n &&
+                           c->n_seen == json_object_array_length(c->session->messages));
+}
+
+/* Part of what will be in front of the next clip goes into the sequence while nobody waits for it. */
+static int prepare(struct conversation *c, struct error *err)
+{
+    const float *hidden;
+    size_t n_script;
+    int r = catch_up(c, err);
+
+    if (r < 0 || is_prepared(c))
+        return r;
+    make_room_for_turn(c);
+    n_script = c->script.ids.n;
+    r = speech_prompt_begin(c->task.work.model->lm->tokenizer, "user", &c->script.ids, err);
+    if (r == 0)
+        r = feed(c, SLICE_ROWS, &hidden, err);
+    if (r == 0 && sequence_n(c->task.sequence) == c->script.ids.n) {
+        sequence_mark(c->task.sequence);
+        c->n_prepared = n_script;
+    }
+    c->script.ids.n = n_script;
+    return r;
+}
+
 /* Begin to think: the script ends where a reply begins. */
 static int begin_reply(struct conversation *c, struct error *err)
 {
@@ -425,7 +465,7 @@ static int begin_reply(struct conversation *c, struct error *err)
     int r;
 
     make_room(c, reply_room(c));
-    r = feed(c, &hidden, err);
+    r = feed(c, SIZE_MAX, &hidden, err);
     c->think_usec = clock_usec() - start;
     if (r < 0)
         return r;
@@ -650,6 +690,7 @@ static int transcribe(struct conversation *c)
 static void speak(struct conversation *c)
 {
     c->confirmed = true;
+    c->n_prepared = 0;
     c->number = c->port.begin(c->port_userdata);
     atomic_store(&c->interrupt, false);
     c->is_full = false;
@@ -896,9 +937,15 @@ static bool is_quiet(const struct conversation *c)
     return false;
 }
 
+static bool must_prepare(const struct conversation *c)
+{
+    return c->phase == PHASE_LISTEN && is_quiet(c) && !c->task.work.model->speaker && !c->done &&
+           !is_prepared(c);
+}
+
 static bool must_wait(const struct conversation *c)
 {
-    return is_quiet(c) && !c->recognising;
+    return is_quiet(c) && !c->recognising && !must_prepare(c);
 }
 
 /* Whether the sound would break off at the next step, were that late: then some more comes first. */
@@ -1050,11 +1097,8 @@ static int put_past(struct conversation *c, struct error *err)
     c->n_loaded = json_object_array_length(c->session->messages);
     if (r == 0)
         r = catch_up(c, err);
-    if (r == 0) {
-        begin_turn(c); /* the next: for it the last one may go too */
-        make_room(c, reply_room(c));
-        c->n_places--;
-    }
+    if (r == 0)
+        make_room_for_turn(c);
     return r;
 }
 
@@ -1072,7 +1116,7 @@ static int load(struct conversation *c, struct error *err)
     if (r == 0)
         r = put_past(c, err);
     if (r == 0)
-        r = feed(c, &hidden, err);
+        r = feed(c, SIZE_MAX, &hidden, err);
     if (r == 0)
         r = c->port.open(c->port_userdata, task, err);
     if (r < 0)
@@ -1090,6 +1134,8 @@ static int step(struct task *task, struct error *err)
     struct conversation *c = conversation_of(task);
     struct clip clip;
 
+    if (must_prepare(c))
+        return prepare(c, err);
     if (c->recognising && is_quiet(c))
         return transcribe(c);
     switch (c->phase) {
