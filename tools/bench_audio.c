@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Speech in and out, with the four files of a model that talks: a clip is encoded and put in front
- * of the language model, which says six tokens and then frames; each frame takes a step of it, the
- * depthformer and the decoder, which are timed apart. The clip is noise, so what is said means
- * nothing; written as a WAV file it is what a peer encodes too.
+ * Speech in and out, with the files of a model that talks (its vocoder file again in the place of
+ * the tokenizer file where a Mimi is in it): a clip is encoded and put in front of the language
+ * model, which says six tokens and then frames; each frame takes a step of it, the depthformer and
+ * the decoder, which are timed apart. The clip is noise, so what is said means nothing; written as
+ * a WAV file it is what a peer encodes too.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -117,8 +118,11 @@ static int load(struct engine *e, const struct bench_settings *s, struct error *
         !e->model->hparams.causal)
         return error_set(err, ERROR_INVALID_ARGUMENT, "These four files are not of one model.");
     for (size_t i = 0; i < _FILE_N; i++) {
-        struct gguf *gguf = gguf_open(e->files[i], err);
+        struct gguf *gguf;
 
+        if (i == FILE_TOKENIZER && strcmp(e->files[i], e->files[FILE_VOCODER]) == 0)
+            continue; /* one file for both, as LFM2-Audio has it */
+        gguf = gguf_open(e->files[i], err);
         if (!gguf)
             return -EINVAL;
         e->file_mb += (double)gguf_file_bytes(gguf) * 1e-6;
