@@ -379,6 +379,7 @@ struct engine {
 };
 
 int64_t clock_usec(void); /* monotonic */
+int64_t clock_realtime_usec(void);
 
 /* An event with room for `length` bytes of text and its end; NULL when memory is short. */
 struct event *event_new(enum event_type type, size_t length);
@@ -392,7 +393,7 @@ void engine_wake(struct engine *engine);
 /* Bus thread: the machine's microphone and loudspeaker. */
 int engine_use_sound(struct engine *engine, struct error *err);
 
-/* --- engine.c, for turns and tasks (engine thread) ------------------------------------------- */
+/* --- engine_memory.c, for turns and tasks (engine thread) ------------------------------------ */
 
 /*
  * The model of the work, in memory. Returns 0; -EAGAIN when it has to wait for other work to end;
@@ -413,6 +414,21 @@ int engine_use_task_sequence(struct engine *engine, struct task *task, size_t n_
 void engine_drop_task_sequence(struct task *task); /* accepts a task that has none */
 /* The sequence of the turn's session on its model. Returns as above. */
 int engine_use_sequence(struct engine *engine, struct turn *turn, struct error *err);
+
+/* --- engine_memory.c, for engine.c (engine thread) ------------------------------------------- */
+
+/* Load, or unload, a model because somebody asked for that; the end is told (answers_job). */
+void engine_take_load(struct engine *engine, const char *id, const char *path);
+void engine_take_unload(struct engine *engine, const char *id);
+void engine_unload_all(struct engine *engine);
+/* Unload what has expired; returns when the next one does, INT64_MAX: never. */
+int64_t engine_expire(struct engine *engine);
+/* Tell when the model expires, where that has changed, or a job is answered by it. */
+void engine_tell_loaded(struct engine *engine, struct loaded_model *model, bool answers_job);
+/* Accepts a session that has none. */
+void engine_drop_sequence(struct session *session);
+/* The present limit of encoded pictures is that of every model. */
+void engine_limit_rows(struct engine *engine);
 
 /* --- look.c, for turn.c and engine.c (engine thread) ----------------------------------------- */
 

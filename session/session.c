@@ -280,7 +280,6 @@ struct session *session_new(struct engine *engine, const struct session_options 
     const struct model *model;
     struct session *session;
     struct sampling sampling;
-    struct timespec now;
     bool has_seed;
     int result = 0;
 
@@ -297,8 +296,7 @@ struct session *session_new(struct engine *engine, const struct session_options 
         no_memory(err);
         return NULL;
     }
-    clock_gettime(CLOCK_REALTIME, &now);
-    session->created_usec = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    session->created_usec = clock_realtime_usec();
     session->n_context = options->n_context ? options->n_context : engine->config.n_context;
     session->context_limit = session->n_context;
     session->background = options->background;

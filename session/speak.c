@@ -575,10 +575,10 @@ static int find_phrases(struct speaking *speaking, struct phrases *phrases)
 static void say_at_once(struct speaking *speaking)
 {
     struct error err = ERROR_INIT;
-    int r = begin(speaking, &err);
+    int r = 0;
 
     while (r == 0)
-        r = step(speaking, &err);
+        r = step(&speaking->task, &err);
     if (r < 0)
         task_fail(&speaking->task, &err);
     else
