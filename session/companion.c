@@ -193,9 +193,9 @@ static int check_detokenizer(const char *path, const char *vocoder_path, struct 
     if ((files_of(name) & 1u << FILE_VOCODER) && !mimi_is_in(path))
         return find_word(name, "audiodecoder")
                    ? error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                               "%.200s has no Mimi in it (tensors named 'quantizer.semantic_rvq' and "
-                               "'decoder_transformer'), and there is no tokenizer file of its name: "
-                               "its codes cannot be turned into sound.",
+                               "%.200s has no Mimi in it (tensors 'quantizer.semantic_rvq' and "
+                               "'decoder_transformer'), and there is no tokenizer file of its "
+                               "name: its codes cannot be turned into sound.",
                                path)
                    : 1;
     return vocoder_path ? check_codes(vocoder_path, path, err) : 0;

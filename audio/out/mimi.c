@@ -30,12 +30,16 @@
 #define CONTEXT_MAX 4096
 #define CODES_MAX   ((uint64_t)1 << 20)
 
-/* Two sets of names for the same tensors. */
+/* One of two sets of names for the same tensors. */
 struct naming {
     const char *halves[HALVES], *books, *book, *usage; /* usage NULL: rows are ready */
     const char *repeat;
-    const char *layers, *mix_norm, *ffn_norm, *parts[PARTS], *out, *mix_scale, *ffn_scale, *up, *down;
+
+    const char *layers, *mix_norm, *ffn_norm; /* LAYERS.%u.PART */
+    const char *parts[PARTS], *out, *mix_scale, *ffn_scale, *up, *down;
+
     const char *model, *conv, *conv_up, *mix, *add; /* MODEL.%u.CONV */
+
     size_t n_parts;         /* matrices that queries, keys and values come from */
     size_t n_head, context; /* 0: in keys */
 };
@@ -360,8 +364,8 @@ static int read_transformer(const struct gguf *gguf, struct mimi *mimi, struct e
         return r;
     if (mimi->d % mimi->n_head || head_dim(mimi) % 8 || head_dim(mimi) > ATTEND_HEAD_DIM_MAX)
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "In '%s', tensor '%s': expected %zu heads whose width is a multiple of 8 up "
-                         "to 256, found a width of %zu for all.",
+                         "In '%s', tensor '%s': expected %zu heads whose width is a multiple of 8 "
+                         "up to 256, found a width of %zu for all.",
                          gguf_path(gguf), repeat, mimi->n_head, mimi->d);
     mimi->n_layer = count_layers(gguf, naming);
     return 0;

@@ -8,8 +8,8 @@
  *     a causal transformer that looks back a window
  *     SEANet: convolution, four times (transposed convolution, residual block), convolution
  *
- * A GGUF file of architecture "mimi" with the names of Kyutai's checkpoint; or one with those of the
- * transformers library, as llama.cpp's converters write it: alone, or beside the depthformer in
+ * A GGUF file of architecture "mimi" with the names of Kyutai's checkpoint; or one with those of
+ * the transformers library, as llama.cpp's converters write it: alone, or beside the depthformer in
  * LFM2-Audio's "audiodecoder". Then its heads are 8 and its window is 250 rows.
  *
  * Shapes:  samples at 24 kHz, 1920 a frame, none owed at the end
