@@ -438,8 +438,29 @@ static int list_permissions(sd_bus *bus, const struct options *options)
     return STATUS_OK;
 }
 
+/* As the daemon knows it, malloc: a command is the file that it runs. NULL: there is no such. */
+static char *program_name(const char *given)
+{
+    const char *path = getenv("PATH");
+    _cleanup_(freep) char *list = strdup(path ? path : ""), *file = NULL;
+    char *rest, *folder;
+
+    if (strpbrk(given, "/.")) /* a path, the id of an application */
+        return strdup(given);
+    for (folder = list ? strtok_r(list, ":", &rest) : NULL; folder;
+         folder = strtok_r(NULL, ":", &rest)) {
+        free(file);
+        if (asprintf(&file, "%s/%s", folder, given) < 0)
+            file = NULL;
+        if (file && access(file, X_OK) == 0)
+            return realpath(file, NULL);
+    }
+    return NULL;
+}
+
 int permissions_run(sd_bus *bus, const struct options *options)
 {
+    _cleanup_(freep) char *program = NULL;
     const char *const *words = (const char *const *)options->arguments;
 
     if (options->n_arguments == 0 ||
@@ -451,6 +472,12 @@ int permissions_run(sd_bus *bus, const struct options *options)
         terminal_error("\"lfmctl permissions\" knows list, and allow, deny or ask PROGRAM.");
         return STATUS_USAGE;
     }
-    return bus_call(bus, BUS_ROOT, BUS_MANAGER, "SetPermission", NULL, "sss", "microphone", words[1],
+    program = program_name(words[1]);
+    if (!program) {
+        terminal_error("There is no program '%s' here; name it by the path of its file, or by the id "
+                       "of its desktop file.", words[1]);
+        return STATUS_ERROR;
+    }
+    return bus_call(bus, BUS_ROOT, BUS_MANAGER, "SetPermission", NULL, "sss", "microphone", program,
                     words[0]);
 }

@@ -182,38 +182,6 @@ static int decide(struct permissions *p, const char *app, enum permission permis
     return write_file(p, err);
 }
 
-int permissions_set(struct permissions *p, sd_bus_message *message, const char *app,
-                    enum permission permission, struct error *err)
-{
-    char caller[PERMISSIONS_APP_MAX];
-    bool sandboxed = false;
-    int r = sender(message, caller, &sandboxed, err);
-
-    if (r < 0)
-        return r;
-    if (sandboxed)
-        return error_set(err, ERROR_NOT_ALLOWED,
-                         "A program in a sandbox cannot decide who uses the microphone.");
-    if (!*app || strlen(app) >= PERMISSIONS_APP_MAX)
-        return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "A program's name has 1 to %d bytes.", PERMISSIONS_APP_MAX - 1);
-    return decide(p, app, permission, err);
-}
-
-const char *permissions_at(const struct permissions *p, size_t i, enum permission *ret)
-{
-    json_object_object_foreach(p->decided, app, allowed)
-    {
-        if (i-- > 0)
-            continue;
-        *ret = json_object_get_boolean(allowed) ? PERMISSION_ALLOWED : PERMISSION_DENIED;
-        return app;
-    }
-    return NULL;
-}
-
-/* --- asking ---------------------------------------------------------------------------------- */
-
 /* It goes from the screen too. */
 static void question_free(struct question *question)
 {
@@ -232,18 +200,76 @@ static void question_free(struct question *question)
     free(question);
 }
 
+static void end_question(struct question *question, enum permission permission)
+{
+    void (*decided)(void *userdata, enum permission permission) = question->decided;
+    void *userdata = question->userdata;
+
+    question_free(question);
+    decided(userdata, permission);
+}
+
+/* Whoever waits to hear whether the program may. */
+static void end_questions(struct permissions *p, const char *app, enum permission permission)
+{
+    struct question *question = p->questions;
+
+    while (question) {
+        if (strcmp(question->app, app) != 0) {
+            question = question->next;
+            continue;
+        }
+        end_question(question, permission);
+        question = p->questions; /* what was told may have changed the list */
+    }
+}
+
+int permissions_set(struct permissions *p, sd_bus_message *message, const char *app,
+                    enum permission permission, struct error *err)
+{
+    char caller[PERMISSIONS_APP_MAX];
+    bool sandboxed = false;
+    int r = sender(message, caller, &sandboxed, err);
+
+    if (r < 0)
+        return r;
+    if (sandboxed)
+        return error_set(err, ERROR_NOT_ALLOWED,
+                         "A program in a sandbox cannot decide who uses the microphone.");
+    if (!*app || strlen(app) >= PERMISSIONS_APP_MAX)
+        return error_set(err, ERROR_INVALID_ARGUMENT,
+                         "A program's name has 1 to %d bytes.", PERMISSIONS_APP_MAX - 1);
+    r = decide(p, app, permission, err);
+    if (r >= 0 && permission != PERMISSION_UNDECIDED)
+        end_questions(p, app, permission);
+    return r;
+}
+
+const char *permissions_at(const struct permissions *p, size_t i, enum permission *ret)
+{
+    json_object_object_foreach(p->decided, app, allowed)
+    {
+        if (i-- > 0)
+            continue;
+        *ret = json_object_get_boolean(allowed) ? PERMISSION_ALLOWED : PERMISSION_DENIED;
+        return app;
+    }
+    return NULL;
+}
+
+/* --- asking ---------------------------------------------------------------------------------- */
+
+/* By the user, for this and all other sessions of the program. */
 static void answer(struct question *question, enum permission permission)
 {
     struct permissions *p = question->permissions;
-    void (*decided)(void *userdata, enum permission permission) = question->decided;
-    void *userdata = question->userdata;
     struct error err = ERROR_INIT;
+    char app[PERMISSIONS_APP_MAX];
 
-    if (permission != PERMISSION_UNDECIDED &&
-        decide(p, question->app, permission, &err) < 0)
+    strcpy(app, question->app);
+    if (decide(p, app, permission, &err) < 0)
         log_warning("%s", err.text);
-    question_free(question);
-    decided(userdata, permission);
+    end_questions(p, app, permission);
 }
 
 static int on_shown(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
@@ -256,7 +282,7 @@ static int on_shown(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
         sd_bus_message_read_basic(message, 'u', &question->id) < 0 ||
         !(question->server = strdup(sd_bus_message_get_sender(message)))) {
         log_debug("There is no notification service to ask about the microphone.");
-        answer(question, PERMISSION_UNDECIDED);
+        end_question(question, PERMISSION_UNDECIDED);
     }
     return 0;
 }
@@ -264,7 +290,7 @@ static int on_shown(sd_bus_message *message, void *userdata, sd_bus_error *ret_e
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
     (void)source, (void)usec;
-    answer(userdata, PERMISSION_UNDECIDED);
+    end_question(userdata, PERMISSION_UNDECIDED);
     return 0;
 }
 
@@ -303,7 +329,7 @@ static int on_closed(sd_bus_message *message, void *userdata, sd_bus_error *ret_
     (void)ret_error;
     if (sd_bus_message_read(message, "uu", &id, &reason) >= 0 &&
         (question = find(userdata, message, id)))
-        answer(question, PERMISSION_UNDECIDED);
+        end_question(question, PERMISSION_UNDECIDED);
     return 0;
 }
 

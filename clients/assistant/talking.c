@@ -15,7 +15,7 @@ static void on_voice_state(enum voice_state state, const char *trouble, void *us
     AssistantWindow *self = userdata;
     const bool push = !self->settings.open_microphone;
     const char *const labels[] = {
-        [VOICE_OPENING] = _("Opening the microphone"),
+        [VOICE_OPENING] = _("Opening the microphone; a notification may ask you first"),
         [VOICE_READY] = push ? _("One moment") : _("Speak"),
         [VOICE_HEARING] = _("I hear you"),
         [VOICE_THINKING] = _("Thinking"),

@@ -140,7 +140,7 @@ static void begin(CaptionsWindow *self)
     self->wanted = true;
     set_state(self, "listen", g_variant_new_boolean(TRUE));
     gtk_widget_set_visible(self->notice, FALSE);
-    tell_state(self, false, _("Waiting for the assistant"));
+    tell_state(self, false, _("Waiting for the assistant; a notification may ask you first"));
     if (self->bus)
         self->hearing = hearing_new(self->bus, self->look.source, &hearing_events, self);
     else

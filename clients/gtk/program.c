@@ -34,8 +34,8 @@ static void on_startup(GtkApplication *application, struct program *program)
 /* Between who we are and GTK's own beginning: a further start needs no display, the first one does. */
 static void on_registered(GApplication *application)
 {
-    if (g_application_get_is_remote(application))
-        return;
+    if (!g_application_get_is_registered(application) || g_application_get_is_remote(application))
+        return; /* it ends; it only hands over */
     if (!gtk_init_check()) {
         g_printerr("%s: %s\n", g_get_prgname(),
                    _("There is no display here: neither WAYLAND_DISPLAY nor DISPLAY leads to one."));

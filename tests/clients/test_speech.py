@@ -367,8 +367,21 @@ class Permission(Speech):
         self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): False})
         self.assertEqual(Listen().wait()[0], 5)  # without being asked again
         self.assertEqual(self.service.next(), {"closed": 7})
-        self.run_verb("permissions", "allow", "other")
+        self.run_verb("permissions", "allow", "org.example.Other")
         self.assertEqual(self.service.process.poll(), None)
+
+    def test_a_decision_by_command_answers_all_who_wait(self):
+        listeners = [self.asked("none"), Listen()]
+        for _ in listeners:
+            self.assertIn("asked", self.service.next())
+        self.run_verb("permissions", "allow", "lfmctl",
+                      env=dict(os.environ, PATH="/nowhere:" + os.path.dirname(os.path.realpath(LFMCTL))))
+        wait_until(lambda: all(listen.events for listen in listeners))  # one listens at a time
+        self.assertEqual(sorted(bool(listen.all("error")) for listen in listeners), [False, True])
+        for listen in listeners:
+            listen.stop()
+        self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): True})
+        self.assertIn("no program 'lfmctll' here", self.run_verb("permissions", "allow", "lfmctll", status=1))
 
     def test_closing_the_question_decides_nothing(self):
         listen = self.asked("closed")
