@@ -3,113 +3,13 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "clients/status.h"
-
-enum {
-    OPTION_TOOLS = 256,
-    OPTION_NO_TOOLS,
-    OPTION_TOOL_COMMAND,
-    OPTION_DRY_RUN_TOOLS,
-    OPTION_NO_CLOCK,
-    OPTION_FORMAT,
-    OPTION_TITLE,
-    OPTION_STOP,
-    OPTION_KEEP,
-    OPTION_BACKGROUND,
-    OPTION_JSON,
-    OPTION_STATS,
-    OPTION_THINKING,
-    OPTION_CONTEXT,
-    OPTION_TEMPERATURE,
-    OPTION_TOP_P,
-    OPTION_MIN_P,
-    OPTION_TOP_K,
-    OPTION_SEED,
-    OPTION_DETAIL,
-    OPTION_MAX_ENCODE_MS,
-    OPTION_MIN_IMAGE_TOKENS,
-    OPTION_MAX_IMAGE_TOKENS,
-    OPTION_MIN_TILES,
-    OPTION_MAX_TILES,
-    OPTION_NO_TILING,
-    OPTION_NO_THUMBNAIL,
-    OPTION_VOICE,
-    OPTION_RATE,
-    OPTION_PITCH,
-    OPTION_TIMES,
-    OPTION_NOW,
-    OPTION_MODE,
-    OPTION_HANGOVER,
-    OPTION_INPUT,
-    OPTION_TO,
-    OPTION_SOURCE,
-    OPTION_SILENCE,
-    OPTION_COLOR,
-    OPTION_VERSION,
-};
-
-/* Which verbs take an option: a letter each, see `verbs`; "*": all. */
-static const struct rule {
-    const char *name;
-    int has_argument, code;
-    const char *verbs;
-} rules[] = {
-    {"model", required_argument, 'm', "acidtvlw"},
-    {"image", required_argument, 'i', "a"},
-    {"detail", required_argument, OPTION_DETAIL, "acid"},
-    {"max-encode-ms", required_argument, OPTION_MAX_ENCODE_MS, "acid"},
-    {"min-image-tokens", required_argument, OPTION_MIN_IMAGE_TOKENS, "aci"},
-    {"max-image-tokens", required_argument, OPTION_MAX_IMAGE_TOKENS, "aci"},
-    {"min-tiles", required_argument, OPTION_MIN_TILES, "aci"},
-    {"max-tiles", required_argument, OPTION_MAX_TILES, "aci"},
-    {"no-tiling", no_argument, OPTION_NO_TILING, "aci"},
-    {"no-thumbnail", no_argument, OPTION_NO_THUMBNAIL, "aci"},
-    {"session", required_argument, 'S', "acl"},
-    {"system", required_argument, 's', "acl"},
-    {"tools", required_argument, OPTION_TOOLS, "acl"},
-    {"no-tools", no_argument, OPTION_NO_TOOLS, "acl"},
-    {"tool-command", required_argument, OPTION_TOOL_COMMAND, "acl"},
-    {"dry-run-tools", no_argument, OPTION_DRY_RUN_TOOLS, "acl"},
-    {"no-clock", no_argument, OPTION_NO_CLOCK, "acl"},
-    {"format", required_argument, OPTION_FORMAT, "a"},
-    {"title", required_argument, OPTION_TITLE, "acl"},
-    {"stop", required_argument, OPTION_STOP, "ac"},
-    {"keep", no_argument, OPTION_KEEP, "acl"},
-    {"background", no_argument, OPTION_BACKGROUND, "atv"},
-    {"voice", required_argument, OPTION_VOICE, "v"},
-    {"rate", required_argument, OPTION_RATE, "v"},
-    {"pitch", required_argument, OPTION_PITCH, "v"},
-    {"output", required_argument, 'o', "vl"},
-    {"input", required_argument, OPTION_INPUT, "l"},
-    {"times", no_argument, OPTION_TIMES, "t"},
-    {"now", no_argument, OPTION_NOW, "v"},
-    {"mode", required_argument, OPTION_MODE, "l"},
-    {"hangover", required_argument, OPTION_HANGOVER, "lw"},
-    {"to", required_argument, OPTION_TO, "w"},
-    {"source", required_argument, OPTION_SOURCE, "w"},
-    {"silence", required_argument, OPTION_SILENCE, "w"},
-    {"json", no_argument, OPTION_JSON, "acsmpPSidtlDrTw"},
-    {"stats", no_argument, OPTION_STATS, "ac"},
-    {"thinking", no_argument, OPTION_THINKING, "ac"},
-    {"max-tokens", required_argument, 'n', "ac"},
-    {"context", required_argument, OPTION_CONTEXT, "ac"},
-    {"temperature", required_argument, OPTION_TEMPERATURE, "ac"},
-    {"top-p", required_argument, OPTION_TOP_P, "ac"},
-    {"min-p", required_argument, OPTION_MIN_P, "ac"},
-    {"top-k", required_argument, OPTION_TOP_K, "ac"},
-    {"seed", required_argument, OPTION_SEED, "ac"},
-    {"all", no_argument, 'a', "mT"},
-    {"quiet", no_argument, 'q', "*"},
-    {"color", required_argument, OPTION_COLOR, "*"},
-    {"help", no_argument, 'h', "*"},
-    {"version", no_argument, OPTION_VERSION, "*"},
-};
 
 static const struct {
     const char *name;
@@ -185,6 +85,27 @@ void options_help(void)
           stdout);
 }
 
+/* --- values ---------------------------------------------------------------------------------- */
+
+struct rule {
+    const char *name;
+    char letter;       /* 0: none */
+    const char *verbs; /* that it means something to: a letter each, see `verbs`; "*": all */
+    /* Take optarg, or that it is there: STATUS_OK, or STATUS_USAGE after a sentence. NULL: it ends
+     * the program. */
+    int (*take)(struct options *o, const struct rule *rule);
+    size_t offset; /* of the member that it sets */
+    size_t given;  /* of the one that says so; 0: there is none */
+    double min, max;
+    const char *expected; /* of its value, for the sentence */
+    const char *words[4]; /* that it may be */
+};
+
+static void *member(struct options *o, size_t offset)
+{
+    return (char *)o + offset;
+}
+
 static bool read_whole(const char *text, uint64_t max, uint64_t *ret)
 {
     char *end;
@@ -194,214 +115,187 @@ static bool read_whole(const char *text, uint64_t max, uint64_t *ret)
     return text[0] >= '0' && text[0] <= '9' && !*end && !errno && *ret <= max;
 }
 
-static bool read_real(const char *text, double min, double max, double *ret)
+static int bad_value(const struct rule *rule)
 {
-    char *end;
-
-    *ret = strtod(text, &end);
-    return *text && !*end && isfinite(*ret) && *ret >= min && *ret <= max;
-}
-
-static int bad_value(const char *name, const char *expected)
-{
-    terminal_error("--%s must be %s, not '%.60s'.", name, expected, optarg);
+    terminal_error("--%s must be %s, not '%.60s'.", rule->name, rule->expected, optarg);
     return STATUS_USAGE;
 }
 
-static uint32_t *image_number(struct options *o, int code)
+static int take_flag(struct options *o, const struct rule *rule)
 {
-    return code == OPTION_MIN_IMAGE_TOKENS   ? &o->min_image_tokens
-           : code == OPTION_MAX_IMAGE_TOKENS ? &o->max_image_tokens
-           : code == OPTION_MIN_TILES        ? &o->min_tiles
-           : code == OPTION_MAX_TILES        ? &o->max_tiles
-                                             : &o->max_encode_ms;
+    *(bool *)member(o, rule->offset) = true;
+    return STATUS_OK;
 }
 
-static int take(struct options *o, const struct rule *rule)
+static int take_text(struct options *o, const struct rule *rule)
+{
+    *(const char **)member(o, rule->offset) = optarg;
+    return STATUS_OK;
+}
+
+static int take_word(struct options *o, const struct rule *rule)
+{
+    for (const char *const *word = rule->words; *word; word++)
+        if (strcmp(optarg, *word) == 0)
+            return take_text(o, rule);
+    return bad_value(rule);
+}
+
+static int take_count(struct options *o, const struct rule *rule)
 {
     uint64_t n;
 
-    switch (rule->code) {
-    case 'm':
-        o->model = optarg;
-        break;
-    case 'S':
-        o->session = optarg;
-        break;
-    case 's':
-        o->system = optarg;
-        break;
-    case OPTION_TOOLS:
-        o->tools = optarg;
-        break;
-    case OPTION_NO_TOOLS:
-        o->no_tools = true;
-        break;
-    case OPTION_TOOL_COMMAND:
-        o->tool_command = optarg;
-        break;
-    case OPTION_DRY_RUN_TOOLS:
-        o->dry_run_tools = true;
-        break;
-    case OPTION_NO_CLOCK:
-        o->no_clock = true;
-        break;
-    case OPTION_FORMAT:
-        o->format = optarg;
-        break;
-    case OPTION_TITLE:
-        o->title = optarg;
-        break;
-    case OPTION_STOP:
-        if (o->n_stop == STOPS_MAX) {
-            terminal_error("There are more than %d stop texts.", STOPS_MAX);
-            return STATUS_USAGE;
-        }
-        o->stop[o->n_stop++] = optarg;
-        break;
-    case OPTION_KEEP:
-        o->keep = true;
-        break;
-    case OPTION_BACKGROUND:
-        o->background = true;
-        break;
-    case OPTION_JSON:
-        o->json = true;
-        break;
-    case OPTION_STATS:
-        o->stats = true;
-        break;
-    case OPTION_THINKING:
-        o->thinking = true;
-        break;
-    case 'a':
-        o->all = true;
-        break;
-    case 'q':
-        o->quiet = true;
-        break;
-    case 'n':
-    case OPTION_CONTEXT:
-        if (!read_whole(optarg, UINT32_MAX, &n) || n == 0)
-            return bad_value(rule->name, "a whole number above 0");
-        *(rule->code == 'n' ? &o->max_tokens : &o->context) = (uint32_t)n;
-        break;
-    case 'i':
-        if (o->n_images == IMAGES_MAX) {
-            terminal_error("There are more than %d pictures.", IMAGES_MAX);
-            return STATUS_USAGE;
-        }
-        o->images[o->n_images++] = optarg;
-        break;
-    case OPTION_DETAIL:
-        if (strcmp(optarg, "low") != 0 && strcmp(optarg, "auto") != 0 &&
-            strcmp(optarg, "high") != 0)
-            return bad_value(rule->name, "low, auto or high");
-        o->detail = optarg;
-        break;
-    case OPTION_NO_TILING:
-        o->no_tiling = true;
-        break;
-    case OPTION_NO_THUMBNAIL:
-        o->no_thumbnail = true;
-        break;
-    case OPTION_MAX_ENCODE_MS:
-    case OPTION_MIN_IMAGE_TOKENS:
-    case OPTION_MAX_IMAGE_TOKENS:
-    case OPTION_MIN_TILES:
-    case OPTION_MAX_TILES:
-        if (!read_whole(optarg, UINT32_MAX, &n) || n == 0)
-            return bad_value(rule->name, "a whole number above 0");
-        *image_number(o, rule->code) = (uint32_t)n;
-        break;
-    case OPTION_TOP_K:
-        if (!read_whole(optarg, UINT32_MAX, &n))
-            return bad_value(rule->name, "a whole number");
-        o->top_k = (uint32_t)n;
-        o->has_top_k = true;
-        break;
-    case OPTION_SEED:
-        if (!read_whole(optarg, UINT64_MAX, &o->seed))
-            return bad_value(rule->name, "a whole number");
-        o->has_seed = true;
-        break;
-    case OPTION_TEMPERATURE:
-        if (!read_real(optarg, 0, 100, &o->temperature))
-            return bad_value(rule->name, "a number from 0 to 100");
-        o->has_temperature = true;
-        break;
-    case OPTION_TOP_P:
-        if (!read_real(optarg, 0, 1, &o->top_p))
-            return bad_value(rule->name, "a number from 0 to 1");
-        o->has_top_p = true;
-        break;
-    case OPTION_MIN_P:
-        if (!read_real(optarg, 0, 1, &o->min_p))
-            return bad_value(rule->name, "a number from 0 to 1");
-        o->has_min_p = true;
-        break;
-    case OPTION_VOICE:
-        o->voice = optarg;
-        break;
-    case OPTION_RATE:
-        if (!read_real(optarg, 0.3, 8, &o->rate))
-            return bad_value(rule->name, "a number from 0.3 to 8");
-        break;
-    case OPTION_PITCH:
-        if (!read_real(optarg, 0.5, 2, &o->pitch))
-            return bad_value(rule->name, "a number from 0.5 to 2");
-        break;
-    case 'o':
-        o->output = optarg;
-        break;
-    case OPTION_TIMES:
-        o->times = true;
-        break;
-    case OPTION_NOW:
-        o->now = true;
-        break;
-    case OPTION_INPUT:
-        o->input = optarg;
-        break;
-    case OPTION_TO:
-        if (strcmp(optarg, "stdout") != 0 && strcmp(optarg, "clipboard") != 0 &&
-            strcmp(optarg, "window") != 0)
-            return bad_value(rule->name, "stdout, clipboard or window");
-        o->to = optarg;
-        break;
-    case OPTION_SOURCE:
-        if (strcmp(optarg, "microphone") != 0 && strcmp(optarg, "monitor") != 0)
-            return bad_value(rule->name, "microphone or monitor");
-        o->source = optarg;
-        break;
-    case OPTION_SILENCE:
-        if (!read_whole(optarg, 600, &n))
-            return bad_value(rule->name, "seconds, up to 600; 0: for ever");
-        o->silence_ms = n > 0 ? (uint32_t)n * 1000 : UINT32_MAX;
-        break;
-    case OPTION_MODE:
-        if (strcmp(optarg, "open") != 0 && strcmp(optarg, "half-duplex") != 0 &&
-            strcmp(optarg, "push") != 0)
-            return bad_value(rule->name, "open, half-duplex or push");
-        o->mode = optarg;
-        break;
-    case OPTION_HANGOVER:
-        if (!read_whole(optarg, 600000, &n) || n == 0)
-            return bad_value(rule->name, "milliseconds, 1 to 600000");
-        o->hangover_ms = (uint32_t)n;
-        break;
-    case OPTION_COLOR:
-        if (strcmp(optarg, "auto") == 0)
-            o->colour = COLOUR_AUTO;
-        else if (strcmp(optarg, "always") == 0)
-            o->colour = COLOUR_ALWAYS;
-        else if (strcmp(optarg, "never") == 0)
-            o->colour = COLOUR_NEVER;
-        else
-            return bad_value(rule->name, "auto, always or never");
-        break;
-    }
+    if (!read_whole(optarg, (uint64_t)rule->max, &n) || n < (uint64_t)rule->min)
+        return bad_value(rule);
+    *(uint32_t *)member(o, rule->offset) = (uint32_t)n;
+    if (rule->given)
+        *(bool *)member(o, rule->given) = true;
     return STATUS_OK;
+}
+
+static int take_real(struct options *o, const struct rule *rule)
+{
+    char *end;
+    const double value = strtod(optarg, &end);
+
+    if (!*optarg || *end || !(value >= rule->min && value <= rule->max))
+        return bad_value(rule);
+    *(double *)member(o, rule->offset) = value;
+    if (rule->given)
+        *(bool *)member(o, rule->given) = true;
+    return STATUS_OK;
+}
+
+static int take_seed(struct options *o, const struct rule *rule)
+{
+    o->has_seed = true;
+    return read_whole(optarg, UINT64_MAX, &o->seed) ? STATUS_OK : bad_value(rule);
+}
+
+static int take_silence(struct options *o, const struct rule *rule)
+{
+    uint64_t n;
+
+    if (!read_whole(optarg, 600, &n))
+        return bad_value(rule);
+    o->silence_ms = n > 0 ? (uint32_t)n * 1000 : UINT32_MAX;
+    return STATUS_OK;
+}
+
+static int take_colour(struct options *o, const struct rule *rule)
+{
+    if (strcmp(optarg, "auto") == 0)
+        o->colour = COLOUR_AUTO;
+    else if (strcmp(optarg, "always") == 0)
+        o->colour = COLOUR_ALWAYS;
+    else if (strcmp(optarg, "never") == 0)
+        o->colour = COLOUR_NEVER;
+    else
+        return bad_value(rule);
+    return STATUS_OK;
+}
+
+static int take_stop(struct options *o, const struct rule *rule)
+{
+    (void)rule;
+    if (o->n_stop == STOPS_MAX) {
+        terminal_error("There are more than %d stop texts.", STOPS_MAX);
+        return STATUS_USAGE;
+    }
+    o->stop[o->n_stop++] = optarg;
+    return STATUS_OK;
+}
+
+static int take_image(struct options *o, const struct rule *rule)
+{
+    (void)rule;
+    if (o->n_images == IMAGES_MAX) {
+        terminal_error("There are more than %d pictures.", IMAGES_MAX);
+        return STATUS_USAGE;
+    }
+    o->images[o->n_images++] = optarg;
+    return STATUS_OK;
+}
+
+/* --- options --------------------------------------------------------------------------------- */
+
+#define AT(member)     .offset = offsetof(struct options, member)
+#define GIVEN(member)  .given = offsetof(struct options, member)
+#define FLAG(member)   .take = take_flag, AT(member)
+#define TEXT(member)   .take = take_text, AT(member)
+#define COUNT(member)                                                                              \
+    .take = take_count, AT(member), .min = 1, .max = UINT32_MAX,                                   \
+    .expected = "a whole number above 0"
+
+static const struct rule rules[] = {
+    /* clang-format off */
+    {"model", 'm', "acidtvlw", TEXT(model)},
+    {"image", 'i', "a", .take = take_image},
+    {"detail", 0, "acid", .take = take_word, AT(detail),
+     .expected = "low, auto or high", .words = {"low", "auto", "high"}},
+    {"max-encode-ms", 0, "acid", COUNT(max_encode_ms)},
+    {"min-image-tokens", 0, "aci", COUNT(min_image_tokens)},
+    {"max-image-tokens", 0, "aci", COUNT(max_image_tokens)},
+    {"min-tiles", 0, "aci", COUNT(min_tiles)},
+    {"max-tiles", 0, "aci", COUNT(max_tiles)},
+    {"no-tiling", 0, "aci", FLAG(no_tiling)},
+    {"no-thumbnail", 0, "aci", FLAG(no_thumbnail)},
+    {"session", 'S', "acl", TEXT(session)},
+    {"system", 's', "acl", TEXT(system)},
+    {"tools", 0, "acl", TEXT(tools)},
+    {"no-tools", 0, "acl", FLAG(no_tools)},
+    {"tool-command", 0, "acl", TEXT(tool_command)},
+    {"dry-run-tools", 0, "acl", FLAG(dry_run_tools)},
+    {"no-clock", 0, "acl", FLAG(no_clock)},
+    {"format", 0, "a", TEXT(format)},
+    {"title", 0, "acl", TEXT(title)},
+    {"stop", 0, "ac", .take = take_stop},
+    {"keep", 0, "acl", FLAG(keep)},
+    {"background", 0, "atv", FLAG(background)},
+    {"voice", 0, "v", TEXT(voice)},
+    {"rate", 0, "v", .take = take_real, AT(rate), .min = 0.3, .max = 8,
+     .expected = "a number from 0.3 to 8"},
+    {"pitch", 0, "v", .take = take_real, AT(pitch), .min = 0.5, .max = 2,
+     .expected = "a number from 0.5 to 2"},
+    {"output", 'o', "vl", TEXT(output)},
+    {"input", 0, "l", TEXT(input)},
+    {"times", 0, "t", FLAG(times)},
+    {"now", 0, "v", FLAG(now)},
+    {"mode", 0, "l", .take = take_word, AT(mode), .expected = "open, half-duplex or push",
+     .words = {"open", "half-duplex", "push"}},
+    {"hangover", 0, "lw", .take = take_count, AT(hangover_ms), .min = 1, .max = 600000,
+     .expected = "milliseconds, 1 to 600000"},
+    {"to", 0, "w", .take = take_word, AT(to), .expected = "stdout, clipboard or window",
+     .words = {"stdout", "clipboard", "window"}},
+    {"source", 0, "w", .take = take_word, AT(source), .expected = "microphone or monitor",
+     .words = {"microphone", "monitor"}},
+    {"silence", 0, "w", .take = take_silence, .expected = "seconds, up to 600; 0: for ever"},
+    {"json", 0, "acsmpPSidtlDrTw", FLAG(json)},
+    {"stats", 0, "ac", FLAG(stats)},
+    {"thinking", 0, "ac", FLAG(thinking)},
+    {"max-tokens", 'n', "ac", COUNT(max_tokens)},
+    {"context", 0, "ac", COUNT(context)},
+    {"temperature", 0, "ac", .take = take_real, AT(temperature), GIVEN(has_temperature),
+     .max = 100, .expected = "a number from 0 to 100"},
+    {"top-p", 0, "ac", .take = take_real, AT(top_p), GIVEN(has_top_p),
+     .max = 1, .expected = "a number from 0 to 1"},
+    {"min-p", 0, "ac", .take = take_real, AT(min_p), GIVEN(has_min_p),
+     .max = 1, .expected = "a number from 0 to 1"},
+    {"top-k", 0, "ac", .take = take_count, AT(top_k), GIVEN(has_top_k),
+     .max = UINT32_MAX, .expected = "a whole number"},
+    {"seed", 0, "ac", .take = take_seed, .expected = "a whole number"},
+    {"all", 'a', "mT", FLAG(all)},
+    {"quiet", 'q', "*", FLAG(quiet)},
+    {"color", 0, "*", .take = take_colour, .expected = "auto, always or never"},
+    {"help", 'h', "*", .take = NULL},
+    {"version", 0, "*", .take = NULL},
+    /* clang-format on */
+};
+
+/* What getopt_long() knows it by. */
+static int code_of(size_t i)
+{
+    return rules[i].letter ? rules[i].letter : 256 + (int)i;
 }
 
 static int check_verb(const struct options *o, const bool *given)
@@ -429,33 +323,33 @@ int options_read(struct options *o, int argc, char **argv)
     int code, status;
 
     *o = (struct options){0};
-    for (size_t i = 0; i < ARRAY_LEN(rules); i++)
-        table[i] = (struct option){rules[i].name, rules[i].has_argument, NULL, rules[i].code};
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        const bool alone = !rules[i].take || rules[i].take == take_flag;
+
+        table[i] = (struct option){rules[i].name, alone ? no_argument : required_argument, NULL,
+                                   code_of(i)};
+    }
     opterr = 0;
     while ((code = getopt_long(argc, argv, ":m:S:s:n:i:o:aqh", table, NULL)) != -1) {
-        const struct rule *rule = NULL;
+        size_t i = 0;
 
-        for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-            if (rules[i].code == code) {
-                rule = &rules[i];
-                given[i] = true;
-            }
-        }
-        if (code == 'h') {
-            options_help();
-            return -1;
-        }
-        if (code == OPTION_VERSION) {
-            puts("lfmctl " LFMD_VERSION);
-            return -1;
-        }
-        if (!rule) {
+        while (i < ARRAY_LEN(rules) && code_of(i) != code)
+            i++;
+        if (i == ARRAY_LEN(rules)) {
             terminal_error(code == ':' ? "'%.60s' needs a value."
                                        : "There is no option '%.60s'. \"lfmctl help\" lists them.",
                            argv[optind - 1]);
             return STATUS_USAGE;
         }
-        status = take(o, rule);
+        if (!rules[i].take) {
+            if (code == 'h')
+                options_help();
+            else
+                puts("lfmctl " LFMD_VERSION);
+            return -1;
+        }
+        given[i] = true;
+        status = rules[i].take(o, &rules[i]);
         if (status != STATUS_OK)
             return status;
     }
