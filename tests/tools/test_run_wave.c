@@ -68,32 +68,43 @@ static void check_wave(const char *files, struct json_object *frames, const floa
     }
 }
 
+/* described: codes and wave */
+static void check_random(const char *files, struct json_object *described, struct limits usual)
+{
+    struct json_object *frames = golden_get(described, "codes");
+    const size_t n = 1920 * json_object_array_length(frames);
+    float *expected = golden_floats(
+        golden_beside(data_path("audio/sound.json"), golden_str(described, "wave")), n);
+
+    check_wave(files, frames, expected, (struct limits){.max_abs = 1e-4}, usual);
+    free(expected);
+}
+
 static void test_random_files_give_waves(void **state)
 {
+    const struct limits exact = {.max_abs = 1e-4}, rounded = {.relative = 1e-3};
     struct json_object *json = golden_json(data_path("audio/sound.json"));
     struct json_object *models = golden_get(json, "models"), *mimi = golden_get(json, "mimi");
-    const struct limits f16 = {.max_abs = 1e-4}, q8_0 = {.relative = 1e-3};
-    char files[2048];
+    struct json_object *both = golden_get(json, "audiodecoder"); /* Mimi in a vocoder file */
+    char folder[512], files[2048];
 
     (void)state;
-    for (size_t i = 0; i <= json_object_array_length(models); i++) {
+    snprintf(folder, sizeof(folder), "%s", data_path("audio"));
+    for (size_t i = 0; i < json_object_array_length(models); i++) {
         struct json_object *model = json_object_array_get_idx(models, i);
-        struct json_object *frames = golden_get(model ? model : mimi, "codes");
-        const char *folder = data_path("audio");
-        const size_t n = 1920 * json_object_array_length(frames);
-        float *expected = golden_floats(
-            golden_beside(data_path("audio/sound.json"), golden_str(model ? model : mimi, "wave")),
-            n);
 
-        if (model)
-            snprintf(files, sizeof(files), "--vocoder %s/%s --tokenizer %s/%s", folder,
-                     golden_str(model, "vocoder"), folder, golden_str(model, "tokenizer"));
-        else
-            snprintf(files, sizeof(files), "--mimi %s/%s", folder, golden_str(mimi, "file"));
-        check_wave(files, frames, expected, f16,
-                   model && strcmp(golden_str(model, "type"), "Q8_0") == 0 ? q8_0 : f16);
-        free(expected);
+        snprintf(files, sizeof(files), "--vocoder %s/%s --tokenizer %s/%s", folder,
+                 golden_str(model, "vocoder"), folder, golden_str(model, "tokenizer"));
+        check_random(files, model,
+                     strcmp(golden_str(model, "type"), "Q8_0") == 0 ? rounded : exact);
     }
+    snprintf(files, sizeof(files), "--mimi %s/%s", folder, golden_str(mimi, "file"));
+    check_random(files, mimi, exact);
+    snprintf(files, sizeof(files), "--mimi %s/%s", folder, golden_str(both, "file"));
+    check_random(files, both, rounded);
+    snprintf(files, sizeof(files), "--vocoder %s/%s --tokenizer %s/%s", folder,
+             golden_str(both, "file"), folder, golden_str(both, "file"));
+    check_random(files, both, rounded);
     write_codes("[]");
     free(wave(files, 0));
     json_object_put(json);
