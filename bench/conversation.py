@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 """A long conversation through microphone and loudspeaker: what it costs in memory, and in sound.
 
-usage: dbus-run-session -- /usr/bin/python3 bench/conversation.py BUILD RECORDING.wav [MINUTES [LOAD]]
+usage: dbus-run-session -- /usr/bin/python3 bench/conversation.py BUILD RECORDING.wav
+           [MINUTES [LOAD]]
 
-RECORDING: a question of some seconds. It is played to the microphone again and again, for 30 minutes or
-MINUTES, beside LOAD busy loops (default 0); every fifth one talks over the answer to the one before. The
-daemon serves the models of this repository to `lfmctl listen`; microphone and loudspeaker are sinks of a
-PulseAudio of the program's own, and nothing of the loudspeaker gets to the microphone. Prints a line of
-JSON every minute, one for each stream when it is closed (bench/callbacks.c; what the devices lost is
-"overflows" and "underflows"), and a last one:
+RECORDING: a question of some seconds. It is played to the microphone again and again, for 30
+minutes or MINUTES, beside LOAD busy loops (default 0); every fifth one talks over the answer to the
+one before. The daemon serves the models of this repository to `lfmctl listen`; microphone and
+loudspeaker are sinks of a PulseAudio of the program's own, and nothing of the loudspeaker gets to
+the microphone. Prints a line of JSON every minute, one for each stream when it is closed
+(bench/callbacks.c; what the devices lost is "overflows" and "underflows"), and a last one:
   overruns, underruns  blocks of sound that were lost, as the daemon counts them
   not_asked            turns that were heard and interrupted an answer while no question was played
   events_lost          events that a turn lacks, and turns that are lacking
@@ -89,11 +90,14 @@ def events_lost(listen):
 def main():
     server = Server()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(CALLBACKS=folder + "/callbacks", LD_PRELOAD=BUILD + "/bench/libcallbacks.so")
+        os.environ.update(CALLBACKS=folder + "/callbacks",
+                          LD_PRELOAD=BUILD + "/bench/libcallbacks.so")
         daemon = Daemon(folder)
         del os.environ["LD_PRELOAD"]
         subprocess.run((LFMCTL, "permissions", "allow", os.path.realpath(LFMCTL)), check=True)
-        load = [subprocess.Popen((sys.executable, "-c", "while True: pass")) for _ in range(int(LOAD))]
+        load = [
+            subprocess.Popen((sys.executable, "-c", "while True: pass")) for _ in range(int(LOAD))
+        ]
         before, played = used(), []
         listen = Listen()
         listen.have("listening", condition=lambda e: e["on"])
@@ -108,7 +112,8 @@ def main():
             print(file.read(), end="")
         show(asked=len(played), heard=len(listen.all("speech_end")),
              answered=len(listen.all("audio_start")), interrupted=len(listen.all("interrupted")),
-             not_asked=not_asked(listen, played), events=len(listen.events), events_lost=events_lost(listen),
+             not_asked=not_asked(listen, played), events=len(listen.events),
+             events_lost=events_lost(listen),
              overruns=sum(e["overruns"] for e in listen.all("xrun")),
              underruns=sum(e["underruns"] for e in listen.all("xrun")),
              busy=round((after[0] - before[0]) / (after[1] - before[1]), 2))

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Files with random weights for timing speech, at the size of LFM2.5-Audio-1.5B and LFM2-Audio-1.5B.
+"""Files with random weights for timing speech, at the size of LFM2.5-Audio-1.5B and
+LFM2-Audio-1.5B.
 
     random_audio.py vocoder|tokenizer|mimi|audiodecoder TYPE FILE     TYPE: F32 F16 Q8_0 Q4_0
 

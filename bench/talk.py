@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How quickly a conversation answers, and falls silent when somebody speaks, through a client's own pipes.
+"""How quickly a conversation answers, and falls silent when somebody speaks, through a client's own
+pipes.
 
 usage: scripts/with-daemon BUILD /usr/bin/python3 bench/talk.py RECORDING.wav [N]
 
-RECORDING: 16-bit mono, a question of some seconds. Plays it in real time N times (default 10), waits for
-the answer, then speaks into it. Prints medians and the slowest, in milliseconds:
+RECORDING: 16-bit mono, a question of some seconds. Plays it in real time N times (default 10),
+waits for the answer, then speaks into it. Prints medians and the slowest, in milliseconds:
   first_sound   the turn was seen to have ended -> the first sample was handed out
   first_sound_at_once  the same where the turn ends by command, so that nothing of it was done ahead
   ducked        the first loud 10 ms of the second question -> what is read of the loudspeaker is
@@ -104,7 +105,8 @@ def main():
         talk.session.Close()
     for name, values in found.items():
         if values:
-            print(json.dumps({"what": name, "n": len(values), "median_ms": round(statistics.median(values)),
+            print(json.dumps({"what": name, "n": len(values),
+                              "median_ms": round(statistics.median(values)),
                               "slowest_ms": round(max(values))}))
 
 

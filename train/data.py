@@ -146,7 +146,9 @@ def say(rng, kind, text, split):
             suffix = rng.choice(["", "?", "?", "?", " please?"])
         else:
             suffix = rng.choice(SUFFIXES)
-        if split == "phrase" or (bucket((kind, core, prefix, suffix), 5) == 0) == (split == "frame"):
+        is_held_out = bucket((kind, core, prefix, suffix), 5) == 0
+
+        if split == "phrase" or is_held_out == (split == "frame"):
             break
     said = prefix + core.format(text) + suffix
     return said[0].upper() + said[1:] if rng.random() < 0.65 else said
@@ -546,18 +548,21 @@ def shapes(rng, split, setting):
 
 # statement of one pair, joint between statements, opening, questions; the answer is the statement
 RECALL_FORMS = {
-    "price": ("{k} costs {v}", ", ", "Prices: ", ["How much is the {k}?", "What does {k} cost?",
-                                                  "What is the price of {k}?", "{k}?",
-                                                  "Tell me the price of {k}."]),
-    "phone": ("{k} has number {v}", ". ", "", ["What is the number of {k}?", "Which number has {k}?",
-                                               "What number does {k} have?"]),
+    "price": ("{k} costs {v}", ", ", "Prices: ", [
+        "How much is the {k}?", "What does {k} cost?", "What is the price of {k}?", "{k}?",
+        "Tell me the price of {k}."
+    ]),
+    "phone": ("{k} has number {v}", ". ", "",
+              ["What is the number of {k}?", "Which number has {k}?",
+               "What number does {k} have?"]),
     "pair": ("{k}: {v}", "; ", "", ["{k}?", "What is {k}?", "Tell me {k}.",
                                     "What belongs to {k}?"]),
-    "place": ("the {k} is in the {v}", ". ", "", ["Where is the {k}?", "In which room is the {k}?",
-                                                  "Where did I put the {k}?",
-                                                  "Where can I find the {k}?"]),
-    "owner": ("{k} has the {v}", ". ", "", ["What does {k} have?", "Which thing has {k}?",
-                                            "What has {k}?"]),
+    "place": ("the {k} is in the {v}", ". ", "", [
+        "Where is the {k}?", "In which room is the {k}?", "Where did I put the {k}?",
+        "Where can I find the {k}?"
+    ]),
+    "owner": ("{k} has the {v}", ". ", "",
+              ["What does {k} have?", "Which thing has {k}?", "What has {k}?"]),
 }
 
 

@@ -69,7 +69,7 @@ def trained_texts(count, seed):
 
 
 def items(count, seed, seen):
-    """Every test item: {split: {cell: [(messages, setting)]}}, and how many leaked ones fell out."""
+    """Every test item: {split: {cell: [(messages, setting)]}}, and how many leaked fell out."""
     made, dropped = {}, collections.Counter()
     for name, (split, intents, _) in SPLITS.items():
         cells = {}
@@ -140,7 +140,8 @@ def figures(model, vocabulary, made, show=0):
                      "cells": {c: round(100 * good[c] / total[c], 1) for c in total}}
         wrong += [(name, cell, c, r) for (cell, c), r in zip(flat, right) if not all(r)]
     if show:
-        for name, cell, (messages, where), r in random.Random(1).sample(wrong, min(show, len(wrong))):
+        shown = random.Random(1).sample(wrong, min(show, len(wrong)))
+        for name, cell, (messages, where), r in shown:
             replies = [(a["content"], b["content"]) for a, b in zip(messages, messages[1:])
                        if b["role"] == "assistant"]
             print(f"  {name}/{cell}:", [pair for pair, ok in zip(replies, r) if not ok][:1])
@@ -208,7 +209,8 @@ def main():
         state = saved["state"]
         pathlib.Path(args.json).write_text(json.dumps({
             "steps": state["step"], "tokens": state["tokens"], "targets": state["targets"],
-            "cpu_seconds": round(state["cpu"]), "kind": args.kind, "dropped": dict(dropped), "splits": out}, indent=1))
+            "cpu_seconds": round(state["cpu"]), "kind": args.kind, "dropped": dict(dropped),
+            "splits": out}, indent=1))
     if args.sample:
         args.sample.mkdir(parents=True, exist_ok=True)
         write_sample(model, vocabulary, made, args.sample, args.seed)

@@ -28,11 +28,11 @@ SHARD = 400  # sentences
 LONGEST = 66  # frames
 ANSWERS = 0.35  # of the sentences are what the assistant says
 ECHOED = 0.15  # of the texts are letters and keys
-LETTERS = """ay,be,see,dee,e,eff,gee,aitch,i,jay,kay,el,em,en,oh,pea,cue,are,ess,tea,you,vee,double you,
-ex,why,zed""".replace("\n", "").split(",")  # as session/spoken.c writes them
+LETTERS = """ay,be,see,dee,e,eff,gee,aitch,i,jay,kay,el,em,en,oh,pea,cue,are,ess,tea,you,vee,
+double you,ex,why,zed""".replace("\n", "").split(",")  # as session/spoken.c writes them
 KEYS = """space,enter,tab,escape,shift,control,alt,up,down,left,right,delete,backspace,home,end,
-page up,page down,comma,dot,question mark,exclamation mark,colon,semicolon,dash,slash,quote,new line,
-plus,minus,star,equals,percent,at,zero,one,two,three,four,five,six,seven,eight,nine,insert,menu,
+page up,page down,comma,dot,question mark,exclamation mark,colon,semicolon,dash,slash,quote,
+new line,plus,minus,star,equals,percent,at,zero,one,two,three,four,five,six,seven,eight,nine,insert,menu,
 button,check box,link,heading,list,dialog""".replace("\n", "").split(",")
 SPEAK, LISTEN = "Perform TTS. Use the US female voice.", "Perform ASR."
 CONVERSE = "Respond with interleaved text and audio."

@@ -254,7 +254,8 @@ def main():
     p.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     p.add_argument("--float32", action="store_true", help="no bf16 products")
     p.add_argument("--branch", help="checkpoint that a new run directory starts from")
-    p.add_argument("--cooldown", type=int, default=0, help="steps until the rate has fallen to 2 %%")
+    p.add_argument("--cooldown", type=int, default=0,
+                   help="steps until the rate has fallen to 2 %%")
     p.add_argument("--deadline", type=float, help="unix time at which the cooldown ends early")
     p.add_argument("--save-seconds", type=float, default=120)
     p.add_argument("--meet", help=argparse.SUPPRESS)  # file where the workers find each other

@@ -9,8 +9,8 @@
     python train/train_talk.py talk --run RUN/talk --core CORE.gguf --spoken FOLDER --steps STEPS \\
         --start RUN/read/last.pt --encoder RUN/hear/last.pt --clips CLIPS
 
-From the second stage on the core also reads rows that are made of its own embeddings, without sound,
-which cost little. The encoder stays as it is, unless it has a rate of its own.
+From the second stage on the core also reads rows that are made of its own embeddings, without
+sound, which cost little. The encoder stays as it is, unless it has a rate of its own.
 
 What a network of this size does not find out by itself is told to it: which phones a frame speaks
 (a head that is thrown away), and where to look (talks.py): some heads of every attention layer

@@ -3,8 +3,8 @@
 """Write quant_blocks_more.gguf and .bin: random raw blocks of every handled tensor type, and their
 exact dequantisation by gguf-py (pip install gguf numpy). Seeded; the files are checked in.
 
-The tensor NAME holds 3 rows of 256 values of type NAME; the .bin holds the values as f32 in the same
-order. Scales include zero, negative, subnormal and large halves.
+The tensor NAME holds 3 rows of 256 values of type NAME; the .bin holds the values as f32 in the
+same order. Scales include zero, negative, subnormal and large halves.
 """
 import os
 

@@ -105,7 +105,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/slow.gguf":
             self.ranged(pause=0.05)
         elif path == "/stall.gguf":
-            self.answer(200, {"ETag": '"v0"'}, FILES[0][:CUT], length=FILE_BYTES, chunk=CUT, pause=8)
+            self.answer(200, {"ETag": '"v0"'}, FILES[0][:CUT], length=FILE_BYTES, chunk=CUT,
+                        pause=8)
         elif path == "/hub.gguf":  # like a model hub: hash and size, then another address
             self.answer(302, {**linked, "Location": "/file.gguf"})
         elif path == "/hub-wrong.gguf":
