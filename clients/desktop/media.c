@@ -13,13 +13,14 @@
 
 static const struct action {
     const char *name, *method, *back, *can, *done;
+    const char *idle[2]; /* states that it would not change */
 } actions[] = {
-    {"play", "Play", "Pause", "CanPlay", N_("plays")},
-    {"pause", "Pause", "Play", "CanPause", N_("is paused")},
-    {"toggle", "PlayPause", "PlayPause", "CanPause", N_("plays or is paused")},
-    {"next", "Next", "Previous", "CanGoNext", N_("plays the next")},
-    {"previous", "Previous", "Next", "CanGoPrevious", N_("plays the one before")},
-    {"stop", "Stop", "Play", "CanControl", N_("has stopped")},
+    {"play", "Play", "Pause", "CanPlay", N_("plays"), {"Playing"}},
+    {"pause", "Pause", "Play", "CanPause", N_("is paused"), {"Paused", "Stopped"}},
+    {"toggle", "PlayPause", "PlayPause", "CanPause", N_("plays or is paused"), {NULL}},
+    {"next", "Next", "Previous", "CanGoNext", N_("plays the next"), {NULL}},
+    {"previous", "Previous", "Next", "CanGoPrevious", N_("plays the one before"), {NULL}},
+    {"stop", "Stop", "Play", "CanControl", N_("has stopped"), {"Stopped"}},
 };
 
 /* A search for the player that is meant. */
@@ -131,6 +132,15 @@ static void control(struct search *search, const char *method)
                search->call->cancellable, on_acted, search);
 }
 
+/* It would change nothing, and yet be undone. */
+static bool is_idle(const struct action *action, const char *now)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(action->idle); i++)
+        if (g_strcmp0(action->idle[i], now) == 0)
+            return true;
+    return false;
+}
+
 /* All players have answered, or will not. */
 static void on_all(struct search *search)
 {
@@ -157,6 +167,14 @@ static void on_all(struct search *search)
         g_autofree char *player = short_name(search->best);
 
         call_fail(search->call, "%s cannot %s now", player, action->name);
+        search_free(search);
+        return;
+    }
+    if (is_idle(action, state(search->properties))) {
+        g_autofree char *player = short_name(search->best);
+        g_autofree char *now = g_ascii_strdown(state(search->properties), -1);
+
+        call_fail(search->call, "%s is %s already", player, now);
         search_free(search);
         return;
     }

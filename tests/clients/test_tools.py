@@ -577,6 +577,7 @@ class Player(Case):
             wait_for(lambda: self.status() == status, status)
         self.assertEqual(self.tools("undo").returncode, 0)
         wait_for(lambda: self.status() == "paused", "undone")
+        self.assertEqual(self.error("media_control", action="pause"), "cmus is paused already")
         self.run_tool("media_control", action="next")
         wait_for(lambda: self.result("now_playing")["playing"] != first["playing"], "the other song")
         self.assertIn("action must be one of", self.error("media_control", action="eject"))
