@@ -365,6 +365,8 @@ struct task *captions_new(struct engine *engine, const struct captions_options *
     turns.turn_max_msec = MIN(turns.turn_max_msec, (unsigned)CAPTIONS_TURN_MAX_MSEC);
     c->task.listener =
         listener_new(&turns, options->levels ? &listener_sink_levels : &listener_sink, c, err);
+    if (c->task.listener)
+        listener_on_command(c->task.listener, port->command, port_userdata);
     model = c->task.listener ? models_find_hearing(engine->models, options->model, err) : NULL;
     if (!model || task_init(&c->task, engine, &captions_kind, captions_free, model, &task_options,
                             sink, userdata, err) < 0) {

@@ -67,6 +67,7 @@ struct conversation {
     struct session *session; /* NULL: it is closed */
     bool attached;           /* the session knows of it */
     char *title;             /* of the session, when this began; NULL: it had none */
+    char *session_model;     /* the same */
     enum phase phase;
     float *features; /* [n_mels][frames of the longest clip] */
     struct script script;
@@ -386,6 +387,13 @@ static bool is_spoken(struct json_object *message)
     return json_object_get_boolean(json_object_object_get(message, SPOKEN));
 }
 
+static bool has_role(struct json_object *message, const char *wanted)
+{
+    const char *role = json_member_text(message, "role");
+
+    return role && strcmp(role, wanted) == 0;
+}
+
 /* What the session's messages have that was not said here. */
 static int catch_up(struct conversation *c, struct error *err)
 {
@@ -395,11 +403,10 @@ static int catch_up(struct conversation *c, struct error *err)
 
     for (; c->n_seen < n && r == 0; c->n_seen++) {
         struct json_object *message = json_object_array_get_idx(messages, c->n_seen);
-        const char *role = json_member_text(message, "role");
 
         if (is_spoken(message) && c->n_seen >= c->n_loaded)
             continue;
-        if (role && strcmp(role, "user") == 0)
+        if (has_role(message, "user"))
             begin_turn(c);
         r = prompt_message(c->task.work.model->lm, message, &c->script.ids, err);
     }
@@ -616,6 +623,7 @@ static int add_to_history(struct conversation *c, struct error *err)
     _cleanup_(freep) char *title = NULL;
     struct past_turn turn = {
         .number = c->turn_number,
+        .model = c->session_model,
         .reason = json_member_text(c->done, "reason"),
         .messages = c->messages,
         .usage = json_object_object_get(c->done, "usage"),
@@ -649,11 +657,12 @@ static void conclude(struct conversation *c)
 {
     const char *words = c->understood ? recognition_text(c->recognition) : "";
     struct error err = ERROR_INIT;
-    bool ok = true;
+    bool ok = json_set(c->done, "usec", json_object_new_int64(clock_usec()));
 
     if (words[0])
         ok = json_set(json_object_array_get_idx(c->messages, 0), "content",
-                      json_object_new_string(words));
+                      json_object_new_string(words)) &&
+             ok;
     /* What cannot be kept ends no conversation. */
     if (c->session && add_to_history(c, &err) < 0)
         ok = json_set(c->done, "message", json_object_new_string(err.text)) && ok;
@@ -1235,25 +1244,88 @@ bool conversation_is_answering(const struct task *task)
     return c->phase == PHASE_REPLY || c->phase == PHASE_DRAIN || c->goes_on || c->done;
 }
 
+bool conversation_hears_somebody(const struct task *task)
+{
+    const struct conversation *c = (const struct conversation *)task;
+
+    return (int)(atomic_load(&c->turn) - c->reply_turn) > 0;
+}
+
+/* The index of the message that has made this call, or of the last one. */
+static size_t find_call(struct json_object *history, const char *id)
+{
+    const size_t n = json_object_array_length(history);
+    struct json_object *calls;
+
+    for (size_t i = n; i-- > 0;) {
+        if (!json_object_object_get_ex(json_object_array_get_idx(history, i), "tool_calls", &calls))
+            continue;
+        for (size_t k = 0; k < json_object_array_length(calls); k++) {
+            const char *call = json_member_text(json_object_array_get_idx(calls, k), "id");
+
+            if (call && strcmp(call, id) == 0)
+                return i;
+        }
+    }
+    return n - 1;
+}
+
+/* Other turns lie between a call and its result: the model is reminded, in writing. */
+static int repeat_call(struct conversation *c, size_t i, struct error *err)
+{
+    struct json_object *history = c->session->messages;
+    const struct lm *lm = c->task.work.model->lm;
+    size_t question = i;
+    int r;
+
+    while (question > 0 && !has_role(json_object_array_get_idx(history, question), "user"))
+        question--;
+    r = prompt_message(lm, json_object_array_get_idx(history, question), &c->script.ids, err);
+    if (r == 0 && question < i)
+        r = prompt_message(lm, json_object_array_get_idx(history, i), &c->script.ids, err);
+    return r;
+}
+
+/* `called`: the message with the call of the result before this one. */
+static int put_result(struct conversation *c, struct json_object *message, size_t *called,
+                      struct error *err)
+{
+    const size_t call = find_call(c->session->messages, json_member_text(message, "tool_call_id"));
+    int r = 0;
+
+    if (call != *called)
+        r = repeat_call(c, call, err);
+    *called = call;
+    if (r < 0)
+        return r;
+    if (!json_set(message, SPOKEN, json_object_new_boolean(true)))
+        return no_memory(err);
+    return prompt_message(c->task.work.model->lm, message, &c->script.ids, err);
+}
+
 int conversation_take_results(struct task *task, uint32_t turn, struct json_object *messages,
                               struct error *err)
 {
     struct conversation *c = conversation_of(task);
     struct json_object *history = c->session->messages;
     const size_t n = json_object_array_length(history);
-    const size_t n_context = sequence_n_context(task->sequence), n_ids = c->script.ids.n;
-    const struct place before = place_of(&c->script);
+    const size_t n_results = json_object_array_length(messages);
+    const size_t n_context = sequence_n_context(task->sequence);
+    size_t called = n - 1;
+    struct place before;
+    bool is_late;
     int r = 0;
 
-    if (c->n_places == 0 || n == 0 || !is_spoken(json_object_array_get_idx(history, n - 1)))
+    if (c->n_places == 0 || n == 0 || n_results == 0 ||
+        !is_spoken(json_object_array_get_idx(history, n - 1)))
         return 0;
-    for (size_t i = 0; i < json_object_array_length(messages) && r == 0; i++) {
-        struct json_object *message = json_object_array_get_idx(messages, i);
-
-        r = json_set(message, SPOKEN, json_object_new_boolean(true)) ? 0 : no_memory(err);
-        if (r == 0)
-            r = prompt_message(task->work.model->lm, message, &c->script.ids, err);
-    }
+    is_late = find_call(history, json_member_text(json_object_array_get_idx(messages, 0),
+                                                  "tool_call_id")) != called;
+    if (is_late)
+        begin_turn(c);
+    before = place_of(&c->script);
+    for (size_t i = 0; i < n_results && r == 0; i++)
+        r = put_result(c, json_object_array_get_idx(messages, i), &called, err);
     if (r == 0)
         r = speech_prompt_begin(task->work.model->lm->tokenizer, "assistant", &c->script.ids, err);
     /* The turn that they belong to has to stay with them. */
@@ -1262,9 +1334,10 @@ int conversation_take_results(struct task *task, uint32_t turn, struct json_obje
         r = error_set(err, ERROR_CONTEXT_FULL,
                       "The results take %zu tokens, but the context holds %zu, the question and the "
                       "answer included.",
-                      c->script.ids.n - n_ids, n_context);
+                      c->script.ids.n - before.n_ids, n_context);
     if (r < 0) {
         cut_to(&c->script, before);
+        c->n_places -= is_late;
         return r;
     }
     c->results = json_object_get(messages);
@@ -1295,6 +1368,7 @@ static void conversation_free(struct task *task)
     listener_free(c->task.listener);
     free(c->system);
     free(c->title);
+    free(c->session_model);
     free(c);
 }
 
@@ -1322,8 +1396,11 @@ struct task *conversation_new(struct session *session, const struct conversation
     c->task.free = conversation_free;
     c->task.listener = listener_new(&options->turns,
                                options->levels ? &listener_sink_levels : &listener_sink, c, err);
+    if (c->task.listener)
+        listener_on_command(c->task.listener, port->command, port_userdata);
     c->session = session;
     if ((options->system && !(c->system = strdup(options->system))) ||
+        !(c->session_model = strdup(session->model_id)) ||
         (session->title && !(c->title = strdup(session->title))))
         no_memory(err);
     model = models_find_speaking(engine->models, options->model, err);

@@ -19,7 +19,8 @@
  * text too. To others its turns are text, with "spoken": true: the user's words where there was
  * time to write them down, else "(spoken)"; the reply as far as it was heard. Calls end the turn
  * with reason tool_calls; the client answers them, if it does, with tool_result parts of
- * session_ask() and nothing else, and the reply to that is spoken too.
+ * session_ask() and nothing else, and the reply to that is spoken too, when the user is silent.
+ * Where other turns lie between the two, the model sees the call once more before its result.
  *
  * A conversation is a task (task.h) that listens, with the lines of ear.h and these:
  *

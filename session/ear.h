@@ -24,6 +24,9 @@
 /* Ear and mouth. write(), end() engine thread; the others any thread. */
 struct voice_port {
     bool patient; /* the ear may be kept waiting by its listener: nothing is lost by that */
+    /* A command of the user's, of which no frame may tell for a while: listener_obey() on the ear's
+     * thread. Bus thread, also before open(); may be NULL. */
+    void (*command)(void *userdata);
     /* Frames come to the listener from now on. */
     int (*open)(void *userdata, struct task *task, struct error *err);
     /* What is being said is dropped; what follows has this number. */

@@ -18,7 +18,7 @@ static int save(const struct session *session, const struct past_turn *turn, con
     struct kept_image images[SESSION_IMAGES_MAX];
     struct kept_session kept = {
         .title = (char *)turn->title,
-        .model = session->model_id,
+        .model = (char *)turn->model,
         .system = session->system,
         .tools = session->tools_text,
         .sampling = session->sampling,

@@ -281,7 +281,7 @@ struct image_query {
 
 struct session {
     struct engine *engine;
-    /* immutable, model_id from the first turn on */
+    /* immutable, model_id from the first typed turn on */
     char id[STORE_ID_LENGTH + 1];
     char *model_id;
     bool any_model; /* none was named */
@@ -470,7 +470,8 @@ extern const struct work_kind turn_kind;
 /* A turn that is over. */
 struct past_turn {
     uint32_t number;
-    const char *reason, *title;
+    const char *reason;
+    const char *title, *model; /* of the session: its own are the bus thread's */
     struct json_object *messages; /* array: question, tool results, reply */
     struct json_object *usage;
     struct photo *const *photos; /* [n_photos]: of the question */
@@ -491,6 +492,8 @@ struct past *conversation_past_free(struct past *past); /* accepts and returns N
 
 /* A spoken turn is under way, or not in the history yet. */
 bool conversation_is_answering(const struct task *conversation);
+/* The user has begun a turn that was not answered yet: what is said now would be cut off. */
+bool conversation_hears_somebody(const struct task *conversation);
 
 /*
  * Results of tool calls, messages of a turn of this number, while it does not answer. 1: the last

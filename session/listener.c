@@ -21,6 +21,9 @@ struct listener {
     void *userdata;
     size_t n_max;
 
+    void (*command)(void *userdata); /* or NULL */
+    void *command_userdata;
+
     atomic_bool busy, deaf;
     atomic_uint n_pressed, n_released;
 
@@ -81,6 +84,12 @@ struct listener *listener_free(struct listener *l)
     pthread_mutex_destroy(&l->lock);
     free(l);
     return NULL;
+}
+
+void listener_on_command(struct listener *l, void (*command)(void *userdata), void *userdata)
+{
+    l->command = command;
+    l->command_userdata = userdata;
 }
 
 int listener_open(struct listener *l, size_t n_mels, unsigned draft_msec, struct error *err)
@@ -203,11 +212,22 @@ static void meter(struct listener *l, const float *samples, int64_t usec)
     l->n_peak = 0;
 }
 
+void listener_obey(struct listener *l, int64_t usec)
+{
+    const unsigned pressed = atomic_load(&l->n_pressed), released = atomic_load(&l->n_released);
+
+    if (pressed != l->pressed)
+        act(l, turns_press(&l->turns), usec);
+    if (released != l->released)
+        act(l, turns_release(&l->turns), usec);
+    l->pressed = pressed;
+    l->released = released;
+}
+
 void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int64_t usec)
 {
     const bool busy = atomic_load(&l->busy), deaf = atomic_load(&l->deaf);
     const bool speech = vad_frame(l->vad, samples) && !deaf;
-    const unsigned pressed = atomic_load(&l->n_pressed), released = atomic_load(&l->n_released);
 
     if (l->sink->level)
         meter(l, samples, usec);
@@ -217,12 +237,7 @@ void listener_frame(struct listener *l, const float samples[LISTENER_FRAME], int
         l->speech_usec = usec;
     }
     act(l, turns_frame(&l->turns, speech, busy), usec);
-    if (pressed != l->pressed)
-        act(l, turns_press(&l->turns), usec);
-    if (released != l->released)
-        act(l, turns_release(&l->turns), usec);
-    l->pressed = pressed;
-    l->released = released;
+    listener_obey(l, usec);
     if (l->turns.state == TURNS_SPEAKING) {
         compute(l);
         draft(l, usec);
@@ -240,11 +255,15 @@ void listener_set_busy(struct listener *l, bool busy, bool deaf)
 void listener_press(struct listener *l)
 {
     atomic_fetch_add(&l->n_pressed, 1);
+    if (l->command)
+        l->command(l->command_userdata);
 }
 
 void listener_release(struct listener *l)
 {
     atomic_fetch_add(&l->n_released, 1);
+    if (l->command)
+        l->command(l->command_userdata);
 }
 
 static bool is_waiting(const struct listener *l, const struct clip *clip)

@@ -17,8 +17,9 @@
  * at a pause the encoder can begin at once. The ear's thread does that, 10 us for a frame of 10 ms:
  * it is no real-time thread, and looks for speech in every frame anyway.
  *
- * Threads: listener_open() before the first frame; listener_frame() and the sink one thread, the
- *          ear's; listener_press(), _release() and _set_busy() any; the clip the engine thread.
+ * Threads: listener_open() before the first frame; listener_frame(), _obey() and the sink one
+ *          thread, the ear's; listener_press(), _release() and _set_busy() any; the clip the engine
+ *          thread.
  * Memory:  everything is taken in listener_new() and listener_open()
  */
 
@@ -54,9 +55,15 @@ void listener_frame(struct listener *listener, const float samples[LISTENER_FRAM
 /* The loudspeaker plays: it takes more to interrupt. deaf: nothing is heard meanwhile. */
 void listener_set_busy(struct listener *listener, bool busy, bool deaf);
 
-/* The user's commands; they count with the next frame. */
+/* The user's commands; they count with the next frame, or listener_obey(). */
 void listener_press(struct listener *listener);
 void listener_release(struct listener *listener);
+
+/* The ear's thread: commands count now; no frame may come for a while. */
+void listener_obey(struct listener *listener, int64_t usec);
+/* Call this at each command, on its thread. Before the first. */
+void listener_on_command(struct listener *listener, void (*command)(void *userdata),
+                         void *userdata);
 
 enum clip_state { CLIP_NONE, CLIP_DRAFT, CLIP_OFFERED, CLIP_CONFIRMED };
 

@@ -218,6 +218,8 @@ static void *pcm_main(void *userdata)
             ear_hang_up(p->task);
             break;
         }
+        if (fds[1].revents) /* the client's microphone may stand still */
+            listener_obey(ear_listener(p->task), clock_usec());
         watch_drain(p);
     }
     return NULL;
@@ -228,6 +230,11 @@ static void *pcm_main(void *userdata)
 static void wake(struct pcm *p)
 {
     (void)!write(p->wake, &(uint64_t){1}, sizeof(uint64_t));
+}
+
+static void pcm_command(void *userdata)
+{
+    wake(userdata);
 }
 
 static int pcm_open(void *userdata, struct task *task, struct error *err)
@@ -358,6 +365,7 @@ static void pcm_free(void *userdata)
 
 const struct voice_port pcm_port = {
     .patient = true,
+    .command = pcm_command,
     .open = pcm_open,
     .begin = pcm_begin,
     .write = pcm_write,

@@ -33,24 +33,50 @@ static struct json_object *message_new(const char *role, struct json_object *con
 
 /* --- question -------------------------------------------------------------------------------- */
 
-/* The calls of the last message, or NULL. */
-static struct json_object *last_calls(struct json_object *history)
+static bool has_result(struct json_object *history, const char *id)
+{
+    for (size_t i = json_object_array_length(history); i-- > 0;) {
+        struct json_object *message = json_object_array_get_idx(history, i);
+        const char *answered = json_member_text(message, "tool_call_id");
+
+        if (answered && id && strcmp(answered, id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The calls of the last message; late: of all, as far as they have no result. */
+static struct json_object *open_calls(struct json_object *history, bool late)
 {
     const size_t n = json_object_array_length(history);
-    struct json_object *calls;
+    struct json_object *open = json_object_new_array(), *calls;
 
-    if (n == 0 ||
-        !json_object_object_get_ex(json_object_array_get_idx(history, n - 1), "tool_calls", &calls))
-        return NULL;
-    return calls;
+    for (size_t i = late || n == 0 ? 0 : n - 1; open && i < n; i++) {
+        if (!json_object_object_get_ex(json_object_array_get_idx(history, i), "tool_calls", &calls))
+            continue;
+        for (size_t k = 0; k < json_object_array_length(calls); k++) {
+            struct json_object *call = json_object_array_get_idx(calls, k);
+
+            if (late && has_result(history, json_member_text(call, "id")))
+                continue;
+            if (!json_append(open, json_object_get(call))) {
+                json_object_put(open);
+                return NULL;
+            }
+        }
+    }
+    return open;
 }
 
 static int add_results(struct json_object *messages, struct json_object *history,
-                       struct json_object *results, struct error *err)
+                       struct json_object *results, bool late, struct error *err)
 {
-    struct json_object *calls = last_calls(history);
+    _cleanup_(json_putp) struct json_object *calls = open_calls(history, late);
     const size_t n_calls = calls ? json_object_array_length(calls) : 0;
     int n_found = 0;
+
+    if (!calls)
+        return no_memory(err);
 
     for (size_t i = 0; i < n_calls; i++) {
         struct json_object *call = json_object_array_get_idx(calls, i);
@@ -81,19 +107,19 @@ static int add_results(struct json_object *messages, struct json_object *history
         }
         if (!known)
             return error_set(err, ERROR_INVALID_ARGUMENT,
-                             "There is a result for the call '%.64s', which the last reply does "
-                             "not have; it has %zu calls.",
-                             id, n_calls);
+                             "There is a result for the call '%.64s', which %s; %s %zu calls.", id,
+                             late ? "does not wait for one" : "the last reply does not have",
+                             late ? "there wait" : "it has", n_calls);
     }
     return 0;
 }
 
 struct json_object *prompt_question(struct json_object *history, struct json_object *results,
-                                    struct json_object *content, struct error *err)
+                                    struct json_object *content, bool late, struct error *err)
 {
     _cleanup_(json_putp) struct json_object *messages = json_object_new_array();
 
-    if (results && add_results(messages, history, results, err) < 0)
+    if (results && add_results(messages, history, results, late, err) < 0)
         return NULL;
     if (content && !json_append(messages, message_new("user", json_object_get(content)))) {
         no_memory(err);

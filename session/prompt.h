@@ -57,10 +57,11 @@ void prompt_done(struct prompt *prompt);
  *
  * results: object {id: text}, or NULL; an id that the last reply did not call is an error
  * content: text or parts (text/chat.h), or NULL
+ * late:    results of earlier calls are taken too, as long as they have none
  * Returns an array, or NULL.
  */
 struct json_object *prompt_question(struct json_object *history, struct json_object *results,
-                                    struct json_object *content, struct error *err);
+                                    struct json_object *content, bool late, struct error *err);
 
 /* One message as ids, to stand behind others: without thinking, a picture as "(picture)". */
 int prompt_message(const struct lm *lm, struct json_object *message, struct token_list *ids,

@@ -249,10 +249,17 @@ void task_send_mark(struct task *task, const char *name, size_t length)
     send_copy(task, TASK_MARK, name, length);
 }
 
+/* Lines of who listens have their time. */
+static bool set_time(const struct task *task, struct json_object *line)
+{
+    return !task->listener || json_set(line, "usec", json_object_new_int64(clock_usec()));
+}
+
 bool task_fail(struct task *task, const struct error *err)
 {
     struct json_object *line = task_line("error");
-    const bool ok = json_set(line, "name", json_object_new_string(error_name(err->code))) &&
+    const bool ok = set_time(task, line) &&
+                    json_set(line, "name", json_object_new_string(error_name(err->code))) &&
                     json_set(line, "message", json_object_new_string(err->text));
     struct event *event = make_event(task, TASK_ERROR, line, ok);
 
@@ -282,9 +289,10 @@ bool task_finish(struct task *task, const char *reason, const char *text)
     };
     struct json_object *line = task_line("done"), *usage = json_object_new_object();
     struct error err = ERROR_INIT;
-    bool ok = json_set(line, "reason", json_object_new_string(reason));
+    bool ok = set_time(task, line);
     struct event *event;
 
+    ok = json_set(line, "reason", json_object_new_string(reason)) && ok;
     if (text)
         ok = json_set(line, "text", json_object_new_string(text)) && ok;
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)

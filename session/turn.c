@@ -437,6 +437,7 @@ static struct event *conclude(struct turn *turn, const char *reason, struct erro
         .number = turn->number,
         .reason = reason,
         .title = session->title,
+        .model = turn->work.model_id,
         .messages = turn->question,
         .usage = usage,
         .photos = turn->photos,
@@ -621,6 +622,12 @@ static int rewind_to_prompt(struct turn *turn, struct error *err)
     return look_need(turn, turn->n_cached, err);
 }
 
+/* Results of calls, while somebody listens and may have said something else in the meantime. */
+static bool is_late(const struct turn *turn)
+{
+    return !turn->asked && turn->work.session->conversation;
+}
+
 static int begin(struct turn *turn, struct error *err)
 {
     struct session *session = turn->work.session;
@@ -630,8 +637,9 @@ static int begin(struct turn *turn, struct error *err)
     if (!turn->announced) {
         turn->announced = true;
         turn->started_usec = clock_usec();
-        turn->question = prompt_question(session->messages, turn->results, turn->asked, err);
-        if (turn->question && !turn->asked && session->conversation)
+        turn->question =
+            prompt_question(session->messages, turn->results, turn->asked, is_late(turn), err);
+        if (turn->question && is_late(turn))
             result = conversation_take_results(session->conversation, turn->number, turn->question,
                                                err);
         turn->spoken = result > 0;
@@ -887,7 +895,9 @@ static bool turn_is_waiting(const struct work *work)
     const struct task *conversation = work->session->conversation;
 
     /* The turns of a session are done one after the other, spoken ones too. */
-    if (turn->phase == PHASE_NEW && conversation && conversation_is_answering(conversation))
+    if (turn->phase == PHASE_NEW && conversation && !atomic_load(&turn->work.cancel) &&
+        (conversation_is_answering(conversation) ||
+         (is_late(turn) && conversation_hears_somebody(conversation))))
         return true;
     return look_is_waiting(turn);
 }

@@ -99,6 +99,9 @@ class Talk:
             thread.join()
         os.close(self.microphone)
         os.close(self.loudspeaker)
+        late = [e for e in self.events if not e.get("usec")]
+        if late:
+            raise AssertionError("without a time: %s" % late)
 
 
 class Spoken:
@@ -328,8 +331,7 @@ class Voice(Spoken, unittest.TestCase):
         self.assertEqual(only(talk.events, "speech_start"), [])
         talk.session.Press()
         talk.say(tone(1))
-        talk.session.EndOfTurn()
-        talk.say(silence(0.3))
+        talk.session.EndOfTurn()  # nothing more comes from the microphone
         talk.have("audio_start")
         talk.session.Interrupt()
         talk.have("interrupted")
@@ -615,6 +617,34 @@ class Tools(unittest.TestCase):
         self.assertEqual(self.talk.have("turn_done", 2)["reason"], "interrupted")
         told = "".join(e["text"] for e in only(self.talk.events, "text"))
         self.assertTrue(told.startswith(self.history()[-1]["content"]))
+
+    def test_results_may_come_after_other_turns(self):
+        call = self.call(1)
+        other = self.call(0)
+        ended, = results(self.session, **{call["id"]: '{"ok": true}'})
+        self.assertEqual(ended["reason"], "spoken")
+        self.assertEqual(self.talk.have("turn_done", 3)["reason"], "stop")
+        answer = "".join(e["text"] for e in only(self.talk.events, "text"))
+        self.assertIn("volume", answer)
+        self.assertEqual([m["role"] for m in self.history()], ["user", "assistant"] * 2 + ["tool", "assistant"])
+        self.assertEqual(results(self.session, **{call["id"]: "{}"})[-1]["name"], "InvalidArgument")
+        self.assertEqual(results(self.session, **{other["id"]: "{}"})[-1]["reason"], "spoken")
+        self.talk.have("turn_done", 4)
+
+    def test_results_wait_until_the_user_has_spoken(self):
+        call = self.call(1)
+        speaks = threading.Thread(target=self.talk.say, args=(speech(tone(1.5), silence(1)),))
+        speaks.start()
+        self.talk.have("speech_start", 2)
+        results(self.session, **{call["id"]: '{"ok": true}'})
+        speaks.join()
+        self.assertNotEqual(self.talk.have("turn_done", 3)["reason"], "interrupted")
+        self.assertEqual([m["role"] for m in self.history()], ["user", "assistant"] * 2 + ["tool", "assistant"])
+
+    def test_a_turn_is_done_after_its_words(self):
+        self.call(1)
+        told = [e["usec"] for e in self.talk.events if e["event"] in ("transcript", "turn_done")]
+        self.assertEqual(told, sorted(told))
 
     def test_nobody_has_to_answer_a_call(self):
         self.call(1)
