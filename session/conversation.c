@@ -13,6 +13,7 @@
 #include "session/prompt.h"
 #include "session/recognition.h"
 #include "session/speech.h"
+#include "session/talk.h"
 #include "text/row_id.h"
 
 #define CONTEXT        4096 /* tokens and rows: some minutes of talk */
@@ -20,7 +21,6 @@
 #define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
 #define HEAD_SAMPLES   ((size_t)6000)  /* before the first is said, where steps may be late */
 #define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
-#define TURNS_KEPT_MAX 256
 #define SLICE_ROWS     32   /* of what is not urgent */
 
 #define SPOKEN         "spoken"   /* member of the messages of spoken turns */
@@ -30,23 +30,11 @@ static const char system_default[] = "Respond with interleaved text and audio.";
 
 enum phase { PHASE_LOAD, PHASE_LISTEN, PHASE_REPLY, PHASE_DRAIN };
 
-/* What the sequence has, or would have: ids, and the rows of those that are row ids. */
-struct script {
-    struct token_list ids;
-    float *rows; /* [n_rows][H] */
-    size_t n_rows, capacity;
-};
-
-struct place {
-    size_t n_ids, n_rows;
-};
-
 /* What is left of a conversation for the next one of the session: its turns as they sounded. */
 struct past {
     char *model_path, *system;
-    struct script script;
-    struct place places[TURNS_KEPT_MAX];
-    size_t n_places, n_seen;
+    struct talk talk;
+    size_t n_seen;
 };
 
 struct conversation {
@@ -70,33 +58,36 @@ struct conversation {
     char *session_model;     /* the same */
     enum phase phase;
     float *features; /* [n_mels][frames of the longest clip] */
-    struct script script;
-    struct place places[TURNS_KEPT_MAX]; /* where turns begin; 0: the first */
-    size_t n_places;
-    size_t n_seen, n_loaded; /* messages of the session: in the script or said here; at the beginning */
-    size_t n_prepared; /* ids of the script when the next turn was prepared; 0: it is not */
+    struct talk talk;
+    size_t n_seen;     /* messages of the session that are in the talk, or were said here */
+    size_t n_loaded;   /* that there were at the beginning */
+    size_t n_prepared; /* ids of the talk when the next turn was prepared; 0: it is not */
+    unsigned overruns, underruns; /* told so far */
+
+    /* the turn that is answered */
     struct clip clip; /* that was taken */
     unsigned reply_turn;
-    bool confirmed; /* the turn that is answered has ended */
-    struct place reply; /* where it begins */
+    uint32_t turn_number;        /* of the session's turns */
+    bool confirmed;              /* it has ended */
+    struct json_object *results; /* messages that are answered in place of a clip, or NULL */
+    bool goes_on;                /* they are to be */
+    int64_t listen_usec, think_usec, speak_usec;
+    struct json_object *messages, *done; /* once it is over, until it is in the history; or NULL */
+
+    /* the reply */
+    struct talk_place reply;  /* where it begins */
+    struct talk_place called; /* after its last call, or where it begins */
     struct speech *speech;
-    struct reply *words;  /* takes the text of the reply apart */
-    struct buffer text;   /* not told yet, */
+    struct reply *words;       /* takes its text apart */
+    struct buffer text;        /* not told yet, */
     struct json_object *calls; /* and lines of calls: array, or NULL */
     unsigned n_calls;
-    struct place called;  /* after the last call, or where the reply begins */
-    uint32_t turn_number; /* of the session's turns */
-    struct json_object *results;        /* messages that are answered in place of a clip, or NULL */
-    bool goes_on;                       /* they are to be */
-    struct json_object *messages, *done; /* of a turn that is over and not in the history yet, or NULL */
-    float *pending;       /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
+    float *pending; /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
     size_t n_pending, n_said;
-    uint32_t number;      /* of the mouth */
-    uint64_t n_audio;     /* samples of the reply */
-    bool is_full;         /* the mouth did not take all */
+    uint32_t number;  /* of the mouth */
+    uint64_t n_audio; /* samples of it */
+    bool is_full;     /* the mouth did not take all */
     bool made, announced, cut;
-    int64_t listen_usec, think_usec, speak_usec; /* of this turn */
-    unsigned overruns, underruns;                /* told so far */
 
     /* what the user has said, in words */
     bool transcripts; /* are told */
@@ -150,120 +141,6 @@ static void heard(void *userdata, unsigned events, int64_t usec)
 
 static const struct listener_sink listener_sink = {.heard = heard};
 static const struct listener_sink listener_sink_levels = {.heard = heard, .level = ear_tell_level};
-
-/* --- the script (engine thread) -------------------------------------------------------------- */
-
-static size_t width_of(const struct conversation *c)
-{
-    return c->task.work.model->lm->model->hparams.n_embd;
-}
-
-static struct place place_of(const struct script *script)
-{
-    return (struct place){script->ids.n, script->n_rows};
-}
-
-static void cut_to(struct script *script, struct place place)
-{
-    script->ids.n = place.n_ids;
-    script->n_rows = place.n_rows;
-}
-
-/* Room for n more rows: where they go. */
-static float *add_rows(struct conversation *c, size_t n, struct error *err)
-{
-    struct script *script = &c->script;
-    const size_t width = width_of(c);
-
-    if (script->n_rows + n > script->capacity) {
-        const size_t capacity = MAX(script->n_rows + n, 2 * script->capacity);
-        float *grown = reallocarray(script->rows, capacity, width * sizeof(*grown));
-
-        if (!grown) {
-            no_memory(err);
-            return NULL;
-        }
-        script->rows = grown;
-        script->capacity = capacity;
-    }
-    script->n_rows += n;
-    return script->rows + (script->n_rows - n) * width;
-}
-
-static int add_id(struct conversation *c, uint32_t id, struct error *err)
-{
-    return token_list_push(&c->script.ids, id) < 0 ? no_memory(err) : 0;
-}
-
-static int add_frame(struct conversation *c, const int32_t codes[CODEBOOKS], struct error *err)
-{
-    float *row = add_rows(c, 1, err);
-
-    if (!row)
-        return -ENOMEM;
-    depthformer_code_row(c->task.work.model->depthformer, codes, row);
-    return add_id(c, speech_frame_id(codes), err);
-}
-
-/* The oldest turns go until `n` more tokens fit. What is said to be the system turn stays. */
-static void make_room(struct conversation *c, size_t n)
-{
-    struct script *script = &c->script;
-    const size_t width = width_of(c);
-
-    while (script->ids.n + n > sequence_n_context(c->task.sequence) && c->n_places > 1) {
-        const struct place from = c->places[0], to = c->places[1];
-
-        memmove(script->ids.ids + from.n_ids, script->ids.ids + to.n_ids,
-                (script->ids.n - to.n_ids) * sizeof(*script->ids.ids));
-        if (script->n_rows > 0) /* there may be typed turns only */
-            memmove(script->rows + from.n_rows * width, script->rows + to.n_rows * width,
-                    (script->n_rows - to.n_rows) * width * sizeof(*script->rows));
-        script->ids.n -= to.n_ids - from.n_ids;
-        script->n_rows -= to.n_rows - from.n_rows;
-        c->n_places--;
-        for (size_t i = 1; i <= c->n_places; i++)
-            c->places[i - 1] = (struct place){
-                c->places[i].n_ids - (to.n_ids - from.n_ids),
-                c->places[i].n_rows - (to.n_rows - from.n_rows),
-            };
-    }
-}
-
-/* Bring the sequence to the script's end, by n_max ids at most. *ret_hidden: after its last id. */
-static int feed(struct conversation *c, size_t n_max, const float **ret_hidden, struct error *err)
-{
-    struct task *task = &c->task;
-    const struct script *script = &c->script;
-    const size_t n_ids = script->ids.n, width = width_of(c);
-    _cleanup_(freep) const float **given = calloc(script->n_rows + 1, sizeof(*given));
-    const float *const *next = given;
-    size_t n, end;
-
-    if (!given)
-        return no_memory(err);
-    for (size_t i = 0; i < script->n_rows; i++)
-        given[i] = script->rows + i * width;
-    n = sequence_rewind(task->sequence, script->ids.ids, n_ids);
-    for (size_t i = 0; i < n; i++)
-        next += is_row_id(script->ids.ids[i]);
-    end = n_ids - n <= n_max ? n_ids : n + n_max;
-    for (size_t part; n < end; n += part) {
-        int r;
-
-        part = MIN(end - n, sequence_n_rows_max(task->sequence));
-        r = sequence_feed_hidden(task->sequence, script->ids.ids + n, part, next,
-                                 &task->work.cancel, ret_hidden);
-        if (r == -ECANCELED)
-            return r;
-        if (r < 0)
-            return error_set(err, ERROR_INTERNAL, "A conversation of %zu tokens did not fit.",
-                             n_ids);
-        for (size_t i = n; i < n + part; i++)
-            next += is_row_id(script->ids.ids[i]);
-    }
-    return 0;
-}
 
 /* --- words (engine thread) ------------------------------------------------------------------- */
 
@@ -325,7 +202,7 @@ static void on_call(void *userdata, const char *name, struct json_object *argume
     ok = json_set(call, "arguments", json_object_get(arguments)) && ok;
     if (!c->calls)
         c->calls = json_object_new_array();
-    c->called = place_of(&c->script);
+    c->called = talk_end(&c->talk);
     ok = ok && json_append(c->calls, json_object_get(call));
     json_object_put(call);
     if (!ok)
@@ -339,7 +216,7 @@ static int take_token(struct conversation *c, uint32_t id, struct error *err)
 {
     struct error broken = ERROR_INIT;
 
-    if (add_id(c, id, err) < 0)
+    if (talk_add_id(&c->talk, id, err) < 0)
         return -ENOMEM;
     if (reply_push(c->words, id, &broken) < 0)
         log_debug("A tool call could not be read: %s", broken.text);
@@ -359,27 +236,19 @@ static int put_clip(struct conversation *c, const struct clip *clip, struct erro
     float *rows;
     int r;
 
-    r = speech_prompt_begin(tokenizer, "user", &c->script.ids, err);
-    rows = r == 0 ? add_rows(c, n_rows, err) : NULL;
+    r = speech_prompt_begin(tokenizer, "user", &c->talk.ids, err);
+    rows = r == 0 ? talk_add_rows(&c->talk, n_rows, err) : NULL;
     if (!rows)
         return error_errno(err->code);
     r = audio_encode(model->ear, c->features, n_frames, &c->task.work.cancel, rows, NULL, err);
     for (size_t i = 0; i < n_rows && r == 0; i++)
-        r = add_id(c, row_id(key, i), err);
+        r = talk_add_id(&c->talk, row_id(key, i), err);
     if (r == 0)
-        r = speech_prompt_end(tokenizer, &c->script.ids, err);
+        r = speech_prompt_end(tokenizer, &c->talk.ids, err);
     if (r == 0)
-        r = speech_prompt_begin(tokenizer, "assistant", &c->script.ids, err);
+        r = speech_prompt_begin(tokenizer, "assistant", &c->talk.ids, err);
     c->listen_usec += clock_usec() - start;
     return r;
-}
-
-/* The turn that follows begins here. */
-static void begin_turn(struct conversation *c)
-{
-    if (c->n_places == TURNS_KEPT_MAX)
-        make_room(c, SIZE_MAX / 2); /* all but the last go */
-    c->places[c->n_places++] = place_of(&c->script);
 }
 
 static bool is_spoken(struct json_object *message)
@@ -407,8 +276,8 @@ static int catch_up(struct conversation *c, struct error *err)
         if (is_spoken(message) && c->n_seen >= c->n_loaded)
             continue;
         if (has_role(message, "user"))
-            begin_turn(c);
-        r = prompt_message(c->task.work.model->lm, message, &c->script.ids, err);
+            talk_begin_turn(&c->talk);
+        r = prompt_message(c->task.work.model->lm, message, &c->talk.ids, err);
     }
     return r;
 }
@@ -419,23 +288,32 @@ static size_t reply_room(const struct conversation *c)
     return MIN(REPLY_MAX, sequence_n_context(c->task.sequence) / 2);
 }
 
+/* The oldest turns go until n more tokens fit. */
+static void make_room(struct conversation *c, size_t n)
+{
+    const size_t n_context = sequence_n_context(c->task.sequence);
+
+    talk_make_room(&c->talk, n_context - MIN(n, n_context));
+}
+
 /* For the next turn the last one may go too. */
 static void make_room_for_turn(struct conversation *c)
 {
     const size_t n_clip = audio_encoder_rows(mel_n_frames(listener_clip_max(c->task.listener)));
 
-    begin_turn(c);
+    talk_begin_turn(&c->talk);
     make_room(c, reply_room(c) + MIN(n_clip, sequence_n_context(c->task.sequence) / 8));
-    c->n_places--;
+    c->talk.n_turns--;
 }
 
 static bool is_prepared(const struct conversation *c)
 {
-    return !c->session || (c->n_prepared == c->script.ids.n &&
+    return !c->session || (c->n_prepared == c->talk.ids.n &&
                            c->n_seen == json_object_array_length(c->session->messages));
 }
 
-/* Part of what will be in front of the next clip goes into the sequence while nobody waits for it. */
+/* Part of what will be in front of the next clip goes into the sequence while nobody waits for
+ * it. */
 static int prepare(struct conversation *c, struct error *err)
 {
     const float *hidden;
@@ -445,19 +323,19 @@ static int prepare(struct conversation *c, struct error *err)
     if (r < 0 || is_prepared(c))
         return r;
     make_room_for_turn(c);
-    n_script = c->script.ids.n;
-    r = speech_prompt_begin(c->task.work.model->lm->tokenizer, "user", &c->script.ids, err);
+    n_script = c->talk.ids.n;
+    r = speech_prompt_begin(c->task.work.model->lm->tokenizer, "user", &c->talk.ids, err);
     if (r == 0)
-        r = feed(c, SLICE_ROWS, &hidden, err);
-    if (r == 0 && sequence_n(c->task.sequence) == c->script.ids.n) {
+        r = talk_feed(&c->talk, c->task.sequence, SLICE_ROWS, &c->task.work.cancel, &hidden, err);
+    if (r == 0 && sequence_n(c->task.sequence) == c->talk.ids.n) {
         sequence_mark(c->task.sequence);
         c->n_prepared = n_script;
     }
-    c->script.ids.n = n_script;
+    c->talk.ids.n = n_script;
     return r;
 }
 
-/* Begin to think: the script ends where a reply begins. */
+/* Begin to think: the talk ends where a reply begins. */
 static int begin_reply(struct conversation *c, struct error *err)
 {
     struct loaded_model *model = c->task.work.model;
@@ -472,12 +350,12 @@ static int begin_reply(struct conversation *c, struct error *err)
     int r;
 
     make_room(c, reply_room(c));
-    r = feed(c, SIZE_MAX, &hidden, err);
+    r = talk_feed(&c->talk, c->task.sequence, SIZE_MAX, &c->task.work.cancel, &hidden, err);
     c->think_usec = clock_usec() - start;
     if (r < 0)
         return r;
     sequence_mark(c->task.sequence);
-    c->reply = c->called = place_of(&c->script);
+    c->reply = c->called = talk_end(&c->talk);
     vocoder_reset(model->vocoder);
     c->speech = speech_new(c->task.sequence, model->lm, model->depthformer, &options, hidden, err);
     if (!c->speech)
@@ -511,7 +389,7 @@ static int begin_clip(struct conversation *c, const struct clip *clip, struct er
     r = catch_up(c, err);
     if (r < 0)
         return r;
-    begin_turn(c);
+    talk_begin_turn(&c->talk);
     r = put_clip(c, clip, err);
     return r < 0 ? r : begin_reply(c, err);
 }
@@ -521,20 +399,20 @@ static void forget_reply(struct conversation *c)
 {
     c->speech = speech_free(c->speech);
     c->task.work.model->speaker = NULL;
-    if (c->n_places > 0)
-        cut_to(&c->script, c->places[--c->n_places]);
+    if (c->talk.n_turns > 0)
+        talk_cut(&c->talk, c->talk.turns[--c->talk.n_turns]);
     c->phase = PHASE_LISTEN;
 }
 
 /* The user's words are wanted too: keep the rows of the clip. One that was not done is given up. */
 static void begin_transcript(struct conversation *c)
 {
-    const struct place clip = c->places[c->n_places - 1];
-    const size_t width = width_of(c), n = c->reply.n_rows - clip.n_rows;
+    const struct talk_place clip = c->talk.turns[c->talk.n_turns - 1];
+    const size_t width = c->talk.width, n = c->reply.n_rows - clip.n_rows;
     const uint64_t key[2] = {c->key, c->clip.number};
     struct error err = ERROR_INIT;
 
-    memcpy(c->said, c->script.rows + clip.n_rows * width, n * width * sizeof(*c->said));
+    memcpy(c->said, c->talk.rows + clip.n_rows * width, n * width * sizeof(*c->said));
     c->said_turn = c->reply_turn;
     c->recognising = recognition_begin(c->recognition, c->said, n, key, SLICE_ROWS, &err) == 0;
 }
@@ -577,18 +455,18 @@ static struct json_object *calls_of_message(const struct conversation *c)
     return calls;
 }
 
-/* What is left of the reply in the script, taken apart once more. Nothing waits to be told. */
+/* What is left of the reply in the talk, taken apart once more. Nothing waits to be told. */
 static struct json_object *reply_message(struct conversation *c)
 {
-    const struct script *script = &c->script;
+    const struct talk *talk = &c->talk;
     struct error broken = ERROR_INIT;
     struct json_object *message;
 
     reply_free(c->words);
     c->words = reply_new(c->task.work.model->lm->tokenizer, &words_sink, c);
-    for (size_t i = c->reply.n_ids; c->words && i < script->ids.n; i++)
-        if (!is_row_id(script->ids.ids[i]))
-            reply_push(c->words, script->ids.ids[i], &broken);
+    for (size_t i = c->reply.n_ids; c->words && i < talk->ids.n; i++)
+        if (!is_row_id(talk->ids.ids[i]))
+            reply_push(c->words, talk->ids.ids[i], &broken);
     if (c->words)
         reply_finish(c->words, &broken);
     message = c->words ? spoken_message("assistant",
@@ -627,7 +505,7 @@ static int add_to_history(struct conversation *c, struct error *err)
         .reason = json_member_text(c->done, "reason"),
         .messages = c->messages,
         .usage = json_object_object_get(c->done, "usage"),
-        .n_tokens = c->script.ids.n,
+        .n_tokens = c->talk.ids.n,
         .n_dropped = c->session->n_dropped,
     };
     struct event *event = event_new(EVENT_SPOKEN, 0);
@@ -723,7 +601,7 @@ static void confirm(struct conversation *c)
     speak(c);
 }
 
-/* Results of tool calls are in the script already. */
+/* Results of tool calls are in the talk already. */
 static int go_on(struct conversation *c, struct error *err)
 {
     const int r = begin_reply(c, err);
@@ -759,7 +637,7 @@ static int think(struct conversation *c, struct error *err)
         if (c->n_audio > 0)
             n = vocoder_flush(vocoder, room);
     } else if (event.is_frame) {
-        r = add_frame(c, event.codes, err);
+        r = talk_add_frame(&c->talk, c->task.work.model->depthformer, event.codes, err);
         if (r == 0 && event.heard &&
             vocoder_push(vocoder, &event.codes, 1, &c->task.work.cancel, room, &n) == -ECANCELED)
             return -ECANCELED;
@@ -810,24 +688,24 @@ static int keep_heard(struct conversation *c, uint64_t n_heard, struct error *er
 {
     const struct depthformer_info *info = depthformer_info(c->task.work.model->depthformer);
     const size_t n_frames = (size_t)(n_heard / VOCODER_FRAME);
-    const uint32_t *ids = c->script.ids.ids;
-    struct place place = c->called;
+    const uint32_t *ids = c->talk.ids.ids;
+    struct talk_place place = c->called;
     int32_t end[CODEBOOKS];
     size_t n = 0;
 
-    for (size_t i = place.n_ids; i < c->script.ids.n && n < n_frames; i++) {
+    for (size_t i = place.n_ids; i < c->talk.ids.n && n < n_frames; i++) {
         if (is_row_id(ids[i])) {
             n++;
             place.n_rows++;
         }
         place.n_ids = i + 1;
     }
-    cut_to(&c->script, n > 0 ? place : c->called);
+    talk_cut(&c->talk, n > 0 ? place : c->called);
     if (n == 0)
         return 0;
     for (int book = 0; book < CODEBOOKS; book++)
         end[book] = (int32_t)info->n_codes;
-    return add_frame(c, end, err);
+    return talk_add_frame(&c->talk, c->task.work.model->depthformer, end, err);
 }
 
 static struct json_object *done_line(struct conversation *c, const char *reason)
@@ -840,7 +718,7 @@ static struct json_object *done_line(struct conversation *c, const char *reason)
         {"listen_usec", c->listen_usec},
         {"think_usec", c->think_usec},
         {"speak_usec", c->speak_usec},
-        {"context_tokens", (int64_t)c->script.ids.n},
+        {"context_tokens", (int64_t)c->talk.ids.n},
     };
     struct json_object *line = ear_line("turn_done", clock_usec(), c->reply_turn);
     struct json_object *usage = json_object_new_object();
@@ -897,7 +775,7 @@ static int end_reply(struct conversation *c, const char *broken_off, struct erro
     if (r == 0)
         r = collect_messages(c, err);
     if (r == 0)
-        r = speech_prompt_end(c->task.work.model->lm->tokenizer, &c->script.ids, err);
+        r = speech_prompt_end(c->task.work.model->lm->tokenizer, &c->talk.ids, err);
     tell_xruns(c);
     if (r == 0 && !(c->done = done_line(c, reason)))
         r = no_memory(err);
@@ -957,7 +835,8 @@ static bool must_wait(const struct conversation *c)
     return is_quiet(c) && !c->recognising && !must_prepare(c);
 }
 
-/* Whether the sound would break off at the next step, were that late: then some more comes first. */
+/* Whether the sound would break off at the next step, were that late: then some more comes
+ * first. */
 static bool is_too_early(const struct conversation *c)
 {
     const size_t n_head = HEAD_SAMPLES * (c->underruns > 0 ? 2 : 1);
@@ -1006,11 +885,11 @@ static int put_system(struct conversation *c, struct error *err)
 {
     const struct tokenizer *tokenizer = c->task.work.model->lm->tokenizer;
     const char *text = c->system ? c->system : system_default;
-    int r = speech_prompt_begin(tokenizer, "system", &c->script.ids, err);
+    int r = speech_prompt_begin(tokenizer, "system", &c->talk.ids, err);
 
     if (r == 0)
-        r = speech_prompt_add(tokenizer, text, strlen(text), false, &c->script.ids, err);
-    return r < 0 ? r : speech_prompt_end(tokenizer, &c->script.ids, err);
+        r = speech_prompt_add(tokenizer, text, strlen(text), false, &c->talk.ids, err);
+    return r < 0 ? r : speech_prompt_end(tokenizer, &c->talk.ids, err);
 }
 
 /* A second sequence for the user's words. It counts as part of the first. */
@@ -1019,7 +898,7 @@ static int take_recognition(struct conversation *c, size_t n_rows, struct error 
     struct lm *lm = c->task.work.model->lm;
     const size_t n_context = MIN((size_t)RECOGNITION_CONTEXT, lm->model->hparams.n_context);
 
-    c->said = malloc(n_rows * width_of(c) * sizeof(*c->said));
+    c->said = malloc(n_rows * c->talk.width * sizeof(*c->said));
     if (!c->said)
         return no_memory(err);
     c->other = sequence_new(lm, n_context, c->task.engine->now.kv, err);
@@ -1033,6 +912,7 @@ static int take_buffers(struct conversation *c, struct error *err)
     const struct audio_shape *shape = &audio_encoder_info(c->task.work.model->ear)->shape;
     const size_t n_max = listener_clip_max(c->task.listener);
 
+    c->talk.width = c->task.work.model->lm->model->hparams.n_embd;
     if (listener_open(c->task.listener, shape->n_mels, 0, err) < 0)
         return error_errno(err->code);
     c->features = malloc(mel_n_frames(n_max) * shape->n_mels * sizeof(*c->features));
@@ -1047,8 +927,7 @@ struct past *conversation_past_free(struct past *past)
     if (past) {
         free(past->model_path);
         free(past->system);
-        free(past->script.rows);
-        token_list_done(&past->script.ids);
+        talk_done(&past->talk);
     }
     free(past);
     return NULL;
@@ -1069,10 +948,8 @@ static void leave_past(struct conversation *c)
         return;
     }
     past->system = TAKE_PTR(c->system);
-    past->script = c->script;
-    c->script = (struct script){0};
-    memcpy(past->places, c->places, sizeof(past->places));
-    past->n_places = c->n_places;
+    past->talk = c->talk;
+    c->talk = (struct talk){0};
     past->n_seen = c->n_seen;
     c->session->past = past;
 }
@@ -1086,10 +963,8 @@ static int take_past(struct conversation *c)
                              c->system ? c->system : system_default) == 0;
 
     if (fits) {
-        c->script = past->script;
-        past->script = (struct script){0};
-        memcpy(c->places, past->places, sizeof(c->places));
-        c->n_places = past->n_places;
+        c->talk = past->talk;
+        past->talk = (struct talk){0};
         c->n_seen = past->n_seen;
     }
     conversation_past_free(past);
@@ -1125,7 +1000,7 @@ static int load(struct conversation *c, struct error *err)
     if (r == 0)
         r = put_past(c, err);
     if (r == 0)
-        r = feed(c, SIZE_MAX, &hidden, err);
+        r = talk_feed(&c->talk, c->task.sequence, SIZE_MAX, &c->task.work.cancel, &hidden, err);
     if (r == 0)
         r = c->port.open(c->port_userdata, task, err);
     if (r < 0)
@@ -1207,8 +1082,7 @@ static void conversation_release(struct work *work)
     free(c->said);
     free(c->features);
     free(c->pending);
-    free(c->script.rows);
-    token_list_done(&c->script.ids);
+    talk_done(&c->talk);
     buffer_done(&c->text);
     engine_drop_task_sequence(&c->task);
 }
@@ -1280,9 +1154,9 @@ static int repeat_call(struct conversation *c, size_t i, struct error *err)
 
     while (question > 0 && !has_role(json_object_array_get_idx(history, question), "user"))
         question--;
-    r = prompt_message(lm, json_object_array_get_idx(history, question), &c->script.ids, err);
+    r = prompt_message(lm, json_object_array_get_idx(history, question), &c->talk.ids, err);
     if (r == 0 && question < i)
-        r = prompt_message(lm, json_object_array_get_idx(history, i), &c->script.ids, err);
+        r = prompt_message(lm, json_object_array_get_idx(history, i), &c->talk.ids, err);
     return r;
 }
 
@@ -1300,7 +1174,7 @@ static int put_result(struct conversation *c, struct json_object *message, size_
         return r;
     if (!json_set(message, SPOKEN, json_object_new_boolean(true)))
         return no_memory(err);
-    return prompt_message(c->task.work.model->lm, message, &c->script.ids, err);
+    return prompt_message(c->task.work.model->lm, message, &c->talk.ids, err);
 }
 
 int conversation_take_results(struct task *task, uint32_t turn, struct json_object *messages,
@@ -1312,32 +1186,34 @@ int conversation_take_results(struct task *task, uint32_t turn, struct json_obje
     const size_t n_results = json_object_array_length(messages);
     const size_t n_context = sequence_n_context(task->sequence);
     size_t called = n - 1;
-    struct place before;
+    struct talk_place before;
     bool is_late;
     int r = 0;
 
-    if (c->n_places == 0 || n == 0 || n_results == 0 ||
+    if (c->talk.n_turns == 0 || n == 0 || n_results == 0 ||
         !is_spoken(json_object_array_get_idx(history, n - 1)))
         return 0;
     is_late = find_call(history, json_member_text(json_object_array_get_idx(messages, 0),
                                                   "tool_call_id")) != called;
     if (is_late)
-        begin_turn(c);
-    before = place_of(&c->script);
+        talk_begin_turn(&c->talk);
+    before = talk_end(&c->talk);
     for (size_t i = 0; i < n_results && r == 0; i++)
         r = put_result(c, json_object_array_get_idx(messages, i), &called, err);
     if (r == 0)
-        r = speech_prompt_begin(task->work.model->lm->tokenizer, "assistant", &c->script.ids, err);
+        r = speech_prompt_begin(task->work.model->lm->tokenizer, "assistant", &c->talk.ids, err);
     /* The turn that they belong to has to stay with them. */
-    if (r == 0 && c->places[0].n_ids + c->script.ids.n - c->places[c->n_places - 1].n_ids +
-                          reply_room(c) > n_context)
-        r = error_set(err, ERROR_CONTEXT_FULL,
-                      "The results take %zu tokens, but the context holds %zu, the question and the "
-                      "answer included.",
-                      c->script.ids.n - before.n_ids, n_context);
+    if (r == 0 && c->talk.turns[0].n_ids + c->talk.ids.n -
+                          c->talk.turns[c->talk.n_turns - 1].n_ids + reply_room(c) >
+                      n_context)
+        r = error_set(
+            err, ERROR_CONTEXT_FULL,
+            "The results take %zu tokens, but the context holds %zu, the question and the "
+            "answer included.",
+            c->talk.ids.n - before.n_ids, n_context);
     if (r < 0) {
-        cut_to(&c->script, before);
-        c->n_places -= is_late;
+        talk_cut(&c->talk, before);
+        c->talk.n_turns -= is_late;
         return r;
     }
     c->results = json_object_get(messages);
