@@ -20,7 +20,6 @@
 #define REPLY_MAX      1024 /* tokens and frames of one reply */
 #define AHEAD_SAMPLES  ((size_t)24000) /* said before the turn has ended, at most */
 #define HEAD_SAMPLES   ((size_t)6000)  /* before the first is said, where steps may be late */
-#define VOCODER_DELAY  ((size_t)480)   /* samples of a frame that come with the next */
 #define SLICE_ROWS     32   /* of what is not urgent */
 
 #define SPOKEN         "spoken"   /* member of the messages of spoken turns */
@@ -83,7 +82,7 @@ struct conversation {
     struct json_object *calls; /* and lines of calls: array, or NULL */
     unsigned n_calls;
     float *pending; /* [AHEAD_SAMPLES + VOCODER_FRAME] to be said */
-    size_t n_pending, n_said;
+    size_t n_pending;
     uint32_t number;  /* of the mouth */
     uint64_t n_audio; /* samples of it */
     bool is_full;     /* the mouth did not take all */
@@ -368,7 +367,7 @@ static int begin_reply(struct conversation *c, struct error *err)
     json_object_put(c->calls);
     c->calls = NULL;
     c->n_calls = 0;
-    c->n_pending = c->n_said = 0;
+    c->n_pending = 0;
     c->n_audio = 0;
     c->speak_usec = 0;
     c->confirmed = c->made = c->announced = c->cut = false;
@@ -676,7 +675,6 @@ static bool say(struct conversation *c)
         tell_audio_start(c);
     n = c->port.write(c->port_userdata, c->number, c->pending, c->n_pending);
     c->n_pending -= n;
-    c->n_said += n;
     memmove(c->pending, c->pending + n, c->n_pending * sizeof(*c->pending));
     c->is_full = c->n_pending > 0;
     return !c->is_full;

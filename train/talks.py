@@ -32,8 +32,8 @@ LETTERS = """ay,be,see,dee,e,eff,gee,aitch,i,jay,kay,el,em,en,oh,pea,cue,are,ess
 double you,ex,why,zed""".replace("\n", "").split(",")  # as session/spoken.c writes them
 KEYS = """space,enter,tab,escape,shift,control,alt,up,down,left,right,delete,backspace,home,end,
 page up,page down,comma,dot,question mark,exclamation mark,colon,semicolon,dash,slash,quote,
-new line,plus,minus,star,equals,percent,at,zero,one,two,three,four,five,six,seven,eight,nine,insert,menu,
-button,check box,link,heading,list,dialog""".replace("\n", "").split(",")
+new line,plus,minus,star,equals,percent,at,zero,one,two,three,four,five,six,seven,eight,nine,
+insert,menu,button,check box,link,heading,list,dialog""".replace("\n", "").split(",")
 SPEAK, LISTEN = "Perform TTS. Use the US female voice.", "Perform ASR."
 CONVERSE = "Respond with interleaved text and audio."
 TEXT_RUN, AUDIO_RUN = 6, 12  # tokens and frames that take turns in a conversation

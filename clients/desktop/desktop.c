@@ -741,11 +741,6 @@ void desktop_call(struct desktop *desktop, const char *name, struct json_object 
 
 /* --- questions ------------------------------------------------------------------------------- */
 
-const char *desktop_question_tool(const struct desktop_question *question)
-{
-    return question->call->tool->name;
-}
-
 const char *desktop_question_text(const struct desktop_question *question)
 {
     return question->text;

@@ -121,7 +121,6 @@ enum desktop_way desktop_way(struct desktop *desktop, const char *name);
 bool desktop_busy(const struct desktop *desktop);
 
 /* Of a question: what to show. Valid until it is answered or withdrawn. */
-const char *desktop_question_tool(const struct desktop_question *question);
 const char *desktop_question_text(const struct desktop_question *question); /* "Write a note?" */
 /* What exactly: the note, the file, the command. Several lines; from the model, so not to be
  * trusted, but without control characters. */
