@@ -135,7 +135,8 @@ static uint32_t number(struct json_object *line, const char *key)
 {
     struct json_object *value;
 
-    return json_object_object_get_ex(line, key, &value) ? (uint32_t)json_object_get_int64(value) : 0;
+    return json_object_object_get_ex(line, key, &value) ? (uint32_t)json_object_get_int64(value)
+                                                        : 0;
 }
 
 /* What a line means for the properties of the session. */

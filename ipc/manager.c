@@ -407,8 +407,9 @@ static int method_list_permissions(sd_bus_message *message, void *userdata,
 
 static int method_set_permission(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-    static const char *const decisions[] = {
-        [PERMISSION_UNDECIDED] = "ask", [PERMISSION_ALLOWED] = "allow", [PERMISSION_DENIED] = "deny"};
+    static const char *const decisions[] = {[PERMISSION_UNDECIDED] = "ask",
+                                            [PERMISSION_ALLOWED] = "allow",
+                                            [PERMISSION_DENIED] = "deny"};
     const struct bus *bus = userdata;
     const char *resource, *app, *decision;
     struct error err = ERROR_INIT;

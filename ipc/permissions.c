@@ -95,7 +95,8 @@ static int write_file(const struct permissions *p, struct error *err)
 
 /* --- who is it? ------------------------------------------------------------------------------ */
 
-/* "app-gnome-org.example.Talker-1234.scope" -> "org.example.Talker"; false: no unit of a desktop's. */
+/* "app-gnome-org.example.Talker-1234.scope" -> "org.example.Talker"; false: no unit of a
+ * desktop's. */
 static bool app_of_unit(const char *unit, char app[PERMISSIONS_APP_MAX])
 {
     char name[PERMISSIONS_APP_MAX];
@@ -109,7 +110,8 @@ static bool app_of_unit(const char *unit, char app[PERMISSIONS_APP_MAX])
         *end = '\0';
     if ((end = strchr(name, '@')))
         *end = '\0';
-    else if ((end = strrchr(name, '-')) && end[1] && strspn(end + 1, "0123456789") == strlen(end + 1))
+    else if ((end = strrchr(name, '-')) && end[1] &&
+             strspn(end + 1, "0123456789") == strlen(end + 1))
         *end = '\0';
     dash = strchr(name, '-'); /* the launcher is before it; dashes of a name are written \x2d */
     snprintf(app, PERMISSIONS_APP_MAX, "%s", dash ? dash + 1 : name);
@@ -294,7 +296,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
     return 0;
 }
 
-/* The question that this signal is about. Any program can send one with a number that it guessed. */
+/* The question that this signal is about. Any program can send one with a number that it
+ * guessed. */
 static struct question *find(const struct permissions *p, sd_bus_message *signal, uint32_t id)
 {
     struct question *question = p->questions;
@@ -312,7 +315,8 @@ static int on_action(sd_bus_message *message, void *userdata, sd_bus_error *ret_
     uint32_t id;
 
     (void)ret_error;
-    if (sd_bus_message_read(message, "us", &id, &action) < 0 || !(question = find(userdata, message, id)))
+    if (sd_bus_message_read(message, "us", &id, &action) < 0 ||
+        !(question = find(userdata, message, id)))
         return 0;
     if (strcmp(action, "allow") == 0)
         answer(question, PERMISSION_ALLOWED);

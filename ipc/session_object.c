@@ -664,7 +664,8 @@ static int ask(struct session_object *object, sd_bus_message *message, struct er
         turn_free(turn);
         return r;
     }
-    /* If the reply cannot go, the last reading end closes here and the turn is cancelled by that. */
+    /* If the reply cannot go, the last reading end closes here and the turn is cancelled by
+     * that. */
     if (sd_bus_message_get_expect_reply(message) > 0 &&
         sd_bus_message_append_basic(reply, 'u', &turn->id) >= 0)
         sd_bus_send(object->bus->connection, reply, NULL);

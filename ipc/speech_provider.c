@@ -173,7 +173,8 @@ void speech_provider_changed(struct bus *bus)
     for (size_t i = 0; i < n; i++)
         strcat(strcat(ids, voices[i].id), "\n");
     if (bus->voices && strcmp(ids, bus->voices) != 0)
-        sd_bus_emit_properties_changed(bus->connection, BUS_SPEECH_PATH, BUS_SPEECH, "Voices", NULL);
+        sd_bus_emit_properties_changed(bus->connection, BUS_SPEECH_PATH, BUS_SPEECH, "Voices",
+                                       NULL);
     free(bus->voices);
     bus->voices = ids;
 }

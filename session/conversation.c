@@ -1204,11 +1204,10 @@ int conversation_take_results(struct task *task, uint32_t turn, struct json_obje
     if (r == 0 && c->talk.turns[0].n_ids + c->talk.ids.n -
                           c->talk.turns[c->talk.n_turns - 1].n_ids + reply_room(c) >
                       n_context)
-        r = error_set(
-            err, ERROR_CONTEXT_FULL,
-            "The results take %zu tokens, but the context holds %zu, the question and the "
-            "answer included.",
-            c->talk.ids.n - before.n_ids, n_context);
+        r = error_set(err, ERROR_CONTEXT_FULL,
+                      "The results take %zu tokens, but the context holds %zu, the question and "
+                      "the answer included.",
+                      c->talk.ids.n - before.n_ids, n_context);
     if (r < 0) {
         talk_cut(&c->talk, before);
         c->talk.n_turns -= is_late;

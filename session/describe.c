@@ -27,10 +27,10 @@ static const struct {
 #define N_QUESTIONS ARRAY_LEN(questions)
 
 /*
- * A short answer that was less certain than this is told to be unsure. lfmd's own models have one way to
- * say what they see: with 0.85 the shapes that they took black, white, a gradient and granite for were
- * found out (0.74 to 0.84), and none of 42 drawings was suspected (0.87 and more). Others choose among
- * many words; their limit is not measured.
+ * A short answer that was less certain than this is told to be unsure. lfmd's own models have one
+ * way to say what they see: with 0.85 the shapes that they took black, white, a gradient and
+ * granite for were found out (0.74 to 0.84), and none of 42 drawings was suspected (0.87 and more).
+ * Others choose among many words; their limit is not measured.
  */
 #define UNSURE_OWN   0.85
 #define UNSURE_OTHER 0.5

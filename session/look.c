@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What a turn does with pictures: wait for their pixels, choose how finely to look, encode the views
- * that the prompt needs, hand their rows to prefill.
+ * What a turn does with pictures: wait for their pixels, choose how finely to look, encode the
+ * views that the prompt needs, hand their rows to prefill.
  *
- * The plan of a new picture is chosen when its size is known. While it is encoded the time is watched:
- * the thumbnail comes first, as it is the same for every grid, and when the tiles would take more
- * time than there is, the thumbnail alone is what the model sees. The plan then stays with the
- * conversation, because its tokens are part of the prompt.
+ * The plan of a new picture is chosen when its size is known. While it is encoded the time is
+ * watched: the thumbnail comes first, as it is the same for every grid, and when the tiles would
+ * take more time than there is, the thumbnail alone is what the model sees. The plan then stays
+ * with the conversation, because its tokens are part of the prompt.
  *
  * Engine thread.
  */
@@ -135,8 +135,8 @@ int look_check(const struct turn *turn, struct error *err)
                          SESSION_IMAGES_MAX);
     if (bytes > SESSION_IMAGE_BYTES_MAX)
         return error_set(err, ERROR_INVALID_ARGUMENT,
-                         "The pictures of the conversation have %llu bytes in all; at most %llu are "
-                         "allowed.",
+                         "The pictures of the conversation have %llu bytes in all; at most %llu "
+                         "are allowed.",
                          (unsigned long long)bytes, (unsigned long long)SESSION_IMAGE_BYTES_MAX);
     return 0;
 }
@@ -183,7 +183,8 @@ int look_begin(struct turn *turn, struct error *err)
         return no_memory(err);
     for (size_t i = 0; i < n; i++)
         turn->look.items[i] = (struct look_item){
-            .photo = i < session->n_photos ? session->photos[i] : turn->photos[i - session->n_photos],
+            .photo = i < session->n_photos ? session->photos[i]
+                                           : turn->photos[i - session->n_photos],
             .is_new = i >= session->n_photos,
         };
     turn->look.n = n;
@@ -431,8 +432,8 @@ static void note_views(struct turn *turn, struct look_item *item)
     item->usec += turn->look.views_usec;
 }
 
-/* A view, or its layers until there is a job: a voice that has something to say waits for one of them
- * at most. 1: the view is not done. */
+/* A view, or its layers until there is a job: a voice that has something to say waits for one of
+ * them at most. 1: the view is not done. */
 static int encode(struct turn *turn, struct look_item *item, struct error *err)
 {
     struct vision_encoding *views = &turn->look.views;
@@ -457,8 +458,8 @@ static int encode(struct turn *turn, struct look_item *item, struct error *err)
 }
 
 /*
- * Get its pixels, which were given back, or were never there as it is of a kept session. The turn is
- * not served until the decoder is done.
+ * Get its pixels, which were given back, or were never there as it is of a kept session. The turn
+ * is not served until the decoder is done.
  */
 static int decode(struct turn *turn, struct look_item *item, struct error *err)
 {

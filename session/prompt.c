@@ -195,8 +195,8 @@ static size_t ids_to_images(const struct token_list *ids)
 }
 
 /*
- * The system turn and messages [first, n) as ids; ret_ends[i - first] is the number of ids up to the
- * end of message i. A prompt is cut into tokens at the ends of its messages (chat.h).
+ * The system turn and messages [first, n) as ids; ret_ends[i - first] is the number of ids up to
+ * the end of message i. A prompt is cut into tokens at the ends of its messages (chat.h).
  */
 static int encode(const struct lm *lm, const struct prompt_request *request, size_t first,
                   struct prompt *prompt, size_t *ret_ends, struct error *err)
@@ -216,7 +216,8 @@ static int encode(const struct lm *lm, const struct prompt_request *request, siz
     size_t n_spans = 0, n_images = 0;
     int result;
 
-    if (has_system && !json_append(messages, message_new("system", json_object_new_string(request->system))))
+    if (has_system &&
+        !json_append(messages, message_new("system", json_object_new_string(request->system))))
         return no_memory(err);
     for (size_t i = first; i < n_messages; i++)
         if (!json_append(messages,

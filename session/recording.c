@@ -44,7 +44,7 @@ struct recording {
     uint64_t heard_start;
     size_t n_speech;        /* frames of speech among it */
     size_t n_silence;       /* frames since the last speech */
-    size_t pause_end;       /* samples of `heard` up to the middle of its last short pause; 0: none */
+    size_t pause_end;       /* samples of `heard` up to the middle of its last pause; 0: none */
     struct vad *vad;
 };
 

@@ -469,7 +469,7 @@ static void list_devices(struct sound *sound)
     struct error err = ERROR_INIT;
     size_t n;
 
-    if (!sound->in_use) /* else a stream that is open is worth more than what was plugged in since */
+    if (!sound->in_use) /* an open stream is worth more than what was plugged in since */
         shut_down(sound);
     n = initialise(sound, &err) < 0 ? 0 : device_list(sound->list, sound->list_max);
     sound->used_usec = pcm_stream_now_usec();

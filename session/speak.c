@@ -343,7 +343,8 @@ static int check_loudspeaker(const struct speaking *speaking, struct error *err)
     return error_set(err, counts.error.code, "%s", counts.error.text);
 }
 
-/* Whether something is to happen first: others are to have said what they say, there must be room. */
+/* Whether something is to happen first: others are to have said what they say, there must be
+ * room. */
 static bool aloud_must_wait(const struct speaking *speaking)
 {
     struct sound *sound = speaking->task.engine->sound;

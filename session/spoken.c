@@ -15,8 +15,9 @@
 
 /* In words that are said often, so that a small model knows them. */
 static const char *const letters[26] = {
-    "ay",  "be", "see", "dee", "e",   "eff", "gee", "aitch", "i",          "jay", "kay", "el", "em",
-    "en",  "oh", "pea", "cue", "are", "ess", "tea", "you",   "vee", "double you", "ex",  "why", "zed",
+    "ay",  "be",  "see", "dee", "e",          "eff", "gee", "aitch", "i",
+    "jay", "kay", "el",  "em",  "en",         "oh",  "pea", "cue",   "are",
+    "ess", "tea", "you", "vee", "double you", "ex",  "why", "zed",
 };
 
 static const char *const units[20] = {
@@ -94,8 +95,8 @@ static const struct sign *find_sign(uint32_t character)
 static const struct {
     const char *word, *said;
 } abbreviations[] = {
-    {"ctrl", "control"}, {"dr", "doctor"}, {"etc", "and so on"}, {"mr", "mister"}, {"mrs", "missis"},
-    {"vs", "against"},
+    {"ctrl", "control"}, {"dr", "doctor"},  {"etc", "and so on"},
+    {"mr", "mister"},    {"mrs", "missis"}, {"vs", "against"},
 };
 
 static void add(char out[SPOKEN_MAX], const char *words)
@@ -438,7 +439,8 @@ void spoken_character(uint32_t character, bool in_words, char out[SPOKEN_MAX])
     if (sign)
         add(out, sign->name);
     else if (!in_words)
-        snprintf(out, SPOKEN_MAX, "%s", character < 0x80 ? (char[2]){(char)toupper((int)character)} : utf8);
+        snprintf(out, SPOKEN_MAX, "%s",
+                 character < 0x80 ? (char[2]){(char)toupper((int)character)} : utf8);
     else if (folded && length > 0 && isalpha((unsigned char)folded[0]))
         spell(out, (char[2]){folded[0]});
     else if (folded && length > 0 && isdigit((unsigned char)folded[0]))

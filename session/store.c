@@ -415,7 +415,8 @@ static int ensure_open(struct store *store, bool create, struct error *err)
 /* --- statements ------------------------------------------------------------------------------ */
 
 /*
- * Bind by format: s text or NULL, i int64_t, b bytes and their size_t; then run up to the first row.
+ * Bind by format: s text or NULL, i int64_t, b bytes and their size_t; then run up to the first
+ * row.
  *
  * Texts must live until the statement is finalised. Returns SQLITE_ROW, SQLITE_DONE or an error.
  */

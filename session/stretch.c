@@ -37,7 +37,8 @@ void stretch_set(struct stretch *stretch, const struct script_style *style)
 
 int stretch_push(struct stretch *stretch, const int16_t *samples, size_t n)
 {
-    return sonicWriteShortToStream(sonic(stretch), (int16_t *)(uintptr_t)samples, (int)n) ? 0 : -ENOMEM;
+    return sonicWriteShortToStream(sonic(stretch), (int16_t *)(uintptr_t)samples, (int)n) ? 0
+                                                                                          : -ENOMEM;
 }
 
 int stretch_flush(struct stretch *stretch)

@@ -167,8 +167,8 @@ static void send_text(struct turn *turn, enum turn_event_type type, const char *
 /* --- the reply, as it comes ------------------------------------------------------------------ */
 
 /*
- * How much of text[0..length) may be shown: up to a stop string, which ends the reply, or up to what
- * may still become one. Nothing before `from` can be the beginning of one.
+ * How much of text[0..length) may be shown: up to a stop string, which ends the reply, or up to
+ * what may still become one. Nothing before `from` can be the beginning of one.
  */
 static size_t find_stop(const char *text, size_t length, size_t from, char *const *stop,
                         bool *ret_found)

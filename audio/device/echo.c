@@ -32,7 +32,8 @@
 #define LEARNT_RATIO  8.0f /* of microphone to what is left, 9 dB */
 #define LEARNT_FRAMES 100
 
-/* Sound that was not taken out, and ends with the loudspeaker's: seen in frames after its last block. */
+/* Sound that was not taken out, and ends with the loudspeaker's: seen in frames after its last
+ * block. */
 #define LOST_RATIO  2.0f /* of microphone to what is left, 3 dB, */
 #define LOST_FRAMES 25   /* for so long */
 #define LOST_REST   0.1f /* of it may be left after the end, -10 dB, */
@@ -238,7 +239,8 @@ static void smooth(float *value, float now)
     *value += 0.05f * (now - *value);
 }
 
-/* Take the echo out of one frame; out [ECHO_FRAME]. Those that it learnt from before tell nothing. */
+/* Take the echo out of one frame; out [ECHO_FRAME]. Those that it learnt from before tell
+ * nothing. */
 static void cancel(struct echo *echo, const struct exchange *e, bool judged, spx_int16_t *out)
 {
     const float played = mean_square(e->played), heard = mean_square(e->heard);
@@ -257,9 +259,9 @@ static void cancel(struct echo *echo, const struct exchange *e, bool judged, spx
 }
 
 /*
- * The canceller learns from each frame once, which takes many seconds. Here it goes through all that
- * was heard so far some times, and is with the present between two laps: a lap begins at rest, as the
- * log does, and ends where the next frame follows.
+ * The canceller learns from each frame once, which takes many seconds. Here it goes through all
+ * that was heard so far some times, and is with the present between two laps: a lap begins at rest,
+ * as the log does, and ends where the next frame follows.
  */
 static void learn(struct echo *echo, const struct exchange *now)
 {
