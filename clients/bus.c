@@ -2,6 +2,7 @@
 #include "clients/bus.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "base/cleanup.h"
 #include "clients/terminal.h"
 
+#define WAIT_MSEC    1000 /* then it is looked whether the call has timed out */
 #define ERROR_PREFIX "org.lfmd.Assistant1.Error."
 
 static bool report_json;
@@ -84,22 +86,44 @@ static void report(const char *name, const char *message)
     fflush(stdout);
 }
 
+/* It was there, or is, and says nothing. */
+static bool is_silent(const sd_bus_error *error)
+{
+    return strcmp(error->name, SD_BUS_ERROR_NO_REPLY) == 0 ||
+           strcmp(error->name, SD_BUS_ERROR_DISCONNECTED) == 0 ||
+           strcmp(error->name, SD_BUS_ERROR_TIMEOUT) == 0;
+}
+
+/* Some of the bus's sentences have a full stop. */
+static const char *without_stop(const char *sentence, char text[384])
+{
+    const int n = snprintf(text, 384, "%s", sentence);
+
+    if (n > 0 && n < 384 && text[n - 1] == '.')
+        text[n - 1] = '\0';
+    return text;
+}
+
 int bus_failure(const sd_bus_error *error, int r)
 {
-    char text[512];
+    char text[768], message[384];
     int status;
 
+    if (r == -EINTR)
+        return STATUS_INTERRUPTED;
     if (!sd_bus_error_is_set(error)) {
         snprintf(text, sizeof(text), "The daemon cannot be reached: %s.", strerror(-r));
         report("Unreachable", text);
         return STATUS_DAEMON;
     }
     status = bus_status_of(error);
-    if (status == STATUS_DAEMON) {
+    if (is_silent(error)) {
+        report("Unreachable", "The daemon has gone, or does not answer.");
+    } else if (status == STATUS_DAEMON) {
         snprintf(text, sizeof(text),
-                 "The daemon is not running and could not be started: %s Is lfmd installed? "
+                 "The daemon is not running and could not be started: %s. Is lfmd installed? "
                  "\"lfmd\" in another terminal starts it by hand.",
-                 error->message ? error->message : error->name);
+                 without_stop(error->message ? error->message : error->name, message));
         report("Unreachable", text);
     } else {
         report(strncmp(error->name, ERROR_PREFIX, strlen(ERROR_PREFIX)) == 0
@@ -121,6 +145,43 @@ int bus_open(sd_bus **ret)
     return STATUS_DAEMON;
 }
 
+static int on_reply(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+    sd_bus_message **reply = userdata;
+
+    (void)error;
+    *reply = sd_bus_message_ref(message);
+    return 1;
+}
+
+int bus_send(sd_bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply)
+{
+    _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
+    const unsigned before = terminal_interrupts(); /* the last calls come after one */
+    struct pollfd fds[] = {{.fd = sd_bus_get_fd(bus)}};
+    sd_bus_slot *slot = NULL;
+    int r = sd_bus_call_async(bus, &slot, call, on_reply, &reply, BUS_CALL_USEC);
+
+    while (r >= 0 && !reply) {
+        r = sd_bus_process(bus, NULL);
+        if (r != 0)
+            continue;
+        fds[0].events = (short)sd_bus_get_events(bus);
+        terminal_poll(fds, 1, WAIT_MSEC);
+        if (terminal_interrupts() != before)
+            r = -EINTR;
+    }
+    sd_bus_slot_unref(slot);
+    if (r < 0)
+        return r;
+    if (sd_bus_message_is_method_error(reply, NULL)) {
+        sd_bus_error_copy(error, sd_bus_message_get_error(reply));
+        return -sd_bus_message_get_errno(reply);
+    }
+    *ret_reply = TAKE_PTR(reply);
+    return 1;
+}
+
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *method,
              sd_bus_message **ret_reply, const char *types, ...)
 {
@@ -137,7 +198,7 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
         va_end(args);
     }
     if (r >= 0)
-        r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, &reply);
+        r = bus_send(bus, call, &error, &reply);
     if (r < 0)
         return bus_failure(&error, r);
     if (ret_reply)

@@ -28,7 +28,7 @@
 /* Connect to the session bus. */
 int bus_open(sd_bus **ret);
 
-/* Tell what went wrong with a call; with json also as an event on stdout. */
+/* Tell what went wrong with a call, if it was not ended by Ctrl-C; with json as an event on stdout. */
 int bus_failure(const sd_bus_error *error, int r);
 /* The status that belongs to an error name. */
 int bus_status_of(const sd_bus_error *error);
@@ -42,6 +42,9 @@ void bus_report_file(const char *path);
  */
 int bus_call(sd_bus *bus, const char *path, const char *interface, const char *method,
              sd_bus_message **ret_reply, const char *types, ...);
+
+/* As sd_bus_call(), but Ctrl-C ends it: -EINTR, of which bus_failure() makes STATUS_INTERRUPTED. */
+int bus_send(sd_bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);
 
 /* The next value of a message as JSON; containers become arrays and objects. NULL at the end. */
 struct json_object *bus_value(sd_bus_message *message);

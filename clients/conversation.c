@@ -140,7 +140,7 @@ static int create(struct conversation *c, const char *system, const char *tools)
         r = append_options(call, c->options, system, tools);
     }
     if (r >= 0)
-        r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
+        r = bus_send(c->bus, call, &error, &reply);
     if (r >= 0)
         r = sd_bus_message_read(reply, "o", &path);
     if (r < 0)
@@ -426,7 +426,8 @@ static void show_progress(struct turn *t, struct json_object *event)
                  (uintmax_t)bus_number(event, "images"));
     else if (looking)
         snprintf(what, sizeof(what), "looking");
-    progress_show(&t->progress, what, bus_number(event, "done"), bus_number(event, "total"), false);
+    progress_show(&t->progress, what, bus_number(event, "done"), bus_number(event, "total"),
+                  PROGRESS_COUNT);
 }
 
 /* How a picture was looked at. */
@@ -564,7 +565,7 @@ static int begin(struct turn *t, struct json_object *parts, const struct picture
     if (r >= 0)
         r = append_ask_options(call, c->options, format);
     if (r >= 0)
-        r = sd_bus_call(c->bus, call, BUS_CALL_USEC, &error, &reply);
+        r = bus_send(c->bus, call, &error, &reply);
     if (r >= 0)
         r = sd_bus_message_read(reply, "hu", &fd, &t->number);
     if (r < 0)

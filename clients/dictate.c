@@ -244,7 +244,7 @@ static int start(struct dictation *d, sd_bus_message **ret_reply)
     if (r >= 0)
         r = sd_bus_message_close_container(call);
     if (r >= 0)
-        r = sd_bus_call(d->bus, call, BUS_CALL_USEC, &error, ret_reply);
+        r = bus_send(d->bus, call, &error, ret_reply);
     if (r >= 0)
         r = sd_bus_message_read(*ret_reply, "h", &d->fd);
     return r < 0 ? bus_failure(&error, r) : STATUS_OK;

@@ -37,7 +37,7 @@ static int call_with_picture(sd_bus *bus, const struct options *options, const c
     if (r >= 0)
         r = sd_bus_message_close_container(call);
     if (r >= 0)
-        r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, ret_reply);
+        r = bus_send(bus, call, &error, ret_reply);
     pictures_done(&picture);
     bus_report_file(path);
     status = r < 0 ? bus_failure(&error, r) : STATUS_OK;
@@ -206,7 +206,7 @@ static bool on_line(void *userdata, const char *line)
     if (strcmp(type, "progress") == 0) {
         if (!d->options->json && strcmp(bus_text(event, "stage"), "image") == 0)
             progress_show(&d->progress, "looking", bus_number(event, "done"),
-                          bus_number(event, "total"), false);
+                          bus_number(event, "total"), PROGRESS_COUNT);
         return true;
     }
     if (strcmp(type, "description") != 0 && strcmp(type, "error") != 0)

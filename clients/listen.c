@@ -81,10 +81,12 @@ static void show_text(struct ear *ear, struct json_object *event)
 }
 
 /* What the user has said, as it was understood. */
-static void show_said(struct json_object *event)
+static void show_said(const struct ear *ear, struct json_object *event)
 {
     const char *text = bus_text(event, "text");
 
+    if (ear->options->quiet)
+        return;
     printf("%s> ", terminal_style(1, STYLE_DIM));
     terminal_text(stdout, text, strlen(text));
     printf("%s\n", terminal_style(1, STYLE_PLAIN));
@@ -111,6 +113,15 @@ static void show_listening(struct json_object *event)
         terminal_note("The microphone is open.");
     else
         terminal_note("The microphone is closed. %s", bus_text(event, "message"));
+}
+
+/* Who was asked for may be a model of another kind, which then answers what is typed alone. */
+static void show_model(const struct ear *ear, const char *id)
+{
+    const char *wanted = ear->options->model;
+
+    if (wanted && strncasecmp(id, wanted, strlen(wanted)) != 0)
+        terminal_note("%s does not hear and speak; %s listens.", wanted, id);
 }
 
 static void on_error(struct ear *ear, struct json_object *event)
@@ -158,12 +169,14 @@ static void on_event(struct ear *ear, const char *line)
     } else if (strcmp(type, "audio_start") != 0) { /* which comes in the middle of the text */
         clear_meter(ear);
         end_text(ear);
-        if (strcmp(type, "listening") == 0)
+        if (strcmp(type, "listening") == 0 && !ear->one_turn)
             show_listening(event);
         else if (strcmp(type, "interrupted") == 0)
             terminal_note("(interrupted after %.1f s)", (double)bus_number(event, "heard_ms") / 1e3);
+        else if (strcmp(type, "start") == 0)
+            show_model(ear, bus_text(event, "model"));
         else if (strcmp(type, "transcript") == 0)
-            show_said(event);
+            show_said(ear, event);
         else if (strcmp(type, "tool_call") == 0)
             show_call(event);
         else if (strcmp(type, "waited") == 0)
@@ -299,7 +312,7 @@ static int start(sd_bus *bus, const struct options *options, const char *path,
     if (r >= 0)
         r = sd_bus_message_close_container(call);
     if (r >= 0)
-        r = sd_bus_call(bus, call, BUS_CALL_USEC, &error, ret_reply);
+        r = bus_send(bus, call, &error, ret_reply);
     if (r >= 0)
         r = sd_bus_message_read(*ret_reply, "h", ret_fd);
     return r < 0 ? bus_failure(&error, r) : STATUS_OK;
@@ -314,6 +327,14 @@ int listen_run(sd_bus *bus, const struct options *options)
 
     if (options->output && !options->input) {
         terminal_error("--output is for the answer to a recording: --input FILE.");
+        return STATUS_USAGE;
+    }
+    if (options->output && strcmp(options->output, "-") == 0) {
+        terminal_error("--output must be a file: what is said is written to standard output.");
+        return STATUS_USAGE;
+    }
+    if (options->n_arguments > 0) {
+        terminal_error("\"lfmctl listen\" takes no argument; --input FILE is one turn of a recording.");
         return STATUS_USAGE;
     }
     ear = calloc(1, sizeof(*ear));
@@ -331,11 +352,11 @@ int listen_run(sd_bus *bus, const struct options *options)
     if (status == STATUS_OK)
         status = start(bus, options, ear->conversation.path, &stream, &ear->fd);
     if (status == STATUS_OK) {
+        ear->one_turn = options->input != NULL;
         if (options->input)
             status = recorded_start(recorded);
         else
             take_keys(ear);
-        ear->one_turn = options->input != NULL;
         if (status == STATUS_OK)
             status = run(ear);
         clear_meter(ear);
@@ -380,8 +401,13 @@ int devices_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
     _cleanup_(bus_jsonp) struct json_object *devices = NULL;
-    int status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "ListDevices", &reply, "");
+    int status;
 
+    if (options->n_arguments > 0) {
+        terminal_error("\"lfmctl devices\" takes no argument.");
+        return STATUS_USAGE;
+    }
+    status = bus_call(bus, BUS_ROOT, BUS_MANAGER, "ListDevices", &reply, "");
     if (status != STATUS_OK)
         return status;
     devices = bus_value(reply);

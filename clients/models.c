@@ -205,7 +205,7 @@ static int pull_watch(sd_bus *bus, const struct options *options, const char *pa
             print_json(model);
         else
             progress_show(&progress, bus_text(model, "Id"), bus_number(model, "DownloadedBytes"),
-                          bus_number(model, "SizeBytes"), true);
+                          bus_number(model, "SizeBytes"), PROGRESS_BYTES);
         if (terminal_interrupts() > 1)
             return STATUS_INTERRUPTED;
         if (terminal_interrupts() == 1 && !cancelled) {

@@ -104,6 +104,18 @@ const char *terminal_size(uint64_t bytes, char text[24])
     return text;
 }
 
+const char *terminal_clock(uint64_t msec, char text[24])
+{
+    const uint64_t seconds = msec / 1000;
+
+    if (seconds >= 3600)
+        snprintf(text, 24, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64, seconds / 3600,
+                 seconds / 60 % 60, seconds % 60);
+    else
+        snprintf(text, 24, "%" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+    return text;
+}
+
 /* --- progress ------------------------------------------------------------------------------- */
 
 static uint64_t now_usec(void)
@@ -129,12 +141,27 @@ static void draw_bar(unsigned width, double share)
         fputs(i < full ? "█" : "░", stderr);
 }
 
-void progress_show(struct progress *p, const char *what, uint64_t done, uint64_t total, bool bytes)
+/* "1.2 MB of 5.0 MB", "0:12 of 1:02:03", "3 of 7" */
+static int describe(uint64_t done, uint64_t total, enum progress_unit unit, char text[96])
+{
+    char sizes[2][24];
+
+    if (unit == PROGRESS_COUNT)
+        return snprintf(text, 96, "%" PRIu64 " of %" PRIu64, done, total);
+    if (unit == PROGRESS_BYTES)
+        return snprintf(text, 96, "%s of %s", terminal_size(done, sizes[0]),
+                        terminal_size(total, sizes[1]));
+    return snprintf(text, 96, "%s of %s", terminal_clock(done, sizes[0]),
+                    terminal_clock(total, sizes[1]));
+}
+
+void progress_show(struct progress *p, const char *what, uint64_t done, uint64_t total,
+                   enum progress_unit unit)
 {
     uint64_t now = now_usec();
-    char sizes[2][24], tail[96] = "";
+    char size[24], tail[96] = "";
     double seconds, rate, share;
-    int bar;
+    int bar, n;
 
     if (quiet || !isatty(STDERR_FILENO) || total == 0)
         return;
@@ -152,16 +179,13 @@ void progress_show(struct progress *p, const char *what, uint64_t done, uint64_t
     seconds = (double)(now - p->begun_usec) / 1e6;
     rate = seconds > 0.5 ? (double)(p->shown - p->begun_at) / seconds : 0;
     share = (double)p->shown / (double)total;
-    if (bytes) {
-        int n = snprintf(tail, sizeof(tail), "%s of %s", terminal_size(p->shown, sizes[0]),
-                         terminal_size(total, sizes[1]));
-
-        if (rate > 1)
-            snprintf(tail + n, sizeof(tail) - (size_t)n, ", %s/s, %.0f s left",
-                     terminal_size((uint64_t)rate, sizes[0]), (double)(total - p->shown) / rate);
-    } else {
-        snprintf(tail, sizeof(tail), "%" PRIu64 " of %" PRIu64, p->shown, total);
-    }
+    n = describe(p->shown, total, unit, tail);
+    if (unit == PROGRESS_BYTES && rate > 1)
+        n += snprintf(tail + n, sizeof(tail) - (size_t)n, ", %s/s",
+                      terminal_size((uint64_t)rate, size));
+    if (unit != PROGRESS_COUNT && rate > 1)
+        snprintf(tail + n, sizeof(tail) - (size_t)n, ", %.0f s left",
+                 (double)(total - p->shown) / rate);
     bar = (int)columns() - (int)strlen(what) - (int)strlen(tail) - 10;
     fprintf(stderr, "\r%s %3.0f%% ", what, 100 * share);
     if (bar > 4) {
@@ -251,12 +275,18 @@ void terminal_forget_interrupts(void)
 int terminal_poll_alone(struct pollfd *fds, size_t n, int timeout_msec)
 {
     struct timespec timeout = {timeout_msec / 1000, timeout_msec % 1000 * 1000000L};
-    sigset_t none;
+    const sig_atomic_t before = interrupts;
+    sigset_t none, blocked;
     int r;
 
     sigemptyset(&none);
     r = ppoll(fds, n, timeout_msec < 0 ? NULL : &timeout, &none);
-    return r < 0 ? -errno : r;
+    if (r <= 0)
+        return r < 0 ? -errno : r;
+    /* Where there is always something to read, ppoll() lets no signal in. */
+    pthread_sigmask(SIG_SETMASK, &none, &blocked);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+    return interrupts == before ? r : -EINTR;
 }
 
 /* Only the thread that has asked for it: the others wait alone. */

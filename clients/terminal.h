@@ -44,13 +44,17 @@ struct progress {
     bool drawn;
 };
 
-/* `what` and a bar; sizes as megabytes when they are bytes. */
+enum progress_unit { PROGRESS_COUNT, PROGRESS_BYTES, PROGRESS_MSEC };
+
+/* `what`, a bar, how far it is, and the time that is left of bytes and of recordings. */
 void progress_show(struct progress *progress, const char *what, uint64_t done, uint64_t total,
-                   bool bytes);
+                   enum progress_unit unit);
 void progress_clear(struct progress *progress);
 
 /* "695.8 MB" */
 const char *terminal_size(uint64_t bytes, char text[24]);
+/* "1:02:03" */
+const char *terminal_clock(uint64_t msec, char text[24]);
 
 /* --- keys ------------------------------------------------------------------------------------ */
 

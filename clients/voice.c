@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/utf8.h"
 #include "clients/bus.h"
 #include "clients/lines.h"
 #include "clients/verbs.h"
@@ -67,22 +68,10 @@ struct transcript {
     const struct options *options;
     const char *path;
     struct progress progress;
+    bool understood; /* something of it */
     int status;
 };
 
-/* "1:02:03.4" */
-static const char *clock_text(uint64_t msec, char text[32])
-{
-    const uint64_t tenths = msec / 100;
-
-    if (tenths >= 36000)
-        snprintf(text, 32, "%" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%" PRIu64, tenths / 36000,
-                 tenths / 600 % 60, tenths / 10 % 60, tenths % 10);
-    else
-        snprintf(text, 32, "%" PRIu64 ":%02" PRIu64 ".%" PRIu64, tenths / 600, tenths / 10 % 60,
-                 tenths % 10);
-    return text;
-}
 
 static void print_json_line(const struct transcript *t, struct json_object *event)
 {
@@ -92,15 +81,17 @@ static void print_json_line(const struct transcript *t, struct json_object *even
     fflush(stdout);
 }
 
-static void print_segment(const struct transcript *t, struct json_object *event)
+static void print_segment(struct transcript *t, struct json_object *event)
 {
     const char *text = bus_text(event, "text");
-    char start[32], end[32];
+    const uint64_t from = bus_number(event, "start_ms"), to = bus_number(event, "end_ms");
+    char start[24], end[24];
 
+    t->understood = true;
     if (t->options->times)
-        printf("%s[%s - %s]%s ", terminal_style(1, STYLE_DIM),
-               clock_text(bus_number(event, "start_ms"), start),
-               clock_text(bus_number(event, "end_ms"), end), terminal_style(1, STYLE_PLAIN));
+        printf("%s[%s.%" PRIu64 " - %s.%" PRIu64 "]%s ", terminal_style(1, STYLE_DIM),
+               terminal_clock(from, start), from / 100 % 10, terminal_clock(to, end),
+               to / 100 % 10, terminal_style(1, STYLE_PLAIN));
     terminal_text(stdout, text, strlen(text));
     putchar('\n');
     fflush(stdout);
@@ -114,7 +105,9 @@ static void on_error(struct transcript *t, struct json_object *event)
     snprintf(name, sizeof(name), "org.lfmd.Assistant1.Error.%.60s", bus_text(event, "name"));
     error.name = name;
     t->status = bus_status_of(&error);
-    if (!t->options->json)
+    if (!t->options->json && t->path)
+        terminal_error("%s: %s", t->path, bus_text(event, "message"));
+    else if (!t->options->json)
         terminal_error("%s", bus_text(event, "message"));
 }
 
@@ -129,8 +122,8 @@ static bool on_line(void *userdata, const char *line)
     if (t->options->json)
         print_json_line(t, event);
     if (strcmp(type, "progress") == 0 && total > 0 && !t->options->json)
-        progress_show(&t->progress, "listening", bus_number(event, "done_ms") / 1000,
-                      total / 1000, false);
+        progress_show(&t->progress, "listening", bus_number(event, "done_ms"), total,
+                      PROGRESS_MSEC);
     if (strcmp(type, "segment") == 0 && !t->options->json) {
         progress_clear(&t->progress);
         print_segment(t, event);
@@ -174,7 +167,7 @@ static int call(sd_bus *bus, const struct options *options, const char *method, 
     if (r >= 0)
         r = append_options(message, options, type == 's' && !options->output);
     if (r >= 0)
-        r = sd_bus_call(bus, message, BUS_CALL_USEC, &error, ret_reply);
+        r = bus_send(bus, message, &error, ret_reply);
     if (r >= 0)
         r = sd_bus_message_read(*ret_reply, "h", ret_fd);
     return r < 0 ? bus_failure(&error, r) : STATUS_OK;
@@ -196,7 +189,9 @@ static int transcribe(sd_bus *bus, const struct options *options, const char *pa
     status = lines_read(fd, &sink, &t);
     progress_clear(&t.progress);
     if (status == STATUS_DAEMON)
-        terminal_error("The daemon ended before it had heard the recording to its end.");
+        terminal_error("%s: The daemon ended before it had heard the recording to its end.", path);
+    if (status == STATUS_OK && t.status == STATUS_OK && !t.understood && !options->json)
+        terminal_note("%s: No words were understood.", path);
     return status == STATUS_OK ? t.status : status;
 }
 
@@ -227,29 +222,66 @@ int transcribe_run(sd_bus *bus, const struct options *options)
 
 /* --- say ------------------------------------------------------------------------------------ */
 
-/* The words of the command line, or standard input. malloc; NULL after a sentence. */
-static char *text_to_say(const struct options *options)
+/* The rest of the text. STATUS_OK, or another after a sentence. */
+static int read_text(char *text, size_t *length)
 {
-    _cleanup_(freep) char *text = malloc(TEXT_MAX + 1);
+    while (*length <= TEXT_MAX) {
+        ssize_t n;
+
+        if (terminal_wait(STDIN_FILENO, -1) < 0) {
+            if (terminal_interrupts() > 0)
+                return STATUS_INTERRUPTED;
+            continue;
+        }
+        n = read(STDIN_FILENO, text + *length, TEXT_MAX + 1 - *length);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n < 0) {
+            terminal_error("Standard input cannot be read: %s.", strerror(errno));
+            return STATUS_ERROR;
+        }
+        if (n == 0)
+            return STATUS_OK;
+        *length += (size_t)n;
+    }
+    return STATUS_OK;
+}
+
+/* The words of the command line, or standard input: *ret, malloc. */
+static int text_to_say(const struct options *options, char **ret)
+{
+    _cleanup_(freep) char *text = malloc(TEXT_MAX + 2);
     size_t length = 0;
-    ssize_t n;
+    int status = STATUS_OK;
 
     if (!text) {
         terminal_error("There is no memory for the text.");
-        return NULL;
+        return STATUS_ERROR;
     }
     for (unsigned i = 0; i < options->n_arguments; i++) {
         const char *word = options->arguments[i];
 
-        if (length + strlen(word) + 1 > TEXT_MAX)
+        if (length + strlen(word) + 1 > TEXT_MAX) {
+            length = TEXT_MAX + 1;
             break;
+        }
         length += (size_t)sprintf(text + length, "%s%s", i > 0 ? " " : "", word);
     }
-    while (options->n_arguments == 0 && length < TEXT_MAX &&
-           (n = read(STDIN_FILENO, text + length, TEXT_MAX - length)) > 0)
-        length += (size_t)n;
+    if (options->n_arguments == 0)
+        status = read_text(text, &length);
+    if (status != STATUS_OK)
+        return status;
+    if (length > TEXT_MAX) {
+        terminal_error("The text is longer than %zu bytes, which is the limit.", TEXT_MAX);
+        return STATUS_ERROR;
+    }
     text[length] = '\0';
-    return TAKE_PTR(text);
+    if (strlen(text) < length || !utf8_valid(text, length)) {
+        terminal_error("The text is not UTF-8.");
+        return STATUS_ERROR;
+    }
+    *ret = TAKE_PTR(text);
+    return STATUS_OK;
 }
 
 static bool on_said(void *userdata, const char *line)
@@ -278,11 +310,11 @@ static int say_aloud(int fd, const struct options *options)
 int say_run(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_messagep) sd_bus_message *reply = NULL;
-    _cleanup_(freep) char *text = text_to_say(options);
-    int fd, status;
+    _cleanup_(freep) char *text = NULL;
+    int fd, status = text_to_say(options, &text);
 
-    if (!text)
-        return STATUS_ERROR;
+    if (status != STATUS_OK)
+        return status;
     status = call(bus, options, "Speak", 's', text, &reply, &fd);
     if (status != STATUS_OK)
         return status;

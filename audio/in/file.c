@@ -82,7 +82,7 @@ int audio_samples_check(const float *samples, size_t n, const char *name, struct
     for (size_t i = 0; i < n; i++)
         if (!(fabsf(samples[i]) <= AUDIO_SAMPLE_MAX))
             return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                             "In '%s', sample %zu: expected a number around -1 to 1, found %g.",
+                             "In %s, sample %zu: expected a number around -1 to 1, found %g.",
                              name, i, (double)samples[i]);
     return 0;
 }
@@ -91,11 +91,11 @@ static int check_format(const SF_INFO *info, const char *name, struct error *err
 {
     if (info->channels < 1 || info->channels > AUDIO_FILE_CHANNELS_MAX)
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "'%s' has %d channels, expected 1 to %d.", name, info->channels,
+                         "%s has %d channels, expected 1 to %d.", name, info->channels,
                          AUDIO_FILE_CHANNELS_MAX);
     if (info->samplerate < AUDIO_FILE_RATE_MIN || info->samplerate > AUDIO_FILE_RATE_MAX)
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "'%s' has %d samples a second, expected %d to %d.", name,
+                         "%s has %d samples a second, expected %d to %d.", name,
                          info->samplerate, AUDIO_FILE_RATE_MIN, AUDIO_FILE_RATE_MAX);
     return 0;
 }
@@ -107,14 +107,14 @@ static int open_file(struct audio_file *f, struct error *err)
     int r;
 
     if (fstat(f->fd, &status) < 0)
-        return error_set(err, ERROR_IO, "'%s' cannot be read: %s.", f->name, strerror(errno));
+        return error_set(err, ERROR_IO, "%s cannot be read: %s.", f->name, strerror(errno));
     if (!S_ISREG(status.st_mode))
-        return error_set(err, ERROR_INVALID_ARGUMENT, "'%s' is not a regular file.", f->name);
+        return error_set(err, ERROR_INVALID_ARGUMENT, "%s is not a regular file.", f->name);
     f->size = status.st_size;
     f->file = sf_open_virtual(&io, SFM_READ, &f->info, f);
     if (!f->file)
         return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "'%s' is not a sound file of a kind that is known here: %s", f->name,
+                         "%s is not a sound file of a kind that is known here: %s", f->name,
                          sf_strerror(NULL));
     r = check_format(&f->info, f->name, err);
     if (r < 0)
@@ -123,7 +123,7 @@ static int open_file(struct audio_file *f, struct error *err)
     if (f->piece && f->info.samplerate != MEL_RATE_HZ)
         f->converter = src_new(SRC_SINC_MEDIUM_QUALITY, 1, &r);
     if (!f->piece || (f->info.samplerate != MEL_RATE_HZ && !f->converter))
-        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of '%s'.",
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of %s.",
                          f->name);
     return 0;
 }
@@ -133,7 +133,7 @@ struct audio_file *audio_file_open(int fd, const char *name, struct error *err)
     struct audio_file *f = calloc(1, sizeof(*f));
 
     if (!f) {
-        error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of '%s'.", name);
+        error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of %s.", name);
         return NULL;
     }
     f->fd = fd;
@@ -186,7 +186,7 @@ static int read_piece(struct audio_file *f, struct error *err)
     f->n = got > 0 ? (size_t)got : 0;
     f->ended = f->n == 0;
     if (f->ended && sf_error(f->file) != SF_ERR_NO_ERROR)
-        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "'%s' is damaged: %s", f->name,
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "%s is damaged: %s", f->name,
                          sf_strerror(f->file));
     r = audio_samples_check(f->piece, f->n * n_channels, f->name, err);
     if (r < 0)
@@ -217,7 +217,7 @@ static ssize_t convert(struct audio_file *f, float *samples, size_t n, struct er
     }
     r = src_process(f->converter, &data);
     if (r != 0)
-        return error_set(err, ERROR_INTERNAL, "The rate of '%s' cannot be converted: %s.", f->name,
+        return error_set(err, ERROR_INTERNAL, "The rate of %s cannot be converted: %s.", f->name,
                          src_strerror(r));
     f->done += (size_t)data.input_frames_used;
     return data.output_frames_gen;
@@ -274,7 +274,7 @@ static int reserve(float **samples, size_t n_samples, size_t *capacity, size_t n
     *capacity = MAX(n_samples + n, 2 * *capacity);
     larger = reallocarray(*samples, *capacity, sizeof(*larger));
     if (!larger)
-        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of '%s'.", name);
+        return error_set(err, ERROR_NO_MEMORY, "There is no memory for the samples of %s.", name);
     *samples = larger;
     return 0;
 }
@@ -304,11 +304,11 @@ int audio_file_read(int fd, const char *name, size_t n_max, float **ret, size_t 
             return (int)got;
         n += (size_t)got;
         if (n > n_max)
-            return error_set(err, ERROR_INVALID_ARGUMENT, "'%s' is longer than %zu seconds.", name,
+            return error_set(err, ERROR_INVALID_ARGUMENT, "%s is longer than %zu seconds.", name,
                              n_max / MEL_RATE_HZ);
     } while (got > 0);
     if (n == 0)
-        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "'%s' holds no sound.", name);
+        return error_set(err, ERROR_UNSUPPORTED_FORMAT, "%s holds no sound.", name);
     *ret = TAKE_PTR(samples);
     *ret_n = n;
     return 0;

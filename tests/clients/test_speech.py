@@ -236,12 +236,28 @@ class Files(Speech):
         cat.wait()
         self.assertEqual(json.loads(out.splitlines()[-1])["event"], "done")
 
+    def test_whoever_waits_can_be_interrupted(self):
+        for words, wait in ((("say",), subprocess.PIPE), (("transcribe", "/dev/zero"), subprocess.DEVNULL)):
+            process = subprocess.Popen((LFMCTL,) + words, stdin=wait, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+            with open("/proc/%d/status" % process.pid) as status:
+                while "SigBlk:\t0000000000000000" in status.read():  # it has not taken signals for itself
+                    status.seek(0)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(60), 130, words)
+            if process.stdin:
+                process.stdin.close()
+
     def test_what_cannot_be_transcribed_is_said(self):
         letter = self.folder.name + "/letter"
         with open(letter, "w") as file:
             file.write("Dear aunt, ...")
         good = self.write("good", voice(1))
-        self.assertIn("not a sound file", self.run_verb("transcribe", letter, status=1))
+        out = self.run_verb("transcribe", letter, status=1)
+        self.assertIn(letter, out)
+        self.assertIn("not a sound file", out)
+        mute = self.write("mute", silence(2))
+        self.assertIn(mute + ": No words", self.run_verb("transcribe", mute))
         self.assertIn("nothing.wav", self.run_verb("transcribe", "/nothing.wav", good, status=1))
         self.assertIn("folder", self.run_verb("transcribe", "/", status=1))
         self.assertIn("Which recording?", self.run_verb("transcribe", status=2))
@@ -256,6 +272,8 @@ class Files(Speech):
         self.run_verb("say", "-o", path, input=b"From a pipe.", stdin=None)
         self.run_verb("say", "-o", "/nowhere/said.wav", "hello", status=1)
         self.run_verb("say", "-o", path, " ", status=1)
+        self.assertIn("UTF-8", self.run_verb("say", "-o", path, input=b"\xff", stdin=None, status=1))
+        self.assertIn("limit", self.run_verb("say", "-o", path, input=b"a " * 600000, stdin=None, status=1))
 
     def test_a_turn_from_a_file_is_answered_into_a_file(self):
         question = self.write("question", silence(0.3) + voice(1.5) + silence(0.3))
@@ -269,6 +287,9 @@ class Files(Speech):
             self.assertEqual((file.getframerate(), file.getnchannels()), (24000, 1))
             self.assertEqual(file.getnframes() > 0, "audio_start" in kinds)
         self.run_verb("listen", "-o", path, status=2)
+        self.run_verb("listen", "--input", question, "-o", "-", status=2)
+        self.run_verb("listen", question, status=2)
+        self.run_verb("devices", question, status=2)
         self.run_verb("listen", "--input", "/nothing.wav", status=1)
 
     def test_permissions_are_listed_and_changed(self):
@@ -394,6 +415,13 @@ class Permission(Speech):
         self.service.next()
         listen.process.kill()
         listen.wait()
+        self.assertEqual(self.service.next(), {"closed": 7})
+        self.assertEqual(self.decided(), {})
+
+    def test_who_is_interrupted_takes_the_question_along(self):
+        listen = self.asked("none")
+        self.service.next()
+        self.assertEqual(listen.stop()[0], 130)
         self.assertEqual(self.service.next(), {"closed": 7})
         self.assertEqual(self.decided(), {})
 
