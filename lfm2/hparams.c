@@ -253,89 +253,85 @@ static int read_experts(struct reader *reader, struct lfm2_hparams *hparams)
     return r;
 }
 
+static int read_layers(struct reader *reader, struct lfm2_hparams *hparams)
+{
+    int r = need_u32(reader, "block_count", 1, LFM2_LAYERS_MAX, &hparams->n_layer);
+
+    if (r == 0)
+        r = need_u32(reader, "embedding_length", 1, WIDTH_MAX, &hparams->n_embd);
+    if (r == 0)
+        r = need_u32(reader, "feed_forward_length", 1, WIDTH_MAX, &hparams->n_ff);
+    if (r == 0)
+        r = need_u32(reader, "context_length", 1, CONTEXT_MAX, &hparams->n_context);
+    if (r == 0)
+        r = need_u32(reader, "attention.head_count", 1, HEADS_MAX, &hparams->n_head);
+    if (r == 0)
+        r = read_head_dim(reader, hparams);
+    if (r == 0)
+        r = read_heads_kv(reader, hparams);
+    return r;
+}
+
+static int read_settings(struct reader *reader, struct lfm2_hparams *hparams)
+{
+    int r = want_f32(reader, "attention.layer_norm_rms_epsilon", &hparams->norm_eps);
+
+    if (r == 0)
+        r = want_f32(reader, "rope.freq_base", &hparams->rope_theta);
+    if (r == 0)
+        r = refuse_rope_scaling(reader);
+    if (r == 0)
+        r = want_u32(reader, "shortconv.l_cache", 1, KERNEL_MAX, &hparams->conv_kernel);
+    if (r == 0)
+        r = want_u32(reader, "attention.sliding_window", 0, CONTEXT_MAX, &hparams->sliding_window);
+    if (r < 0)
+        return r;
+    r = gguf_bool(reader->gguf, full_key(reader, "attention.causal"), &hparams->causal,
+                  reader->err);
+    return r == -ENOENT ? 0 : r;
+}
+
+/* What the tables themselves say of their rows is not to be contradicted by the keys. */
+static int read_tables(struct reader *reader, struct lfm2_hparams *hparams)
+{
+    const struct gguf_tensor *dense_2 = gguf_tensor(reader->gguf, "dense_2.weight");
+    const struct gguf_tensor *embedding = gguf_tensor(reader->gguf, "token_embd.weight");
+    int r = want_u32(reader, "pooling_type", 0, 4, &hparams->pooling);
+
+    if (dense_2)
+        hparams->n_embd_out = (uint32_t)MIN(dense_2->ne[1], (uint64_t)UINT32_MAX);
+    if (r == 0)
+        r = want_u32(reader, "embedding_length_out", 0, OUT_MAX, &hparams->n_embd_out);
+    if (r == 0 && hparams->n_embd_out > OUT_MAX)
+        r = wrong(reader, "embedding_length_out", "at most a million", hparams->n_embd_out);
+    if (embedding)
+        hparams->n_vocab = (uint32_t)MIN(embedding->ne[1], (uint64_t)UINT32_MAX);
+    if (r == 0)
+        r = want_u32(reader, "vocab_size", 1, VOCAB_MAX, &hparams->n_vocab);
+    if (r == 0)
+        r = check_range(reader, "vocab_size", hparams->n_vocab, embedding ? 1 : 0, VOCAB_MAX);
+    return r;
+}
+
 int lfm2_hparams_read(const struct gguf *gguf, struct lfm2_hparams *ret, struct error *err)
 {
     struct reader reader = {.gguf = gguf, .err = err};
     /* The defaults of the reference implementations for keys that a file may lack. */
     struct lfm2_hparams hparams = {.conv_kernel = 3, .norm_eps = 1e-5f, .rope_theta = 10000};
-    const struct gguf_tensor *embedding, *dense_2;
     bool moe = false, bidirectional = false;
-    int r;
-
-    r = read_architecture(&reader, &moe, &bidirectional);
-    if (r < 0)
-        return r;
-    r = need_u32(&reader, "block_count", 1, LFM2_LAYERS_MAX, &hparams.n_layer);
-    if (r < 0)
-        return r;
-    r = need_u32(&reader, "embedding_length", 1, WIDTH_MAX, &hparams.n_embd);
-    if (r < 0)
-        return r;
-    r = need_u32(&reader, "feed_forward_length", 1, WIDTH_MAX, &hparams.n_ff);
-    if (r < 0)
-        return r;
-    r = need_u32(&reader, "context_length", 1, CONTEXT_MAX, &hparams.n_context);
-    if (r < 0)
-        return r;
-    r = need_u32(&reader, "attention.head_count", 1, HEADS_MAX, &hparams.n_head);
-    if (r < 0)
-        return r;
-    r = read_head_dim(&reader, &hparams);
-    if (r < 0)
-        return r;
-    r = read_heads_kv(&reader, &hparams);
-    if (r < 0)
-        return r;
-    r = want_f32(&reader, "attention.layer_norm_rms_epsilon", &hparams.norm_eps);
-    if (r < 0)
-        return r;
-    r = want_f32(&reader, "rope.freq_base", &hparams.rope_theta);
-    if (r < 0)
-        return r;
-    r = refuse_rope_scaling(&reader);
-    if (r < 0)
-        return r;
-    r = want_u32(&reader, "shortconv.l_cache", 1, KERNEL_MAX, &hparams.conv_kernel);
-    if (r < 0)
-        return r;
-    r = want_u32(&reader, "attention.sliding_window", 0, CONTEXT_MAX, &hparams.sliding_window);
-    if (r < 0)
-        return r;
+    int r = read_architecture(&reader, &moe, &bidirectional);
 
     hparams.causal = !bidirectional;
-    r = gguf_bool(gguf, full_key(&reader, "attention.causal"), &hparams.causal, err);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    r = want_u32(&reader, "pooling_type", 0, 4, &hparams.pooling);
-    if (r < 0)
-        return r;
-    dense_2 = gguf_tensor(gguf, "dense_2.weight");
-    if (dense_2)
-        hparams.n_embd_out = (uint32_t)MIN(dense_2->ne[1], (uint64_t)UINT32_MAX);
-    r = want_u32(&reader, "embedding_length_out", 0, OUT_MAX, &hparams.n_embd_out);
-    if (r < 0)
-        return r;
-    if (moe) {
+    if (r == 0)
+        r = read_layers(&reader, &hparams);
+    if (r == 0)
+        r = read_settings(&reader, &hparams);
+    hparams.n_layer_dense = hparams.n_layer;
+    if (r == 0 && moe)
         r = read_experts(&reader, &hparams);
-        if (r < 0)
-            return r;
-    } else {
-        hparams.n_layer_dense = hparams.n_layer;
-    }
-
-    /* The table itself says how many rows there are; the key must not contradict it. */
-    embedding = gguf_tensor(gguf, "token_embd.weight");
-    if (embedding)
-        hparams.n_vocab = (uint32_t)MIN(embedding->ne[1], (uint64_t)UINT32_MAX);
-    r = want_u32(&reader, "vocab_size", 1, VOCAB_MAX, &hparams.n_vocab);
-    if (r < 0)
-        return r;
-    if (hparams.n_embd_out > OUT_MAX)
-        return wrong(&reader, "embedding_length_out", "at most a million", hparams.n_embd_out);
-    r = check_range(&reader, "vocab_size", hparams.n_vocab, embedding ? 1 : 0, VOCAB_MAX);
-    if (r < 0)
-        return r;
-
-    *ret = hparams;
-    return 0;
+    if (r == 0)
+        r = read_tables(&reader, &hparams);
+    if (r == 0)
+        *ret = hparams;
+    return r;
 }

@@ -48,13 +48,47 @@ size_t lfm2_state_plan(const struct lfm2_hparams *hparams, size_t n_context, enu
            kv_memory_bytes(hparams, n_context, kv);
 }
 
+/* Reserved as a whole, used page by page: a sequence that stays short stays small. */
+static int reserve_kv(struct lfm2_state *state, struct error *err)
+{
+    void *memory = mmap(NULL, state->kv_memory_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (memory == MAP_FAILED)
+        return error_set(err, ERROR_NO_MEMORY, "Cannot take %zu bytes of memory for a KV cache.",
+                         state->kv_memory_bytes);
+    madvise(memory, state->kv_memory_bytes, MADV_NOHUGEPAGE);
+    state->kv_memory = memory;
+    return 0;
+}
+
+/* One layer after the other, keys before values. */
+static void lay_out_kv(struct lfm2_state *state)
+{
+    const struct lfm2_hparams *hparams = &state->model->hparams;
+    const size_t stride = kv_bytes(state->kv_type, hparams->head_dim, state->n_context);
+    unsigned char *next = state->kv_memory;
+    size_t index = 0;
+
+    for (size_t i = 0; i < hparams->n_layer; i++) {
+        const size_t n_head_kv = state->model->layers[i].n_head_kv;
+
+        if (state->model->layers[i].is_conv)
+            continue;
+        state->kv[index++] = (struct lfm2_kv){
+            .k = next,
+            .v = next + stride * n_head_kv,
+            .stride_bytes = stride,
+        };
+        next += 2 * stride * n_head_kv;
+    }
+}
+
 struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_context, enum kv_type kv,
                                   struct error *err)
 {
     const struct lfm2_hparams *hparams = &model->hparams;
     struct lfm2_state *state;
-    unsigned char *next;
-    size_t index = 0;
 
     if (n_context < 1 || n_context > LFM2_CONTEXT_MAX) {
         error_set(err, ERROR_INVALID_ARGUMENT, "A context has 1 to %zu tokens, not %zu.",
@@ -62,11 +96,10 @@ struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_conte
         return NULL;
     }
     if (kv == KV_Q8_0 && hparams->head_dim % 32) {
-        error_set(
-            err, ERROR_INVALID_ARGUMENT,
-            "A q8_0 KV cache needs heads of a multiple of 32 values, and this model has heads "
-            "of %u.",
-            hparams->head_dim);
+        error_set(err, ERROR_INVALID_ARGUMENT,
+                  "A q8_0 KV cache needs heads of a multiple of 32 values, and this model has "
+                  "heads of %u.",
+                  hparams->head_dim);
         return NULL;
     }
     state = calloc(1, sizeof(*state));
@@ -84,35 +117,10 @@ struct lfm2_state *lfm2_state_new(const struct lfm2_model *model, size_t n_conte
     state->products = arena_take(&state->arena, model->n_conv * state->products_rows *
                                                     hparams->n_embd * sizeof(float));
 
-    /* Reserved as a whole, used page by page: a sequence that stays short stays small. */
     state->kv_memory_bytes = kv_memory_bytes(hparams, n_context, kv);
-    if (state->kv_memory_bytes > 0) {
-        void *memory = mmap(NULL, state->kv_memory_bytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-        if (memory == MAP_FAILED) {
-            error_set(err, ERROR_NO_MEMORY, "Cannot take %zu bytes of memory for a KV cache.",
-                      state->kv_memory_bytes);
-            return lfm2_state_free(state);
-        }
-        madvise(memory, state->kv_memory_bytes, MADV_NOHUGEPAGE);
-        state->kv_memory = memory;
-    }
-
-    next = state->kv_memory;
-    for (size_t i = 0; i < hparams->n_layer; i++) {
-        const size_t stride = kv_bytes(kv, hparams->head_dim, n_context);
-        const size_t n_head_kv = model->layers[i].n_head_kv;
-
-        if (model->layers[i].is_conv)
-            continue;
-        state->kv[index++] = (struct lfm2_kv){
-            .k = next,
-            .v = next + stride * n_head_kv,
-            .stride_bytes = stride,
-        };
-        next += 2 * stride * n_head_kv;
-    }
+    if (state->kv_memory_bytes > 0 && reserve_kv(state, err) < 0)
+        return lfm2_state_free(state);
+    lay_out_kv(state);
     lfm2_state_reset(state);
     return state;
 }

@@ -606,6 +606,50 @@ static bool requires(struct json_object *schema, const char *key)
 #define DISJOINT_DEPTH_MAX  8
 #define DISJOINT_VALUES_MAX 1000
 
+/* No value of one list is in the other. */
+static bool values_apart(struct json_object *a, struct json_object *b)
+{
+    const size_t n_a = json_object_array_length(a), n_b = json_object_array_length(b);
+
+    if (n_a > DISJOINT_VALUES_MAX || n_b > DISJOINT_VALUES_MAX)
+        return false;
+    for (size_t i = 0; i < n_a * n_b; i++) {
+        struct json_object *x = json_object_array_get_idx(a, i / n_b);
+        struct json_object *y = json_object_array_get_idx(b, i % n_b);
+        const bool numbers = schema_accept(KIND_NUMBER, schema_kind_of(x)) &&
+                             schema_accept(KIND_NUMBER, schema_kind_of(y));
+
+        if (numbers ? json_object_get_double(x) == json_object_get_double(y)
+                    : json_object_equal(x, y))
+            return false;
+    }
+    return true;
+}
+
+/* None of the values is of a type that the schema names. */
+static bool values_and_types_apart(struct json_object *values, struct json_object *schema)
+{
+    if (!values || !has(schema, "type"))
+        return false;
+    for (size_t i = 0; i < json_object_array_length(values); i++)
+        if (schema_accept(kinds_of(schema), schema_kind_of(json_object_array_get_idx(values, i))))
+            return false;
+    return true;
+}
+
+static bool types_apart(struct json_object *a, struct json_object *b)
+{
+    int kinds = kinds_of(a);
+
+    if (!has(a, "type") || !has(b, "type"))
+        return false;
+    if (kinds & KIND_NUMBER)
+        kinds |= KIND_INTEGER;
+    if (kinds & KIND_INTEGER)
+        kinds |= KIND_NUMBER;
+    return !(kinds & kinds_of(b));
+}
+
 /*
  * No value is valid by both: their types differ, or their listed values, or those of a property
  * that both require. "false" means only that it was not seen.
@@ -614,7 +658,7 @@ static bool disjoint(const struct compiler *c, struct json_object *a, struct jso
                      unsigned depth)
 {
     struct json_object *values_a, *values_b, *properties;
-    bool result = false;
+    bool result;
 
     a = follow(c, a);
     b = follow(c, b);
@@ -624,44 +668,11 @@ static bool disjoint(const struct compiler *c, struct json_object *a, struct jso
 
     values_a = listed_values(a);
     values_b = listed_values(b);
-    if (values_a && values_b) {
-        const size_t n_a = json_object_array_length(values_a);
-        const size_t n_b = json_object_array_length(values_b);
-
-        result = n_a <= DISJOINT_VALUES_MAX && n_b <= DISJOINT_VALUES_MAX;
-        for (size_t i = 0; result && i < n_a * n_b; i++) {
-            struct json_object *x = json_object_array_get_idx(values_a, i / n_b);
-            struct json_object *y = json_object_array_get_idx(values_b, i % n_b);
-            const bool numbers = schema_accept(KIND_NUMBER, schema_kind_of(x)) &&
-                                 schema_accept(KIND_NUMBER, schema_kind_of(y));
-
-            result = numbers ? json_object_get_double(x) != json_object_get_double(y)
-                             : !json_object_equal(x, y);
-        }
-    } else {
-        struct json_object *const listed[] = {values_a, values_b};
-        struct json_object *const other[] = {b, a};
-        bool typed_apart = has(a, "type") && has(b, "type");
-
-        /* listed values against types */
-        for (size_t side = 0; side < 2; side++) {
-            if (!listed[side] || !has(other[side], "type"))
-                continue;
-            result = true;
-            for (size_t i = 0; result && i < json_object_array_length(listed[side]); i++)
-                result = !schema_accept(kinds_of(other[side]),
-                                        schema_kind_of(json_object_array_get_idx(listed[side], i)));
-        }
-        if (typed_apart) {
-            int kinds = kinds_of(a);
-
-            if (kinds & KIND_NUMBER)
-                kinds |= KIND_INTEGER;
-            if (kinds & KIND_INTEGER)
-                kinds |= KIND_NUMBER;
-            result = result || !(kinds & kinds_of(b));
-        }
-    }
+    if (values_a && values_b)
+        result = values_apart(values_a, values_b);
+    else
+        result = values_and_types_apart(values_a, b) || values_and_types_apart(values_b, a) ||
+                 types_apart(a, b);
     if (values_a)
         json_object_put(values_a);
     if (values_b)
