@@ -628,53 +628,74 @@ static bool is_late(const struct turn *turn)
     return !turn->asked && turn->work.session->conversation;
 }
 
-static int begin(struct turn *turn, struct error *err)
+/* The question as messages, and START; or the results of a spoken reply's calls: ENDED. */
+static int announce(struct turn *turn, struct error *err)
 {
     struct session *session = turn->work.session;
-    const struct lm *lm;
     int result = 0;
 
-    if (!turn->announced) {
-        turn->announced = true;
-        turn->started_usec = clock_usec();
-        turn->question =
-            prompt_question(session->messages, turn->results, turn->asked, is_late(turn), err);
-        if (turn->question && is_late(turn))
-            result = conversation_take_results(session->conversation, turn->number, turn->question,
-                                               err);
-        turn->spoken = result > 0;
-        if (turn->spoken)
-            return ENDED;
-        send_start(turn);
-        if (!turn->question || result < 0)
-            return error_errno(err->code);
-    }
-    result = look_check(turn, err);
-    if (result == 0)
-        result = engine_use_model(session->engine, &turn->work, err);
+    turn->announced = true;
+    turn->started_usec = clock_usec();
+    turn->question =
+        prompt_question(session->messages, turn->results, turn->asked, is_late(turn), err);
+    if (turn->question && is_late(turn))
+        result = conversation_take_results(session->conversation, turn->number, turn->question,
+                                           err);
+    turn->spoken = result > 0;
+    if (turn->spoken)
+        return ENDED;
+    send_start(turn);
+    return turn->question && result == 0 ? 0 : error_errno(err->code);
+}
+
+/* Model, eye and sequence. 1: all are there; 0: it waits for memory. */
+static int take_memory(struct turn *turn, struct error *err)
+{
+    struct engine *engine = turn->work.session->engine;
+    int result = engine_use_model(engine, &turn->work, err);
+
     if (result == 0)
         result = look_begin(turn, err);
     if (result == 0)
-        result = engine_use_sequence(session->engine, turn, err);
+        result = engine_use_sequence(engine, turn, err);
     if (result == -EAGAIN) {
         turn->work.model = NULL;
         turn->work.waiting_for_memory = true;
         return 0;
     }
-    if (result < 0)
+    return result < 0 ? result : 1;
+}
+
+static int check_form(const struct turn *turn, const struct lm *lm, struct error *err)
+{
+    if (lm->has_form)
+        return 0;
+    if (lm->form_error.code != ERROR_NONE) {
+        *err = lm->form_error;
+        return error_errno(err->code);
+    }
+    return error_set(err, ERROR_UNSUPPORTED_FORMAT,
+                     "The model %s has no chat template; it cannot hold a conversation.",
+                     turn->work.model_id);
+}
+
+static int begin(struct turn *turn, struct error *err)
+{
+    const struct lm *lm;
+    int result = turn->announced ? 0 : announce(turn, err);
+
+    if (result == 0)
+        result = look_check(turn, err);
+    if (result != 0)
+        return result;
+    result = take_memory(turn, err);
+    if (result <= 0)
         return result;
 
     lm = turn->work.model->lm;
-    if (!lm->has_form) {
-        if (lm->form_error.code != ERROR_NONE) {
-            *err = lm->form_error;
-            return error_errno(err->code);
-        }
-        return error_set(err, ERROR_UNSUPPORTED_FORMAT,
-                         "The model %s has no chat template; it cannot hold a conversation.",
-                         turn->work.model_id);
-    }
-    result = build_prompt(turn, err);
+    result = check_form(turn, lm, err);
+    if (result == 0)
+        result = build_prompt(turn, err);
     if (result == 0)
         result = build_constraint(turn, err);
     if (result < 0)
