@@ -27,10 +27,10 @@ class SpokenByMimi(Spoken):
         self.assertTrue(self.client.get(path, "Model", "Speaks"))
         files = sum(os.path.getsize(file) for file in glob.glob(self.folder.name + "/models/*"))
         self.assertEqual(self.client.get(path, "Model", "SizeBytes"), files)
-        self.spoken("Some words.")
-        spoken = self.client.get(path, "Model", "MemoryBytes")
         self.transcribe(self.recording(tone(1)))
-        self.assertGreater(self.client.get(path, "Model", "MemoryBytes"), spoken)
+        heard = self.client.get(path, "Model", "MemoryBytes")
+        self.spoken("Some words.")
+        self.assertGreater(self.client.get(path, "Model", "MemoryBytes"), heard)
 
 
 class Mimi(SpokenByMimi, unittest.TestCase):
