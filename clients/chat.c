@@ -431,7 +431,8 @@ static void strip_fences(char *text)
     text[length - n] = '\0';
 }
 
-/* A question: lines that end in a backslash go on, and so does what begins with """. NULL: the end. */
+/* A question: lines that end in a backslash go on, and so does what begins with """. NULL: the
+ * end. */
 static char *read_question(struct chat *chat)
 {
     char *text = read_line(chat, "> ");
@@ -506,17 +507,18 @@ static int reopen(struct chat *chat, const struct options *wanted)
 
 static void command_help(void)
 {
-    terminal_note("/image FILE    a picture for the next question; alone: none\n"
-                  "/new           begin again, with an empty conversation\n"
-                  "/model ID      another model, and begin again; alone: list them\n"
-                  "/system TEXT   other instructions, and begin again; alone: none\n"
-                  "/stats         times and counts after each answer, or no longer\n"
-                  "/id            how to go on with this conversation another day\n"
-                  "/quit          leave; so does ^D\n"
-                  "\n"
-                  "^C cancels the answer. Alt-Enter or \\ at the end of a line begin another line;\n"
-                  "%s begins and ends a block of lines. Tab completes commands.",
-                  FENCE);
+    terminal_note(
+        "/image FILE    a picture for the next question; alone: none\n"
+        "/new           begin again, with an empty conversation\n"
+        "/model ID      another model, and begin again; alone: list them\n"
+        "/system TEXT   other instructions, and begin again; alone: none\n"
+        "/stats         times and counts after each answer, or no longer\n"
+        "/id            how to go on with this conversation another day\n"
+        "/quit          leave; so does ^D\n"
+        "\n"
+        "^C cancels the answer. Alt-Enter or \\ at the end of a line begin another line;\n"
+        "%s begins and ends a block of lines. Tab completes commands.",
+        FENCE);
 }
 
 /* A shell would know what ~/ means. */

@@ -53,7 +53,8 @@ static void clock_line(char *out, size_t size)
     strftime(out, size, "Now: %A, %-d %B %Y, %H:%M.", &local);
 }
 
-/* Which model the session will have; "": none, and the daemon will say so. NULL after a sentence. */
+/* Which model the session will have; "": none, and the daemon will say so. NULL after a
+ * sentence. */
 static char *model_id(sd_bus *bus, const struct options *options)
 {
     _cleanup_(bus_jsonp) struct json_object *manager = NULL, *model = NULL;
@@ -104,7 +105,8 @@ static int append_options(sd_bus_message *call, const struct options *options, c
 {
     int r = sd_bus_message_open_container(call, 'a', "{sv}");
 
-    /* Without a name the daemon may still take another, when a picture comes with the first turn. */
+    /* Without a name the daemon may still take another, when a picture comes with the first
+     * turn. */
     if (r >= 0 && options->model)
         r = bus_option(call, "model", "s", options->model);
     if (r >= 0 && system)

@@ -36,8 +36,8 @@ int conversation_open(struct conversation *conversation, sd_bus *bus,
 void conversation_close(struct conversation *conversation);
 
 /*
- * The answers to all calls of a turn (array of its tool_call events), by the tools and the user, as parts
- * of what follows; NULL when one has none.
+ * The answers to all calls of a turn (array of its tool_call events), by the tools and the user, as
+ * parts of what follows; NULL when one has none.
  */
 struct json_object *conversation_answers(struct conversation *conversation, uint32_t turn,
                                          struct json_object *calls);

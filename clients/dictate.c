@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* lfmctl dictate: what is said, to standard output, the clipboard or the window with the keyboard. */
+/* lfmctl dictate: what is said, to standard output, the clipboard or the window with the
+ * keyboard. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

@@ -258,9 +258,10 @@ static int verify(sd_bus *bus, const struct options *options, struct json_object
     else if (intact)
         printf("%s is intact.\n", id);
     else
-        terminal_error("%s is damaged. Install it again; where it was pulled, \"lfmctl models remove "
-                       "%s\" and \"lfmctl pull %s\" do that.",
-                       id, id, id);
+        terminal_error(
+            "%s is damaged. Install it again; where it was pulled, \"lfmctl models remove "
+            "%s\" and \"lfmctl pull %s\" do that.",
+            id, id, id);
     return intact ? STATUS_OK : STATUS_ERROR;
 }
 

@@ -23,7 +23,7 @@ void wav_head(uint8_t head[WAV_HEAD_BYTES], uint32_t rate_hz, unsigned channels,
 int16_t *wav_read(const char *path, size_t *ret_n, uint32_t *ret_rate_hz);
 
 /*
- * Samples in the machine's order of bytes from a descriptor into a file until the former ends; "-" is
- * standard output, which gets a head that says as much as can be. Returns an enum status.
+ * Samples in the machine's order of bytes from a descriptor into a file until the former ends; "-"
+ * is standard output, which gets a head that says as much as can be. Returns an enum status.
  */
 int wav_save(int from, const char *path);

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Which model runs and what it costs, in one line: its name, its memory, how fast it was last, how much
- * of the context is used. All of it is what the daemon says.
+ * Which model runs and what it costs, in one line: its name, its memory, how fast it was last, how
+ * much of the context is used. All of it is what the daemon says.
  *
  * Threads: main thread; nothing follows after cost_done()
  */

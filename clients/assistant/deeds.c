@@ -17,7 +17,8 @@ static void show_question(struct deeds *deeds)
     gtk_label_set_text(deeds->question_text, desktop_question_text(question));
     gtk_label_set_text(deeds->question_detail, desktop_question_detail(question));
     gtk_widget_set_visible(deeds->question, TRUE);
-    /* Where a screen reader reads what is asked; a key that was meant for the entry answers nothing. */
+    /* Where a screen reader reads what is asked; a key that was meant for the entry answers
+     * nothing. */
     gtk_widget_grab_focus(GTK_WIDGET(deeds->question_text));
     gtk_label_select_region(deeds->question_text, 0, 0);
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What the model does on the desktop: its calls go to clients/desktop; the user is asked in the window,
- * one question after the other; what was done is told, with a button that undoes it.
+ * What the model does on the desktop: its calls go to clients/desktop; the user is asked in the
+ * window, one question after the other; what was done is told, with a button that undoes it.
  *
  * Threads: main thread; nothing is told after deeds_done()
  */

@@ -3,9 +3,9 @@
 /*
  * lfm-assistant: a window to talk with the assistant, by voice and by keyboard.
  *
- * One process and one window for a user; a further start shows the window. "lfmctl toggle" activates
- * the action "toggle-listening" over the bus. The work is done by lfmd, which the session bus starts;
- * see lfm-assistant(1).
+ * One process and one window for a user; a further start shows the window. "lfmctl toggle"
+ * activates the action "toggle-listening" over the bus. The work is done by lfmd, which the session
+ * bus starts; see lfm-assistant(1).
  */
 
 #include <glib/gi18n.h>

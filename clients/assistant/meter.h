@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What the microphone hears: how loud it was in the last seconds, drawn as a wave, the newest at the
- * right, and how loud it is now, as a level bar.
+ * What the microphone hears: how loud it was in the last seconds, drawn as a wave, the newest at
+ * the right, and how loud it is now, as a level bar.
  *
  * Threads: main thread
  */

@@ -17,7 +17,8 @@ struct shortcut;
 struct shortcut_events {
     /* Whether there can be one; told once at first. */
     void (*available)(bool available, void *userdata);
-    /* trigger: as the desktop names it, "" when it does not; NULL: not bound, sentence (or NULL) why */
+    /* trigger: as the desktop names it, "" when it does not; NULL: not bound, sentence (or NULL)
+     * why */
     void (*bound)(const char *trigger, const char *sentence, void *userdata);
     void (*pressed)(void *userdata);
     void (*released)(void *userdata);

@@ -6,9 +6,11 @@
  * comes as text along with the sound, calls of tools are answered, and the microphone is closed.
  *
  * Push to talk: voice_press() and voice_release() make a turn, and all is over once it has been
- * answered and written down. Open microphone: turns begin and end by themselves, until voice_stop().
+ * answered and written down. Open microphone: turns begin and end by themselves, until
+ * voice_stop().
  *
- * Flow:     window -> here -> Session.StartListening -> events -> here -> struct voice_events -> window
+ * Flow:     window -> here -> Session.StartListening -> events -> here
+ *           -> struct voice_events -> window
  * Threads:  main thread; nothing is told after voice_close()
  */
 

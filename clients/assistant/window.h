@@ -2,10 +2,11 @@
 #pragma once
 
 /*
- * The window: a conversation that is typed and spoken, pictures for it, what the model asks to do on
- * the desktop, the kept conversations, and what all this costs.
+ * The window: a conversation that is typed and spoken, pictures for it, what the model asks to do
+ * on the desktop, the kept conversations, and what all this costs.
  *
- * Flow:     person -> here -> conversation, voice -> daemon; their events -> transcript, deeds, cost
+ * Flow:     person -> here -> conversation, voice -> daemon; their events -> transcript, deeds,
+ *           cost
  * Threads:  main thread
  */
 

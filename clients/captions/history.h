@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The captions in a read-only text view, where a screen reader finds them: what stands, and below it
- * the present sentence as far as it goes. It stays at its end while a person is there.
+ * The captions in a read-only text view, where a screen reader finds them: what stands, and below
+ * it the present sentence as far as it goes. It stays at its end while a person is there.
  *
  * The oldest sentences go when there are more than HISTORY_MAX.
  *

@@ -69,7 +69,8 @@ void look_apply(const struct look *look, GtkCssProvider *provider)
     g_string_printf(css, ".captions { font-size: %dpt; }\n", look->size);
     for (size_t i = 0; i < G_N_ELEMENTS(colours); i++)
         if (strcmp(colours[i].name, look->contrast) == 0)
-            g_string_append_printf(css, ".captions, .captions text { color: %s; background: %s; }\n",
+            g_string_append_printf(css,
+                                   ".captions, .captions text { color: %s; background: %s; }\n",
                                    colours[i].text, colours[i].background);
     gtk_css_provider_load_from_data(provider, css->str, (gssize)css->len);
 }

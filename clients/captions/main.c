@@ -3,8 +3,8 @@
 /*
  * lfm-captions: a window with what is said, or what the computer plays, as text.
  *
- * One process and one window for a user; another start shows it. The work is done by lfmd, which the
- * session bus starts; see lfm-captions(1).
+ * One process and one window for a user; another start shows it. The work is done by lfmd, which
+ * the session bus starts; see lfm-captions(1).
  */
 
 #include <glib/gi18n.h>

@@ -9,6 +9,6 @@
 
 #include <stdbool.h>
 
-/* For process_run(): text comes out, or with `write` goes in and the program stays. NULL: there is no
- * such program, or no display. */
+/* For process_run(): text comes out, or with `write` goes in and the program stays. NULL: there is
+ * no such program, or no display. */
 const char *const *clipboard_command(bool write);

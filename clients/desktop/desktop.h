@@ -6,7 +6,8 @@
  * user has agreed, written into a log, and undone where that is possible.
  *
  *     desktop_list() -> option "tools" of CreateSession
- *     tool_call event -> desktop_call() -> [host: confirm] -> done(): result->text is the tool_result
+ *     tool_call event -> desktop_call() -> [host: confirm] -> done():
+ *         result->text is the tool_result
  *
  * Tools come from here (timers, volume, media, programs and files, clipboard, notes, date and time,
  * calculator), from the user's own files (tools/NAME.json) and from MCP servers (mcp.json), both in
@@ -31,7 +32,7 @@ struct desktop_question;
 enum desktop_decision {
     DESKTOP_REFUSE,
     DESKTOP_ONCE,
-    DESKTOP_ALWAYS, /* this tool, as it is defined now, whatever the arguments; lfmctl tools revoke */
+    DESKTOP_ALWAYS, /* this tool, as it is defined now, whatever the arguments */
 };
 
 /* What the program around it does. Every member may be NULL. */
@@ -56,8 +57,8 @@ struct desktop_host {
 
 /* program: who asks, for the log ("lfm-assistant"). Never NULL. */
 struct desktop *desktop_new(const char *program, const struct desktop_host *host, void *userdata);
-/* What is under way ends, timers and MCP servers too; no callback comes any more but `withdrawn`. Not
- * from within a callback. Accepts and returns NULL. */
+/* What is under way ends, timers and MCP servers too; no callback comes any more but `withdrawn`.
+ * Not from within a callback. Accepts and returns NULL. */
 struct desktop *desktop_free(struct desktop *desktop);
 
 /* --- which tools there are ------------------------------------------------------------------- */
@@ -80,8 +81,8 @@ typedef void (*desktop_listed)(struct json_object *tools, const char *const *pro
 /*
  * model: id of the model that will get the list, or NULL. lfmd's own models ("lfmd-...") get the
  * tools that they were trained with, as they were trained with them; others get all, up to
- * DESKTOP_TOOLS_MAX, since reading long lists takes time; for them files are read anew and servers are
- * started.
+ * DESKTOP_TOOLS_MAX, since reading long lists takes time; for them files are read anew and servers
+ * are started.
  */
 #define DESKTOP_TOOLS_MAX 32
 void desktop_list(struct desktop *desktop, const char *model, desktop_listed listed,

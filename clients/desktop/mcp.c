@@ -9,7 +9,8 @@
  * tools are listed, or when one of its is called after it has died. Messages are JSON-RPC, one a
  * line.
  *
- *     start -> initialize -> notifications/initialized -> tools/list, page by page -> tools/call ...
+ *     start -> initialize -> notifications/initialized -> tools/list, page by page
+ *         -> tools/call ...
  *
  * Nothing that a server says is trusted: texts are made plain, schemas are cut, lines, pages, tools
  * and bytes are counted, everything has a time limit. Who breaks a limit is killed.
@@ -513,8 +514,8 @@ static gboolean on_said_enough(void *userdata)
     return G_SOURCE_REMOVE;
 }
 
-/* The last words are those that tell why. As much as a pipe holds is taken at a time, and then none for
- * a while: one that complains without end waits for us. */
+/* The last words are those that tell why. As much as a pipe holds is taken at a time, and then none
+ * for a while: one that complains without end waits for us. */
 static gboolean on_said(int fd, GIOCondition condition, void *userdata)
 {
     struct server *server = userdata;

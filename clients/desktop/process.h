@@ -49,8 +49,8 @@ struct process_result {
 typedef void (*process_ended)(const struct process_result *result, void *userdata);
 
 /*
- * Run a program to its end. `ended` is called once, later. When the cancellable, or NULL, fires, the
- * program is killed and `ended` is called with ok false.
+ * Run a program to its end. `ended` is called once, later. When the cancellable, or NULL, fires,
+ * the program is killed and `ended` is called with ok false.
  */
 void process_run(const char *const *argv, const char *const *environment, const char *folder,
                  const char *input, struct process_limits limits, GCancellable *cancellable,

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Pictures that a person brings to a window: dropped on it, pasted with Ctrl+V, or chosen in a dialog;
- * files, or pictures without one.
+ * Pictures that a person brings to a window: dropped on it, pasted with Ctrl+V, or chosen in a
+ * dialog; files, or pictures without one.
  *
  * Threads: main thread; nothing is told after intake_free()
  */

@@ -3,8 +3,8 @@
 
 /*
  * A window that is small in memory and quick to start: drawn without OpenGL, whose libraries alone
- * take more than all the rest of such a program (LLVM, where there is no graphics card). Who has set
- * GDK_DEBUG or GSK_RENDERER has decided otherwise.
+ * take more than all the rest of such a program (LLVM, where there is no graphics card). Who has
+ * set GDK_DEBUG or GSK_RENDERER has decided otherwise.
  *
  * Threads: main thread
  */

@@ -12,7 +12,8 @@
 
 #define MEMORY_MAX    (UINT64_C(1) << 30)
 #define PROCESSOR_MAX 20 /* seconds */
-#define ANSWER_MAX    (sizeof(struct preview_header) + (size_t)4 * PREVIEW_SIDE_MAX * PREVIEW_SIDE_MAX)
+#define ANSWER_MAX                                                                                 \
+    (sizeof(struct preview_header) + (size_t)4 * PREVIEW_SIDE_MAX * PREVIEW_SIDE_MAX)
 #define READ_SIZE     65536
 
 /* --- the child ------------------------------------------------------------------------------ */

@@ -5,9 +5,9 @@
  * A picture's pixels for the window, decoded in a child process.
  *
  * The child is this program again with PREVIEW_OPTION: it reads the file on its standard input,
- * scales it while decoding and writes a struct preview_header and the pixels to its standard output.
- * It is in a sandbox (base/sandbox.h), so that a file that is damaged or made to harm costs its
- * preview, never the window.
+ * scales it while decoding and writes a struct preview_header and the pixels to its standard
+ * output. It is in a sandbox (base/sandbox.h), so that a file that is damaged or made to harm costs
+ * its preview, never the window.
  *
  * Threads: main thread.
  */

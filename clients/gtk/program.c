@@ -31,14 +31,16 @@ static void on_startup(GtkApplication *application, struct program *program)
     gtk_window_set_default_icon_name(program->id);
 }
 
-/* Between who we are and GTK's own beginning: a further start needs no display, the first one does. */
+/* Between who we are and GTK's own beginning: a further start needs no display, the first one
+ * does. */
 static void on_registered(GApplication *application)
 {
     if (!g_application_get_is_registered(application) || g_application_get_is_remote(application))
         return; /* it ends; it only hands over */
     if (!gtk_init_check()) {
-        g_printerr("%s: %s\n", g_get_prgname(),
-                   _("There is no display here: neither WAYLAND_DISPLAY nor DISPLAY leads to one."));
+        g_printerr(
+            "%s: %s\n", g_get_prgname(),
+            _("There is no display here: neither WAYLAND_DISPLAY nor DISPLAY leads to one."));
         exit(EXIT_FAILURE);
     }
     /* Without a bus there is no screen reader, and GTK complains of that at every widget. */

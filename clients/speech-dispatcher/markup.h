@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A message of speech-dispatcher as SSML in which all that the settings ask for is written out: names
- * of punctuation, spelling, capital letters, names of keys.
+ * A message of speech-dispatcher as SSML in which all that the settings ask for is written out:
+ * names of punctuation, spelling, capital letters, names of keys.
  *
  * Threads: main thread.
  */

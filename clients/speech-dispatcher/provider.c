@@ -200,8 +200,8 @@ static int on_reply(sd_bus_message *reply, void *userdata, sd_bus_error *ret_err
 
 static int call(sd_bus *bus, struct speech *speech, const struct speech_request *request, int fd)
 {
-    return sd_bus_call_method_async(bus, &speech->slot, NAME, PATH, INTERFACE, "Synthesize", on_reply,
-                                    speech, "hssddbs", fd, request->ssml, request->voice,
+    return sd_bus_call_method_async(bus, &speech->slot, NAME, PATH, INTERFACE, "Synthesize",
+                                    on_reply, speech, "hssddbs", fd, request->ssml, request->voice,
                                     request->pitch, request->rate, true, request->language);
 }
 

@@ -33,7 +33,8 @@ struct settings {
 
 void settings_init(struct settings *settings);
 
-/* Read the module's configuration; what is wrong there is told on stderr. False: it cannot be read. */
+/* Read the module's configuration; what is wrong there is told on stderr. False: it cannot be
+ * read. */
 bool settings_configure(struct settings *settings, const char *path);
 
 /* One line of SET. False: there is no such setting, or no such value. */
