@@ -5,9 +5,9 @@
  *
  *     bench-budget [-t THREADS] [-n PICTURES] [-l BUSY] FOLDER MODEL
  *
- * FOLDER has the model and its vision file. BUSY processes compute beside it. Prints for each picture
- * its size, the limit, what was chosen, what was predicted and what it took; then how many were within
- * their limits.
+ * FOLDER has the model and its vision file. BUSY processes compute beside it. Prints for each
+ * picture its size, the limit, what was chosen, what was predicted and what it took; then how many
+ * were within their limits.
  */
 #include <fcntl.h>
 #include <poll.h>

@@ -49,7 +49,8 @@ static void bench_product(enum dtype type, enum matrix_form form, size_t in, siz
                           struct pool *pool, const char *row)
 {
     const size_t size = out * dtype_row_bytes(type, in);
-    const size_t n_matrices = n <= 8 ? MAX((size_t)400000000 / size / WINDOW * WINDOW, (size_t)1) : 1;
+    const size_t n_matrices =
+        n <= 8 ? MAX((size_t)400000000 / size / WINDOW * WINDOW, (size_t)1) : 1;
     void *const blocks = malloc(size);
     float *const x = malloc(n * in * sizeof(float)), *const y = malloc(n * out * sizeof(float));
     const struct gguf_tensor tensor = {.type = type, .n_dims = 2, .ne = {in, out, 1, 1},

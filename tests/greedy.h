@@ -12,8 +12,8 @@
 
 #include "text/lm.h"
 
-/* The greedy reply of at most n_max tokens as text, end token left out. logits: after the last token
- * of the prompt. */
+/* The greedy reply of at most n_max tokens as text, end token left out. logits: after the last
+ * token of the prompt. */
 static inline void greedy_reply(struct sequence *sequence, const struct tokenizer *tokenizer,
                                 const float *logits, size_t n_max, char *out, size_t size)
 {

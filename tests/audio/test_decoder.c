@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * From a descriptor to samples, through the real child: the same samples as without it from every form
- * of file, the walls around it, descriptors that are no recordings; and children that are missing, are
- * killed, go silent or lie.
+ * From a descriptor to samples, through the real child: the same samples as without it from every
+ * form of file, the walls around it, descriptors that are no recordings; and children that are
+ * missing, are killed, go silent or lie.
  */
 
 #include "audio/decoder.h"
@@ -64,7 +64,8 @@ static ssize_t read_all(struct sound_decoder *decoder, float *samples, size_t n_
     size_t n = 0;
     ssize_t got;
 
-    while (n < n_max && (got = sound_decoder_read(decoder, samples + n, n_max - n, NULL, err)) != 0) {
+    while (n < n_max &&
+           (got = sound_decoder_read(decoder, samples + n, n_max - n, NULL, err)) != 0) {
         if (got < 0)
             return got;
         n += (size_t)got;

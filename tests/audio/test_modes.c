@@ -51,7 +51,8 @@ static size_t play(enum modes_kind kind, size_t n_max, const struct event *heads
     return n;
 }
 
-/* "t" a token, "a" a frame, "S" <|audio_start|>, "T" <|text_end|>, "E" <|im_end|>, "F" the end frame. */
+/* "t" a token, "a" a frame, "S" <|audio_start|>, "T" <|text_end|>, "E" <|im_end|>, "F" the end
+ * frame. */
 static size_t parse(const char *script, struct event *events)
 {
     size_t n = 0;

@@ -59,7 +59,8 @@ static void test_sentences_are_utf8_wherever_they_are_cut(void **state)
     static const char umlauts[] = "\u00e4\u00e4\u00e4\u00e4";
 
     (void)state;
-    for (int lead = (int)sizeof(((struct error *)0)->text) - 9; lead < (int)sizeof(((struct error *)0)->text); lead++) {
+    for (int lead = (int)sizeof(((struct error *)0)->text) - 9;
+         lead < (int)sizeof(((struct error *)0)->text); lead++) {
         struct error err = ERROR_INIT;
 
         error_set(&err, ERROR_IO, "%0*d%s", lead, 1, umlauts);

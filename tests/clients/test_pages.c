@@ -80,8 +80,8 @@ static void test_every_option_is_in_the_manual_and_the_completions(void **state)
 
 static void test_every_name_on_the_bus_is_in_the_manual(void **state)
 {
-    static const char *const kinds[] = {"<interface name=\"", "<method name=\"", "<property name=\"",
-                                        "<signal name=\""};
+    static const char *const kinds[] = {"<interface name=\"", "<method name=\"",
+                                        "<property name=\"", "<signal name=\""};
     _cleanup_(freep) char *xml = read_file("ipc/org.lfmd.Assistant1.xml");
     _cleanup_(freep) char *page = read_file("doc/org.lfmd.Assistant1.7.scd");
     unsigned n = 0;

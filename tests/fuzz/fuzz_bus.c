@@ -6,8 +6,9 @@
  *
  * Input: calls one after the other, each of one byte that chooses it from the table, two bytes with
  * the length of its body (little endian), and the body as it is on the wire. All come from one
- * client, which leaves the bus at the end; then nothing of it may be left. Every call has an answer.
- * Those that may be about a file bring two descriptors: one is a picture, the other a folder.
+ * client, which leaves the bus at the end; then nothing of it may be left. Every call has an
+ * answer. Those that may be about a file bring two descriptors: one is a picture, the other a
+ * folder.
  */
 
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * An ear under any settings, noises and commands: clips stay within their memory, whatever is offered
- * can be taken, and each turn that begins ends before the next.
+ * An ear under any settings, noises and commands: clips stay within their memory, whatever is
+ * offered can be taken, and each turn that begins ends before the next.
  *
  * Input: seven bytes of settings, then a byte for each step: the two highest bits say whether it is
  * silence, a loud noise, a command or a state of the loudspeaker, the rest how long or which.

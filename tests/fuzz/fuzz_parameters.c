@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parameters of tools from files and MCP servers: cut down to what is kept, they must be a schema
- * that the daemon can hold a model to, and the same when they are cut again. Input: a schema, and after
- * it arguments that are held to it.
+ * The parameters of tools from files and MCP servers: cut down to what is kept, they must be a
+ * schema that the daemon can hold a model to, and the same when they are cut again. Input: a
+ * schema, and after it arguments that are held to it.
  */
 #include <assert.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What a decoder of sound says that somebody has taken over: any bytes in the place of its pieces, copied
- * by cat(1) in its place. The samples that come of it are finite, and it ends.
+ * What a decoder of sound says that somebody has taken over: any bytes in the place of its pieces,
+ * copied by cat(1) in its place. The samples that come of it are finite, and it ends.
  *
  * Input: the bytes of the pipe (audio/decode/stream.h).
  */

@@ -52,8 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_object_put(input);
     if (!grammar)
         return 0;
-    constraint =
-        constraint_new(vocabulary, grammar, calls ? CONSTRAINT_CALL_FIRST : CONSTRAINT_ANSWER, NULL);
+    constraint = constraint_new(vocabulary, grammar,
+                                calls ? CONSTRAINT_CALL_FIRST : CONSTRAINT_ANSWER, NULL);
     assert(constraint);
 
     for (size_t i = 0; i < size; i++)

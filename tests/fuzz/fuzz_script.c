@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Input: a text to be spoken. Read as it is and as SSML, in words and in sentences; every piece lies
- * within the script's text and has a size that a model can take.
+ * Input: a text to be spoken. Read as it is and as SSML, in words and in sentences; every piece
+ * lies within the script's text and has a size that a model can take.
  */
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Wyoming events. The first byte is the size of the pieces in which the rest comes; the events must be
- * those of the whole at once, and what is composed of them must be read as the same again.
+ * Wyoming events. The first byte is the size of the pieces in which the rest comes; the events must
+ * be those of the whole at once, and what is composed of them must be read as the same again.
  */
 
 #include <assert.h>

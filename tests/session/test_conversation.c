@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Conversations on a real engine with a tiny set of models, whose words and sounds mean nothing; ear and
- * mouth are the test's own, so that it decides what is heard at which moment: between the end of a turn
- * and the beginning of its answer, in mid-sentence, at the end of the conversation and of the engine.
+ * Conversations on a real engine with a tiny set of models, whose words and sounds mean nothing;
+ * ear and mouth are the test's own, so that it decides what is heard at which moment: between the
+ * end of a turn and the beginning of its answer, in mid-sentence, at the end of the conversation
+ * and of the engine.
  */
 
 #include <limits.h>
@@ -390,8 +391,8 @@ static void test_a_text_is_spoken_while_somebody_listens(void **state)
     (void)state;
     WAIT_FOR(find("listening", 0));
     forget(&spoken);
-    assert_non_null(speak_new(engine, "One sentence. And another.", &(struct task_options){0}, &sink,
-                              &spoken, &err));
+    assert_non_null(speak_new(engine, "One sentence. And another.", &(struct task_options){0},
+                              &sink, &spoken, &err));
     WAIT_FOR(spoken.n_ended > 0);
     assert_string_equal(word_of(json_object_array_get_idx(
                                     spoken.lines, json_object_array_length(spoken.lines) - 1),
@@ -602,7 +603,8 @@ static char *push_and_hear(struct task *task, uint32_t seed, int turn)
     return told_text(turn);
 }
 
-/* As if nobody had stopped listening: it is not the words that the next conversation begins with. */
+/* As if nobody had stopped listening: it is not the words that the next conversation begins
+ * with. */
 static void test_the_sound_of_an_earlier_conversation_is_known(void **state)
 {
     _cleanup_(freep) char *alone = NULL, *second = NULL, *after = NULL;
@@ -618,7 +620,8 @@ static void test_the_sound_of_an_earlier_conversation_is_known(void **state)
     for (int i = 0; i < 2; i++) {
         task = start(&options);
         WAIT_FOR(find("listening", 0));
-        ends.silence = true; /* of the first turn there is only the question, so that the second fits too */
+        /* Of the first turn there is only the question, so that the second fits too. */
+        ends.silence = true;
         free(push_and_hear(task, 1, 1));
         assert_int_equal(number_of(find("interrupted", 1), "heard_ms"), 0);
         if (i == 0) {

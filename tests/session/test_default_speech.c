@@ -2,8 +2,8 @@
 
 /*
  * Holds the files of this repository that hear, run by this engine as a client would have it, to
- * their published figure: every sound of models/eval/speech.jsonl is transcribed, and its word errors
- * may be 10 points above those of models/lfmd-talk.json at most: three of its words.
+ * their published figure: every sound of models/eval/speech.jsonl is transcribed, and its word
+ * errors may be 10 points above those of models/lfmd-talk.json at most: three of its words.
  */
 
 #include <fcntl.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Proves with a drawn voice that a clip is a piece of what was heard, from before the first speech to
- * shortly after the last: offered at a pause, withdrawn when the user goes on, confirmed when the turn
- * ends, kept until it is taken; that its features, computed on the way, are those of the whole piece,
- * bit for bit; by voice, by command, deaf, too long; and that its threads may do so side by side.
+ * Proves with a drawn voice that a clip is a piece of what was heard, from before the first speech
+ * to shortly after the last: offered at a pause, withdrawn when the user goes on, confirmed when
+ * the turn ends, kept until it is taken; that its features, computed on the way, are those of the
+ * whole piece, bit for bit; by voice, by command, deaf, too long; and that its threads may do so
+ * side by side.
  */
 
 #include "session/listener.h"
@@ -54,7 +55,8 @@ static void on_level(void *userdata, float level, int64_t usec)
 static const struct listener_sink sink = {.heard = on_heard};
 static const struct listener_sink sink_levels = {.heard = on_heard, .level = on_level};
 
-static struct listener *start_with_drafts(const struct turns_settings *settings, unsigned draft_msec)
+static struct listener *start_with_drafts(const struct turns_settings *settings,
+                                          unsigned draft_msec)
 {
     struct error err = ERROR_INIT;
     struct listener *listener = listener_new(settings, &sink, NULL, &err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Proves that short texts are found again by model, voice and text, that the store keeps its size by
- * dropping what was used longest ago, and that a sound outlives it while it is held; and that the
- * time-stretch gives the length that was asked for. */
+/* Proves that short texts are found again by model, voice and text, that the store keeps its size
+ * by dropping what was used longest ago, and that a sound outlives it while it is held; and that
+ * the time-stretch gives the length that was asked for. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1253,7 +1253,7 @@ static void test_many_pictures_leave_nothing_behind(void **state)
     const size_t growth = 256 << 20; /* freed memory is kept for a while */
 #else
     const unsigned n = 1000;
-    const size_t growth = 4 << 20; /* of 950 pictures; bytes, pixels and rows of each are over 10 KB */
+    const size_t growth = 4 << 20; /* of 950 pictures, each with over 10 KB of pixels and rows */
 #endif
 
     (void)state;
@@ -1265,7 +1265,8 @@ static void test_many_pictures_leave_nothing_behind(void **state)
     descriptors = open_descriptors();
     resident = resident_bytes();
     look_at(50, n);
-    assert_in_range(open_descriptors(), 1, descriptors + 2); /* those of a session that is closing */
+    /* two: those of a session that is closing */
+    assert_in_range(open_descriptors(), 1, descriptors + 2);
     assert_in_range(resident_bytes(), 1, resident + growth);
 }
 

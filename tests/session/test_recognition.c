@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A phrase that repeats itself at the end is found and said once; what merely recurs is left alone. */
+/* A phrase that repeats itself at the end is found and said once; what merely recurs is left
+ * alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 
 /*
  * Proves with a drawn voice, through the real decoder child, that a recording is cut at its pauses,
- * where there are none at the length that a model takes, and has no segments of silence; that it ends
- * at any moment, and with a sentence when its child is missing, killed or lies.
+ * where there are none at the length that a model takes, and has no segments of silence; that it
+ * ends at any moment, and with a sentence when its child is missing, killed or lies.
  */
 
 #include "session/recording.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Proves what is made of a text before it is spoken: pieces that a model can take, silences and marks
- * in their order, numbers and signs in words, and that nothing a screen reader sends is lost. */
+/* Proves what is made of a text before it is spoken: pieces that a model can take, silences and
+ * marks in their order, numbers and signs in words, and that nothing a screen reader sends is
+ * lost. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

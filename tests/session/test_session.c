@@ -515,7 +515,8 @@ static void test_the_second_session_finds_the_prefix(void **state)
     ask(&second, "good bye", 5);
     WAIT_FOR(second.ended);
     assert_true(usage_of(second.last, "cached_tokens") > 30);
-    assert_true(usage_of(second.last, "prompt_tokens") - usage_of(second.last, "cached_tokens") < 40);
+    assert_true(usage_of(second.last, "prompt_tokens") - usage_of(second.last, "cached_tokens") <
+                40);
     client_done(&first);
     client_done(&second);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The store of kept sessions: what was reported as written is there, whatever happens to the process
- * or the disk.
+ * The store of kept sessions: what was reported as written is there, whatever happens to the
+ * process or the disk.
  *
- * A child process writes turns and reports each through a pipe after store_put() has returned; it is
- * killed at random moments (seeded), and everything that came through the pipe must be in the
+ * A child process writes turns and reports each through a pipe after store_put() has returned; it
+ * is killed at random moments (seeded), and everything that came through the pipe must be in the
  * database. A full disk is made by RLIMIT_FSIZE.
  */
 

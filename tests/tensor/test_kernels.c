@@ -208,7 +208,8 @@ static void test_layernorm_has_mean_and_variance_of_the_row(void **state)
         variance += ((double)x[i] - mean) * ((double)x[i] - mean) / 1152;
     kernels_ref.layernorm(x, w, b, 1152, 1e-6f, out);
     for (size_t i = 0; i < 1152; i++) {
-        const double y = ((double)x[i] - mean) / sqrt(variance + 1e-6) * (double)w[i] + (double)b[i];
+        const double y =
+            ((double)x[i] - mean) / sqrt(variance + 1e-6) * (double)w[i] + (double)b[i];
 
         assert_true(fabs((double)out[i] - y) <= 5e-6);
     }
@@ -486,8 +487,8 @@ static void test_wide_products(void **state)
     free(scratch);
 }
 
-/* The sums of a block that come nearest to the limits of 32 bits: a wrong bound would be undefined in
- * plain C, and say so in a build with sanitizers. */
+/* The sums of a block that come nearest to the limits of 32 bits: a wrong bound would be undefined
+ * in plain C, and say so in a build with sanitizers. */
 static void test_wide_products_of_the_largest_numbers(void **state)
 {
     enum { IN = WIDE_BLOCK, OUT = 16, N = ACT_TILE };

@@ -30,8 +30,8 @@ struct fixture {
     size_t in, out;
 };
 
-static void setup_matrix(struct fixture *f, enum dtype type, size_t in, size_t out, enum matrix_form form,
-                         struct pool *pool)
+static void setup_matrix(struct fixture *f, enum dtype type, size_t in, size_t out,
+                         enum matrix_form form, struct pool *pool)
 {
     const size_t size = out * dtype_row_bytes(type, in);
     const size_t n_values = rows_values(form, N_MAX, in);

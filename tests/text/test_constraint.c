@@ -17,15 +17,15 @@
 #include "text/constraint_new.h"
 #include "text/reply.h"
 
-/* --- a small vocabulary: all bytes, some longer tokens, and the control tokens ------------------- */
+/* --- a small vocabulary: all bytes, some longer tokens, and the control tokens ---------------- */
 
 enum { TOKEN_END = 0, TOKEN_START_CALL, TOKEN_END_CALL, TOKEN_OTHER, FIRST_TEXT };
 
 static const char *const longer[] = {
     "\": ", "\":", "\", \"", "{\"", "\"}", "[{", "}]", "], ", "true", "True", "nul", "alse", "None",
-    "123", "007", "0.", "e1", "-1", "ab", "abc", "hello", " w", "\\\"", "\\u00", "\\ud8", "\n", "  ",
-    ", ", "\xc3\xa4", "\xf0\x9f\x98", "\xe2\x82\xac\"", "\xed\xa0", "a=", "b", "=\"", "get_", "()",
-    "')", "\")", "('", "=[", "minutes", "k0", "\"k1\"", "red", "\"red", "green\"",
+    "123", "007", "0.", "e1", "-1", "ab", "abc", "hello", " w", "\\\"", "\\u00", "\\ud8", "\n",
+    "  ", ", ", "\xc3\xa4", "\xf0\x9f\x98", "\xe2\x82\xac\"", "\xed\xa0", "a=", "b", "=\"", "get_",
+    "()", "')", "\")", "('", "=[", "minutes", "k0", "\"k1\"", "red", "\"red", "green\"",
 };
 
 static char bytes[256];
@@ -105,7 +105,7 @@ static bool takes(struct constraint *constraint, const char *text, uint32_t end)
     return allows(constraint_allowed(constraint), end);
 }
 
-/* --- random replies ------------------------------------------------------------------------------ */
+/* --- random replies --------------------------------------------------------------------------- */
 
 static uint64_t random_state;
 
@@ -228,7 +228,8 @@ static const char *const schemas[] = {
     "{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1}",
     "{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"maxItems\":0}",
     "{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":3}",
-    "{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}],\"items\":false,\"minItems\":1}",
+    "{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"string\"}],"
+    "\"items\":false,\"minItems\":1}",
     "{\"prefixItems\":[{\"type\":\"integer\"}],\"items\":{\"type\":\"null\"},\"minItems\":3}",
     "{\"prefixItems\":[{\"type\":\"integer\"},{\"type\":\"null\"}],\"maxItems\":1}",
     "{\"type\":\"object\"}",
@@ -240,20 +241,20 @@ static const char *const schemas[] = {
     "{\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"}}}",
     "{\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"z\"]}",
     "{\"properties\":{\"\xc3\xa4 \\\"q\\\"\":{\"const\":1}},\"required\":[\"\xc3\xa4 \\\"q\\\"\"]}",
-    "{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"object\",\"properties\":{\"a\":{}},\"required\":"
-    "[\"a\"]}]}",
+    "{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"object\",\"properties\":{\"a\":{}},"
+    "\"required\":[\"a\"]}]}",
     "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"string\"},{\"const\":null}]}",
     "{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":\"a\"},\"x\":{\"type\":"
-    "\"integer\"}},\"required\":[\"kind\"]},{\"type\":\"object\",\"properties\":{\"kind\":{\"const\":"
-    "\"b\"}},\"required\":[\"kind\"]}]}",
+    "\"integer\"}},\"required\":[\"kind\"]},{\"type\":\"object\",\"properties\":{\"kind\":"
+    "{\"const\":\"b\"}},\"required\":[\"kind\"]}]}",
     "{\"allOf\":[{\"$ref\":\"#/$defs/n\"}],\"$defs\":{\"n\":{\"type\":\"integer\",\"maximum\":5}}}",
     "{\"$ref\":\"#/$defs/tree\",\"$defs\":{\"tree\":{\"type\":\"object\",\"properties\":{\"v\":{"
     "\"type\":\"integer\"},\"l\":{\"$ref\":\"#/$defs/tree\"},\"r\":{\"$ref\":\"#/$defs/tree\"}},"
     "\"required\":[\"v\"]}}}",
-    "{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}"
-    "},\"required\":[\"next\"]}",
-    "{\"definitions\":{\"e\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/definitions/e\"}}},\"$ref\":"
-    "\"#/definitions/e\"}",
+    "{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"$ref\":\"#\"},"
+    "{\"type\":\"null\"}]}},\"required\":[\"next\"]}",
+    "{\"definitions\":{\"e\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/definitions/e\"}}},"
+    "\"$ref\":\"#/definitions/e\"}",
     "{\"title\":\"t\",\"description\":\"d\",\"default\":3,\"format\":\"x\",\"x-own\":[1],\"type\":"
     "\"boolean\"}",
 };
@@ -284,8 +285,8 @@ static void random_schema(char *out, size_t size, unsigned depth)
         break;
     case 1:
         n = snprintf(out, size, "{\"type\":\"number\",\"%s\":%d.%u,\"maximum\":%d.%u}",
-                 random_below(2) ? "minimum" : "exclusiveMinimum", (int)low - 150, random_below(100),
-                 (int)(low + span) - 147, random_below(1000));
+                 random_below(2) ? "minimum" : "exclusiveMinimum", (int)low - 150,
+                 random_below(100), (int)(low + span) - 147, random_below(1000));
         break;
     case 2:
         n = snprintf(out, size, "{\"type\":\"string\",\"minLength\":%u,\"maxLength\":%u}", low % 4,
@@ -342,7 +343,7 @@ static void test_random_schemas_hold(void **state)
     assert_true(n > 2400);
 }
 
-/* --- the edges of the language ------------------------------------------------------------------- */
+/* --- the edges of the language ---------------------------------------------------------------- */
 
 static void test_edges_of_the_language(void **state)
 {
@@ -433,7 +434,7 @@ static void test_nesting_ends_before_parsers_do(void **state)
     constraint_free(constraint);
 }
 
-/* --- calls --------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 #define TOOLS                                                                                      \
     "[{\"name\":\"set_timer\",\"description\":\"d\",\"parameters\":{\"type\":\"object\","          \
@@ -602,7 +603,7 @@ static void test_guesses_spell_what_must_come(void **state)
     constraint_free(constraint);
 }
 
-/* --- refusals and hostile schemas ---------------------------------------------------------------- */
+/* --- refusals and hostile schemas ------------------------------------------------------------- */
 
 static void test_refusals_name_key_and_place(void **state)
 {
@@ -722,12 +723,13 @@ static void test_hostile_schemas_stay_small(void **state)
     endure(text);
     endure("{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"anyOf\":["
            "{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"}},"
-           "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"$ref\":\"#/$defs/t\"},{\"type\":\"null\"}]}},"
-           "{\"type\":\"array\",\"items\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/$defs/t\"}]},"
-           "\"minItems\":1}]}}}");
+           "{\"type\":\"array\",\"items\":"
+           "{\"anyOf\":[{\"$ref\":\"#/$defs/t\"},{\"type\":\"null\"}]}},"
+           "{\"type\":\"array\",\"items\":"
+           "{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#/$defs/t\"}]},\"minItems\":1}]}}}");
     /* counters */
-    endure("{\"type\":\"array\",\"minItems\":4000000000,\"items\":{\"type\":\"string\",\"minLength\":"
-           "1000000000,\"maxLength\":4000000000}}");
+    endure("{\"type\":\"array\",\"minItems\":4000000000,\"items\":{\"type\":\"string\","
+           "\"minLength\":1000000000,\"maxLength\":4000000000}}");
     /* long lists */
     n = (size_t)sprintf(text, "{\"enum\":[");
     for (int i = 0; i < 100000; i++)

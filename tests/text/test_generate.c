@@ -177,7 +177,8 @@ static void check_reply(const struct run *reply, struct json_object *schema, boo
 static void test_constrained_replies_of_a_model_are_valid(void **state)
 {
     struct json_object *schema = json_tokener_parse(
-        "{\"type\":\"object\",\"properties\":{\"temperature\":{\"type\":\"integer\",\"minimum\":-40,"
+        "{\"type\":\"object\",\"properties\":{\"temperature\":{\"type\":\"integer\",\"minimum\":-"
+        "40,"
         "\"maximum\":60},\"condition\":{\"enum\":[\"sunny\",\"cloudy\",\"raining\"]},\"place\":{"
         "\"type\":\"string\",\"maxLength\":12}},\"required\":[\"temperature\",\"condition\","
         "\"place\"]}");

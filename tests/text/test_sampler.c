@@ -88,7 +88,8 @@ static void expect(const struct sampling *sampling, const float *logits, const u
         total += exp(entries[i].logit / (double)sampling->temperature);
     memset(probabilities, 0, N_VOCAB * sizeof(*probabilities));
     for (size_t i = 0; i < kept; i++)
-        probabilities[entries[i].id] = exp(entries[i].logit / (double)sampling->temperature) / total;
+        probabilities[entries[i].id] =
+            exp(entries[i].logit / (double)sampling->temperature) / total;
 }
 
 static void check_count(size_t id, size_t count, double p)

@@ -32,7 +32,8 @@ static inline bool validate_has(struct json_object *object, const char *key)
 
 static inline bool validate_is_number(struct json_object *value)
 {
-    return json_object_is_type(value, json_type_int) || json_object_is_type(value, json_type_double);
+    return json_object_is_type(value, json_type_int) ||
+           json_object_is_type(value, json_type_double);
 }
 
 static inline bool validate_equal(struct json_object *a, struct json_object *b)
@@ -215,7 +216,7 @@ static inline bool validate(struct json_object *root, struct json_object *schema
     return true;
 }
 
-/* --- Pythonic calls ------------------------------------------------------------------------------ */
+/* --- Pythonic calls --------------------------------------------------------------------------- */
 
 struct calls_reader {
     const char *at;

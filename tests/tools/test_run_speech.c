@@ -101,8 +101,8 @@ static void check_run(const char *name, struct json_object *run)
     json_object_put(json);
 
     snprintf(command, sizeof(command),
-             "%s audio-generate --precise --model %s --mmproj %s --vocoder %s --request %s", program,
-             audio_path("lm.f16.gguf"), audio_path("mmproj.f16.gguf"),
+             "%s audio-generate --precise --model %s --mmproj %s --vocoder %s --request %s",
+             program, audio_path("lm.f16.gguf"), audio_path("mmproj.f16.gguf"),
              audio_path("vocoder.f16.gguf"), request);
     pipe = popen(command, "r");
     assert_non_null(pipe);

@@ -249,13 +249,13 @@ static void test_pictures_and_their_places_must_be_equally_many(void **state)
             fail_msg("%s: %s", wrong[i].arguments, complaint);
     }
     /* The vision file of another model. */
-    assert_int_equal(program_run(text, complaint,
-                                 "vl-generate --n 4 --model %s/models/lfmd-core-q8_0.gguf --mmproj %s "
-                                 "--image %s --prompt '<image>'",
-                                 LFMD_SOURCE_ROOT,
-                                 golden_beside(path, "mmproj-tiny_text_f32.gguf"),
-                                 golden_beside(path, "single.png")),
-                     2);
+    assert_int_equal(
+        program_run(text, complaint,
+                    "vl-generate --n 4 --model %s/models/lfmd-core-q8_0.gguf --mmproj %s "
+                    "--image %s --prompt '<image>'",
+                    LFMD_SOURCE_ROOT, golden_beside(path, "mmproj-tiny_text_f32.gguf"),
+                    golden_beside(path, "single.png")),
+        2);
     assert_non_null(strstr(complaint, "rows of 32 values"));
 }
 

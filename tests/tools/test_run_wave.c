@@ -2,8 +2,8 @@
 
 /*
  * Proves the contract of lfm-run codes-to-wave as a program: waves of random files
- * (tests/data/audio, made by train/sound.py), the same whole and as a stream; where the shared files
- * are, all waves of the reference; refusals.
+ * (tests/data/audio, made by train/sound.py), the same whole and as a stream; where the shared
+ * files are, all waves of the reference; refusals.
  *
  *     test_run_wave LFM_RUN
  */

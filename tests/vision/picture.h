@@ -57,7 +57,8 @@ static inline struct dirent **picture_files(void)
     return entries;
 }
 
-/* Whether this build has the library for it; if not, the file is refused by the name of its kind. */
+/* Whether this build has the library for it; if not, the file is refused by the name of its
+ * kind. */
 static inline bool picture_readable(const char *name)
 {
     return !(!HAVE_WEBP && strstr(name, ".webp")) && !(!HAVE_TIFF && strstr(name, ".tif")) &&

@@ -2,8 +2,8 @@
 /* Proves in a drawn room (delay 60 ms, reverberation 250 ms) that the loudspeaker's voice is taken
  * out by more than 20 dB once it is learnt and that nothing is heard before; that somebody who
  * speaks meanwhile is heard; that another place is learnt anew; that headphones are found out and
- * change nothing, also when somebody has talked over the loudspeaker; and that references which come
- * in bunches, are lost or run at another rate do no harm. */
+ * change nothing, also when somebody has talked over the loudspeaker; and that references which
+ * come in bunches, are lost or run at another rate do no harm. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -169,7 +169,8 @@ static void test_the_loudspeaker_is_taken_out_and_the_speaker_stays(void **state
     free(microphone);
 }
 
-/* Eight seconds in this room, then as if the microphone stood elsewhere, with a pause now and then. */
+/* Eight seconds in this room, then as if the microphone stood elsewhere, with a pause now and
+ * then. */
 static void test_another_place_is_noticed_and_learnt(void **state)
 {
     struct error err = ERROR_INIT;
@@ -220,7 +221,8 @@ static void test_headphones_are_found_out(void **state)
     free(microphone);
 }
 
-/* What the canceller learns from somebody who talks over the loudspeaker is not heard afterwards. */
+/* What the canceller learns from somebody who talks over the loudspeaker is not heard
+ * afterwards. */
 static void test_no_echo_is_invented(void **state)
 {
     const size_t begin = 8 * ECHO_RATE_HZ, n = 3 * ECHO_RATE_HZ;
