@@ -31,6 +31,7 @@ struct ear {
     size_t length;
     bool has_terminal; /* for keys */
     bool in_text, has_meter, speaking, push;
+    struct json_object *said; /* transcript that came in the middle of the answer's text, or NULL */
     bool one_turn; /* of a recording: until it is answered and written down */
     bool answered, understood;
     int status;
@@ -124,6 +125,14 @@ static void show_model(const struct ear *ear, const char *id)
         terminal_note("%s does not hear and speak; %s listens.", wanted, id);
 }
 
+static void show_loudspeaker(struct json_object *event)
+{
+    if (bus_flag(event, "on"))
+        terminal_note("The loudspeaker is there again.");
+    else
+        terminal_note("%s", bus_text(event, "message"));
+}
+
 static void on_error(struct ear *ear, struct json_object *event)
 {
     char name[128];
@@ -166,11 +175,20 @@ static void on_event(struct ear *ear, const char *line)
         return;
     } else if (strcmp(type, "text") == 0) {
         show_text(ear, event);
+    } else if (strcmp(type, "transcript") == 0 && ear->in_text) {
+        json_object_put(ear->said);
+        ear->said = json_object_get(event);
     } else if (strcmp(type, "audio_start") != 0) { /* which comes in the middle of the text */
         clear_meter(ear);
         end_text(ear);
+        if (ear->said)
+            show_said(ear, ear->said);
+        json_object_put(ear->said);
+        ear->said = NULL;
         if (strcmp(type, "listening") == 0 && !ear->one_turn)
             show_listening(event);
+        else if (strcmp(type, "loudspeaker") == 0)
+            show_loudspeaker(event);
         else if (strcmp(type, "interrupted") == 0)
             terminal_note("(interrupted after %.1f s)", (double)bus_number(event, "heard_ms") / 1e3);
         else if (strcmp(type, "start") == 0)
@@ -361,6 +379,8 @@ int listen_run(sd_bus *bus, const struct options *options)
             status = run(ear);
         clear_meter(ear);
         end_text(ear);
+        if (ear->said)
+            show_said(ear, ear->said);
         terminal_give_keys_back();
         if (options->keep && !options->json)
             terminal_note("kept: lfmctl chat --session %s", ear->conversation.id);
@@ -368,6 +388,7 @@ int listen_run(sd_bus *bus, const struct options *options)
     conversation_close(&ear->conversation);
     saved = recorded_close(recorded);
     json_object_put(ear->calls);
+    json_object_put(ear->said);
     free(ear);
     status = status == STATUS_OK ? saved : status;
     return status == STATUS_OK ? tools_wait_for_timers() : status;

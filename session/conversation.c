@@ -86,6 +86,7 @@ struct conversation {
     uint32_t number;  /* of the mouth */
     uint64_t n_audio; /* samples of it */
     bool is_full;     /* the mouth did not take all */
+    bool mute;        /* it was told that nothing can be said now */
     bool made, announced, cut;
 
     /* what the user has said, in words */
@@ -581,7 +582,7 @@ static void speak(struct conversation *c)
     atomic_store(&c->interrupt, false);
     c->is_full = false;
     atomic_store(&c->speaking, true);
-    listener_set_busy(c->task.listener, true, c->half_duplex);
+    listener_set_busy(c->task.listener, true, c->half_duplex && !c->mute);
     if ((int)(atomic_load(&c->turn) - c->reply_turn) > 0)
         atomic_store(&c->interrupt, true);
 }
@@ -662,6 +663,37 @@ static void tell_audio_start(struct conversation *c)
         ok = json_set(line, "latency_ms", json_object_new_int64(latency)) && ok;
     task_send_line(&c->task, line, ok);
     c->announced = true;
+}
+
+static bool is_mute(const struct conversation *c, struct error *err)
+{
+    return c->port.is_mute && c->port.is_mute(c->port_userdata, err);
+}
+
+static bool mute_changed(const struct conversation *c)
+{
+    struct error err;
+
+    return is_mute(c, &err) != c->mute;
+}
+
+/* The loudspeaker is not there, or is again. Nobody has to be silent for one that is not. */
+static void tell_mute(struct conversation *c)
+{
+    struct error err = ERROR_INIT;
+    const bool mute = is_mute(c, &err);
+    struct json_object *line;
+    bool ok;
+
+    if (mute == c->mute)
+        return;
+    c->mute = mute;
+    listener_set_busy(c->task.listener, true, c->half_duplex && !mute);
+    line = ear_line("loudspeaker", clock_usec(), 0);
+    ok = json_set(line, "on", json_object_new_boolean(!mute));
+    if (mute)
+        ok = json_set(line, "message", json_object_new_string(err.text)) && ok;
+    task_send_line(&c->task, line, ok);
 }
 
 /* Say what was made. False: the mouth is full. */
@@ -815,9 +847,10 @@ static bool is_quiet(const struct conversation *c)
         if (!c->confirmed)
             return clip.state == CLIP_OFFERED && clip.number == c->clip.number &&
                    (c->made || c->n_pending >= AHEAD_SAMPLES);
-        return !interrupted && c->is_full && !c->port.has_room(c->port_userdata);
+        return !interrupted && c->is_full && !c->port.has_room(c->port_userdata) &&
+               !mute_changed(c);
     case PHASE_DRAIN:
-        return !interrupted && !c->port.is_idle(c->port_userdata);
+        return !interrupted && !c->port.is_idle(c->port_userdata) && !mute_changed(c);
     }
     return false;
 }
@@ -1029,8 +1062,11 @@ static int step(struct task *task, struct error *err)
             return 0;
         return c->goes_on ? go_on(c, err) : begin_clip(c, &clip, err);
     case PHASE_REPLY:
+        if (c->confirmed)
+            tell_mute(c);
         return reply(c, err);
     case PHASE_DRAIN:
+        tell_mute(c);
         if (atomic_load(&c->interrupt))
             return end_reply(c, "interrupted", err);
         return c->port.is_idle(c->port_userdata) ? end_reply(c, NULL, err) : 0;

@@ -33,6 +33,8 @@
  *   {"event":"tool_call","usec":..,"turn":1,"id":"call_1_0","name":"set_timer","arguments":{...}}
  *   {"event":"audio_start","usec":..,"turn":1,"after_ms":310,"latency_ms":50}
  *       since the turn was seen to have ended; of the loudspeaker, where it is known
+ *   {"event":"loudspeaker","usec":..,"on":false,"message":"..."}
+ *       what is to be said cannot be; on: it can again
  *   {"event":"audio_end","usec":..,"turn":1,"audio_ms":5200}
  *   {"event":"interrupted","usec":..,"turn":1,"heard_ms":1840}
  *   {"event":"xrun","usec":..,"overruns":1,"underruns":0}

@@ -122,6 +122,16 @@ static void device_xruns(void *userdata, unsigned *overruns, unsigned *underruns
     *underruns = counts.n_underruns + counts.n_xruns;
 }
 
+static bool device_is_mute(void *userdata, struct error *err)
+{
+    const struct device_ends *d = userdata;
+    struct sound_counts counts;
+
+    sound_counts(d->engine->sound, &counts);
+    *err = counts.playback_error;
+    return counts.playback_error.code != ERROR_NONE;
+}
+
 static void device_close(void *userdata)
 {
     struct device_ends *d = userdata;
@@ -152,6 +162,7 @@ const struct voice_port device_port = {
     .is_idle = device_is_idle,
     .latency_msec = device_latency_msec,
     .xruns = device_xruns,
+    .is_mute = device_is_mute,
     .close = device_close,
     .free = device_free,
 };

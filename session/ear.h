@@ -44,6 +44,8 @@ struct voice_port {
     unsigned (*latency_msec)(void *userdata);
     /* Blocks that were lost because we were late, since the beginning; may be NULL. */
     void (*xruns)(void *userdata, unsigned *overruns, unsigned *underruns);
+    /* What is to be said cannot be, for a while at least, and why; may be NULL. */
+    bool (*is_mute)(void *userdata, struct error *err);
     /* Engine thread: nothing of the ear comes any more when it returns. Accepts one that is
      * closed. */
     void (*close)(void *userdata);

@@ -390,6 +390,7 @@ static void count(struct sound *sound)
         .can_interrupt =
             sound->now.keep_echo || sound->keep_echo || echo_is_learnt(sound->echo),
         .error = in->error.code ? in->error : out->error,
+        .playback_error = out->error,
     };
     const size_t room = playback_room(sound->playback);
     const bool idle = sound_is_idle(sound);
@@ -410,6 +411,7 @@ static void count(struct sound *sound)
               counts.n_xruns != sound->told.n_xruns ||
               counts.can_interrupt != sound->told.can_interrupt ||
               counts.n_losses != sound->told.n_losses ||
+              counts.playback_error.code != sound->told.playback_error.code ||
               counts.error.code != sound->told.error.code;
     sound->told = counts;
     sound->told_idle = idle;

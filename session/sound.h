@@ -118,6 +118,7 @@ struct sound_counts {
     /* The echo is known, or there is none: speech is heard while something plays. */
     bool can_interrupt;
     struct error error;   /* why a device that is wanted is not open; ERROR_NONE: all are */
+    struct error playback_error; /* of the loudspeaker alone */
 };
 void sound_counts(struct sound *sound, struct sound_counts *ret); /* any thread */
 

@@ -338,9 +338,10 @@ static int check_loudspeaker(const struct speaking *speaking, struct error *err)
     struct sound_counts counts;
 
     sound_counts(speaking->task.engine->sound, &counts);
-    if (speaking->said || counts.playback_open || counts.error.code == ERROR_NONE)
+    if (speaking->said || counts.playback_open ||
+        counts.playback_error.code == ERROR_NONE)
         return 0;
-    return error_set(err, counts.error.code, "%s", counts.error.text);
+    return error_set(err, counts.playback_error.code, "%s", counts.playback_error.text);
 }
 
 /* Whether something is to happen first: others are to have said what they say, there must be

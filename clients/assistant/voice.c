@@ -212,6 +212,9 @@ static void on_event(const char *type, struct json_object *event, void *userdata
         v->events->model(event_text(event, "model"), v->userdata);
     } else if (strcmp(type, "listening") == 0) {
         on_listening(v, event);
+    } else if (strcmp(type, "loudspeaker") == 0) {
+        v->events->state(v->state, event_flag(event, "on") ? NULL : event_text(event, "message"),
+                         v->userdata);
     } else if (strcmp(type, "speech_start") == 0) {
         on_speech_start(v, turn);
     } else if (strcmp(type, "speech_end") == 0) {

@@ -613,14 +613,35 @@ class Aloud(Speech):
         self.assertEqual(self.daemon.stop(), 0)
         listen.wait()
 
+    def configure(self, line):
+        with open(self.daemon.config) as file:
+            before = file.read()
+        with open(self.daemon.config, "w") as file:
+            file.write(before.split("[audio]")[0] + "[audio]\n" + line + "\n")
+        self.daemon.process.send_signal(signal.SIGHUP)
+
+    def test_who_cannot_be_answered_is_told(self):
+        self.configure("loudspeaker = nowhere")
+        for mode in ("open", "half-duplex"):
+            listen = Listen("--mode", mode)
+            listen.have("listening", condition=lambda e: e["on"])
+            self.play(self.question)
+            self.assertIn("nowhere", listen.have("loudspeaker", condition=lambda e: not e["on"])["message"])
+            self.play(self.question)  # nobody plays, so the microphone is heard
+            listen.have("speech_start", 2)
+            listen.have("audio_start", 2)
+            self.configure("")
+            listen.have("loudspeaker", condition=lambda e: e["on"])
+            listen.have("audio_end")
+            listen.stop()
+            self.configure("loudspeaker = nowhere")
+
     def test_other_settings_count_at_once(self):
         listen = Listen()
         listen.have("listening", condition=lambda e: e["on"])
         self.play(self.question)
         listen.have("audio_start")
-        with open(self.daemon.config, "a") as file:
-            file.write("[audio]\nlatency_ms = 100\n")
-        self.daemon.process.send_signal(signal.SIGHUP)
+        self.configure("latency_ms = 100")
         self.ask_until(lambda: len(listen.all("speech_end")) > 1, listen)
         listen.stop()
 
