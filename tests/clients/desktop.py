@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A desktop for the tests of windows: a screen (Xvfb), a bus that starts the daemon, and the accessibility
-tree that a screen reader reads. Import it first; it takes PROGRAM DAEMON SOURCE_ROOT from the command line.
+"""A desktop for the tests of windows: a screen (Xvfb), a bus that starts the daemon, and the
+accessibility tree that a screen reader reads. Import it first; it takes PROGRAM DAEMON SOURCE_ROOT
+from the command line.
 
 SHOTS=FOLDER in the environment keeps a picture of the screen after each test.
 """
@@ -20,7 +21,8 @@ import gi
 
 PROGRAM, DAEMON, ROOT = map(os.path.abspath, sys.argv[1:4])  # permissions go by the whole path
 NAME = "org.lfmd.Assistant1"
-PATIENCE = int(os.environ.get("PATIENCE", 60))  # seconds; nothing here waits for its end unless it fails
+# seconds; nothing here waits for its end unless it fails
+PATIENCE = int(os.environ.get("PATIENCE", 60))
 
 home = tempfile.mkdtemp()
 service = home + "/data/dbus-1/services/%s.service" % NAME
@@ -40,16 +42,19 @@ def write(path, text):
 
 
 def install_service():
-    write(service, "[D-BUS Service]\nName=%s\nExec=%s --config %s/lfmd.conf\n" % (NAME, DAEMON, home))
+    write(service,
+          "[D-BUS Service]\nName=%s\nExec=%s --config %s/lfmd.conf\n" % (NAME, DAEMON, home))
 
 
 # A bus and a screen of our own stand before the libraries look for them.
 os.environ.update(
-    HOME=home, XDG_DATA_HOME=home + "/home", XDG_STATE_HOME=home + "/state", XDG_CONFIG_HOME=home + "/config",
-    XDG_RUNTIME_DIR=home + "/run", XDG_DATA_DIRS=home + "/data:/usr/local/share:/usr/share", NO_AT_BRIDGE="0",
-    GDK_BACKEND="x11", GSK_RENDERER="cairo", GTK_A11Y="atspi", GSETTINGS_BACKEND="memory", LC_ALL="C.UTF-8",
-    GTK_IM_MODULE="gtk-im-context-simple",
-    # Leaks are GTK's and fontconfig's; the limit stands for that of the preview, which would not let ASan start.
+    HOME=home, XDG_DATA_HOME=home + "/home", XDG_STATE_HOME=home + "/state",
+    XDG_CONFIG_HOME=home + "/config", XDG_RUNTIME_DIR=home + "/run",
+    XDG_DATA_DIRS=home + "/data:/usr/local/share:/usr/share", NO_AT_BRIDGE="0",
+    GDK_BACKEND="x11", GSK_RENDERER="cairo", GTK_A11Y="atspi", GSETTINGS_BACKEND="memory",
+    LC_ALL="C.UTF-8", GTK_IM_MODULE="gtk-im-context-simple",
+    # Leaks are GTK's and fontconfig's; the limit stands for that of the preview, which would not
+    # let ASan start.
     ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1024:" +
     os.environ.get("ASAN_OPTIONS", ""))
 os.makedirs(home + "/run", mode=0o700)
@@ -59,8 +64,8 @@ install_service()
 for portal in "Desktop", "Documents":
     write("%s/data/dbus-1/services/org.freedesktop.portal.%s.service" % (home, portal),
           "[D-BUS Service]\nName=org.freedesktop.portal.%s\nExec=/bin/false\n" % portal)
-display = start("Xvfb", "-displayfd", "1", "-screen", "0", "1000x800x24", "-fbdir", home, "-nolisten", "tcp",
-                stdout=subprocess.PIPE)
+display = start("Xvfb", "-displayfd", "1", "-screen", "0", "1000x800x24", "-fbdir", home,
+                "-nolisten", "tcp", stdout=subprocess.PIPE)
 os.environ["DISPLAY"] = ":" + display.stdout.readline().decode().strip()
 bus = start("dbus-daemon", "--session", "--nofork", "--print-address=1", stdout=subprocess.PIPE)
 os.environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().decode().strip()
@@ -92,7 +97,8 @@ def wait_for(condition, what):
             pass
         try:
             got = condition()
-        except (GLib.Error, TypeError, AttributeError):  # an object that went while it was looked at
+        # an object that went while it was looked at
+        except (GLib.Error, TypeError, AttributeError):
             got = None
         if got:
             return got
@@ -112,7 +118,8 @@ def models(*files):
 
 def ask_bus(method, *name):
     connection = Gio.bus_get_sync(Gio.BusType.SESSION)
-    reply = connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", method,
+    reply = connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                 "org.freedesktop.DBus", method,
                                  GLib.Variant("(s)", name) if name else None, None, 0, -1)
     return reply.unpack()
 
@@ -162,7 +169,8 @@ def clipboard(data, kind):
 
 
 def paste(done, what):
-    """Ctrl+V until it is done: the window hears of a new clipboard when the X server gets round to it."""
+    """Ctrl+V until it is done: the window hears of a new clipboard when the X server gets round to
+    it."""
     next_try = 0
 
     def pasted():
@@ -178,10 +186,12 @@ def paste(done, what):
 def drop(path, done):
     """Drag a file into the window until it is done."""
     source = start("/usr/bin/python3", ROOT + "/tests/clients/drag_source.py", path)
-    xdotool("search", "--sync", "--onlyvisible", "--pid", str(source.pid), "--name", "drag", "windowmove", "--sync",
-            "700", "0")
-    steps = itertools.cycle(["mousemove 750 50", "mousedown 1", "mousemove 770 70", "mousemove 600 100",
-                             "mousemove 400 150", "mousemove 300 200", "mousemove 310 210", "mouseup 1"])
+    xdotool("search", "--sync", "--onlyvisible", "--pid", str(source.pid), "--name", "drag",
+            "windowmove", "--sync", "700", "0")
+    steps = itertools.cycle(["mousemove 750 50", "mousedown 1", "mousemove 770 70",
+                             "mousemove 600 100",
+                             "mousemove 400 150", "mousemove 300 200", "mousemove 310 210",
+                             "mouseup 1"])
 
     def dropped():
         """The pointer goes at the pace at which the windows are looked at, as often as it takes."""
@@ -212,13 +222,14 @@ class Window:
         self.xdotool("windowfocus")
 
     def xdotool(self, *arguments):
-        xdotool("search", "--sync", "--onlyvisible", "--all", "--pid", str(self.process.pid), "--name", self.title,
-                *arguments)
+        xdotool("search", "--sync", "--onlyvisible", "--all", "--pid", str(self.process.pid),
+                "--name", self.title, *arguments)
 
     def find_frame(self):
         for i in range(desktop.get_child_count()):
             application = desktop.get_child_at_index(i)
-            if application and application.get_process_id() == self.process.pid and application.get_child_count():
+            if (application and application.get_process_id() == self.process.pid and
+                    application.get_child_count()):
                 application.set_cache_mask(Atspi.Cache.NONE)  # what is, not what was
                 return application.get_child_at_index(0)
         assert self.process.poll() is None
@@ -239,16 +250,19 @@ class Window:
         return None
 
     def find(self, role, name):
-        return wait_for(lambda: self.look(role, name), lambda: "%s %r in\n%s" % (role, name, self.tree()))
+        return wait_for(lambda: self.look(role, name),
+                        lambda: "%s %r in\n%s" % (role, name, self.tree()))
 
     def tree(self):
-        return "\n".join("%s %r" % (role, a.get_name()) for a, role in everything(self.frame) if showing(a))
+        return "\n".join("%s %r" % (role, a.get_name()) for a, role in everything(self.frame)
+                         if showing(a))
 
     def press(self, name):
         self.find("push button", name).do_action(0)
 
     def notice(self, part):
-        wait_for(lambda: any(role == "label" and re.search(part, a.get_name()) for a, role in everything(self.frame)),
+        wait_for(lambda: any(role == "label" and re.search(part, a.get_name())
+                             for a, role in everything(self.frame)),
                  lambda: "a notice with %r in\n%s" % (part, self.tree()))
 
     def close(self):
@@ -268,7 +282,8 @@ class Case(unittest.TestCase):
 
     def tearDown(self):
         if "SHOTS" in os.environ:
-            subprocess.run(["import", "-window", "root", "%s/%s.png" % (os.environ["SHOTS"], self._testMethodName)])
+            subprocess.run(["import", "-window", "root",
+                            "%s/%s.png" % (os.environ["SHOTS"], self._testMethodName)])
         for window in self.windows:
             if window.process.poll() is None:
                 window.process.kill()

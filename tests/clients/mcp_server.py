@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""An MCP server over stdio for the tests: `add` and `whoami`, on two pages. As `python3 mcp_server.py HOW` it
-misbehaves in the way of that name.
+"""An MCP server over stdio for the tests: `add` and `whoami`, on two pages. As `python3
+mcp_server.py HOW` it misbehaves in the way of that name.
 """
 import json
 import os
@@ -19,7 +19,8 @@ def send(message):
     for _ in range(chance.randint(0, 2) if how == "changes bytes" else 0):
         at = chance.randrange(len(line))
         line[at:at + chance.choice((0, 1, 1, 4))] = chance.choice(
-            (b"", b"{", b"]", b'"', b"\n", b"\\u0000", b"\xff", b"\0", b"1e999", b"null", b":", b"9" * 30, b"[" * 50, b"-1"))
+            (b"", b"{", b"]", b'"', b"\n", b"\\u0000", b"\xff", b"\0", b"1e999", b"null", b":",
+             b"9" * 30, b"[" * 50, b"-1"))
     out.write(line)
     out.flush()
 
@@ -40,7 +41,8 @@ def complain():
 
 def tool(name, description, **properties):
     return {"name": name, "description": description,
-            "inputSchema": {"type": "object", "properties": properties, "required": list(properties)}}
+            "inputSchema": {"type": "object", "properties": properties,
+                            "required": list(properties)}}
 
 
 ADD = tool("add", "Add two numbers.", a={"type": "number"}, b={"type": "number"})
@@ -59,7 +61,8 @@ def initialize(params):
     if how == "never ends a line":
         forever(b"x" * 65536)
     if how == "speaks rubbish":
-        out.write(bytes(range(256)) * 10 + b"\n{}\n[]\n1\n\"x\"\n{\"id\": 999}\n" + b"[" * 5000 + b"\n")
+        out.write(bytes(range(256)) * 10 + b"\n{}\n[]\n1\n\"x\"\n{\"id\": 999}\n" + b"[" * 5000 +
+                  b"\n")
         out.flush()
     if how == "closes":
         os.close(1)
@@ -74,16 +77,21 @@ def tools_list(params):
     if how == "lists nothing":
         return {"tools": "none"}
     if how == "lists without end":
-        return {"tools": [tool("t%d" % int(params.get("cursor", 0)), "x")], "nextCursor": str(int(params.get("cursor", 0)) + 1)}
+        return {"tools": [tool("t%d" % int(params.get("cursor", 0)), "x")],
+                "nextCursor": str(int(params.get("cursor", 0)) + 1)}
     if how == "lists oddly":
-        return {"tools": [None, 7, {}, {"name": "a" * 500}, {"name": "../x"}, {"name": "ok"}, {"name": "ok"},
-                          {"name": "arr", "inputSchema": []}, {"name": "str", "inputSchema": {"type": "string"}},
+        return {"tools": [None, 7, {}, {"name": "a" * 500}, {"name": "../x"}, {"name": "ok"},
+                          {"name": "ok"},
+                          {"name": "arr", "inputSchema": []},
+                          {"name": "str", "inputSchema": {"type": "string"}},
                           tool("dash", "x", **{"max-results": {}}),
                           tool("big", "\x1b[31m\u202ered", a={"enum": ["x" * 9000]}),
                           {"name": "self", "description": "\x1b[31m\u202ered", "inputSchema": {
-                              "type": "object", "properties": {"a": {"$ref": "#"}, "b": {"$ref": "#/properties/b"}}}}]}
+                              "type": "object", "properties": {"a": {"$ref": "#"},
+                                                               "b": {"$ref": "#/properties/b"}}}}]}
     if how == "changes":
-        return {"tools": [dict(ADD, description="Add two numbers. Now differently: %s" % os.environ["TAG"])]}
+        return {"tools": [dict(ADD, description="Add two numbers. Now differently: %s" %
+                               os.environ["TAG"])]}
     if "cursor" in params:
         return {"tools": [WHOAMI]}
     return {"tools": [ADD], "nextCursor": "2"}
@@ -102,7 +110,8 @@ def tools_call(params):
         for number in (0, -1, 99, "1", None, [], 2**70):
             send({"id": number, "result": {"content": [{"type": "text", "text": "wrong"}]}})
     if how == "answers oddly":
-        return {"content": [None, 1, {}, {"type": "image", "data": "AAAA"}, {"type": 3}, {"type": "text"},
+        return {"content": [None, 1, {}, {"type": "image", "data": "AAAA"}, {"type": 3},
+                            {"type": "text"},
                             {"type": "resource", "resource": {"text": "\x07bell"}}]}
     if how == "answers with text":
         return "text"
@@ -114,7 +123,8 @@ def tools_call(params):
         return {"isError": True, "content": [{"type": "text", "text": "no such number"}]}
     if params["name"] == "who.am-i":
         return {"content": [{"type": "text", "text": json.dumps(dict(os.environ))}]}
-    return {"content": [{"type": "text", "text": str(params["arguments"]["a"] + params["arguments"]["b"])}]}
+    return {"content": [{"type": "text",
+                         "text": str(params["arguments"]["a"] + params["arguments"]["b"])}]}
 
 
 def main():
@@ -131,7 +141,8 @@ def main():
             else:
                 assert message["error"]["code"] == -32601, message
         elif "id" in message:
-            run = {"initialize": initialize, "tools/list": tools_list, "tools/call": tools_call}[message["method"]]
+            run = {"initialize": initialize, "tools/list": tools_list,
+                   "tools/call": tools_call}[message["method"]]
             result = run(message["params"])
             if how == "refuses" and run is tools_call:
                 send({"id": message["id"], "error": {"code": -32000, "message": "not today"}})

@@ -8,9 +8,9 @@ import time
 
 
 class Server:
-    """PulseAudio: what is played to "room" is heard by "mic"; "spk" is the loudspeaker. home: there, with the
-    environment as it is; None: in a home of its own, which becomes that of this process too. silent: nobody
-    will listen to it."""
+    """PulseAudio: what is played to "room" is heard by "mic"; "spk" is the loudspeaker. home:
+    there, with the environment as it is; None: in a home of its own, which becomes that of this
+    process too. silent: nobody will listen to it."""
 
     def __init__(self, home=None, silent=False):
         self.silent = silent
@@ -43,11 +43,13 @@ class Server:
         if self.silent:
             return
         for source in ("mic", "spk.monitor"):  # a null sink that nobody records loses two seconds
-            self.processes.append(self.spawn("parec", "--latency-msec=20", "-d", source, "--raw", "/dev/null"))
+            self.processes.append(self.spawn("parec", "--latency-msec=20", "-d", source, "--raw",
+                                             "/dev/null"))
         time.sleep(2.5)
 
     def control(self, *words):
-        return subprocess.run(("pactl",) + words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return subprocess.run(("pactl",) + words, check=True, stdout=subprocess.PIPE,
+                              text=True).stdout
 
     def play(self, path, sink="room"):
         """A WAV file; returns when it is over."""

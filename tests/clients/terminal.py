@@ -7,7 +7,8 @@ import select
 import struct
 import termios
 
-PATIENCE = int(os.environ.get("PATIENCE", 120))  # seconds; nothing here waits for its end unless it fails
+# seconds; nothing here waits for its end unless it fails
+PATIENCE = int(os.environ.get("PATIENCE", 120))
 
 
 class Terminal:

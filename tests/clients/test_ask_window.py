@@ -2,8 +2,8 @@
 """lfm-ask as people use it: a real window under Xvfb, a real daemon that the bus starts, and the
 accessibility tree that a screen reader reads.
 
-usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...]   (no bus or screen is needed)
-"""
+usage: /usr/bin/python3 test_ask_window.py LFM_ASK DAEMON SOURCE_ROOT [TEST...]   (no bus or screen
+is needed) """
 import os
 import shutil
 import signal
@@ -15,15 +15,16 @@ import unittest
 import zlib
 
 import desktop
-from desktop import (PROGRAM, ROOT, Atspi, Window, ask_bus, clipboard, daemon_pid, drop, end_daemon, everything, home,
-                     install_service, models, paste, pixel, service, setUpModule, tearDownModule, text_of, wait_for,
-                     xdotool)
+from desktop import (PROGRAM, ROOT, Atspi, Window, ask_bus, clipboard, daemon_pid, drop, end_daemon,
+                     everything, home, install_service, models, paste, pixel, service, setUpModule,
+                     tearDownModule, text_of, wait_for, xdotool)
 
 
 class AskWindow(Window):
     def __init__(self, *files, **environment):
         super().__init__("Ask", *files, **environment)
-        wait_for(lambda: self.entry.get_state_set().contains(Atspi.StateType.FOCUSED), "the focus on the question")
+        wait_for(lambda: self.entry.get_state_set().contains(Atspi.StateType.FOCUSED),
+                 "the focus on the question")
 
     @property
     def entry(self):
@@ -37,7 +38,8 @@ class AskWindow(Window):
 
     def ask(self, question):
         xdotool("type", question)
-        wait_for(lambda: self.typed() == question, lambda: "the typed question, not %r" % self.typed())
+        wait_for(lambda: self.typed() == question,
+                 lambda: "the typed question, not %r" % self.typed())
         xdotool("key", "Return")
 
     def busy(self):
@@ -89,7 +91,8 @@ class Text(Case):
         window.ask("hello")
         answer = window.answer("hello")
         xdotool("key", "ctrl+shift+c")
-        wait_for(lambda: subprocess.run(["xclip", "-o", "-selection", "clipboard"], capture_output=True,
+        wait_for(lambda: subprocess.run(["xclip", "-o", "-selection", "clipboard"],
+                                        capture_output=True,
                                         text=True).stdout == answer, "the answer in the clipboard")
         xdotool("key", "ctrl+n")
         wait_for(lambda: window.text() == "", "an empty conversation")
@@ -187,7 +190,8 @@ class Pictures(Case):
 
     def test_pictures_are_shown_one_by_one_and_taken_out(self):
         names = ["one.png", "--two 'q\" ü.gif", "three.tif"]
-        window = self.open(*[self.file(n, s) for n, s in zip(names, ["rgb.png", "rgb.gif", "rgb_plain.tif"])])
+        window = self.open(*[self.file(n, s)
+                             for n, s in zip(names, ["rgb.png", "rgb.gif", "rgb_plain.tif"])])
         self.title(window, "three.tif – Ask")
         window.press(names[1])
         self.title(window, names[1] + " – Ask")
@@ -241,7 +245,8 @@ class Pictures(Case):
 
     def test_a_file_is_dropped(self):
         window = self.open()
-        drop(self.file("it's dropped.png"), lambda: window.frame.get_name() == "it's dropped.png – Ask")
+        drop(self.file("it's dropped.png"),
+             lambda: window.frame.get_name() == "it's dropped.png – Ask")
 
     def test_it_is_dark_where_the_desktop_is_and_small_where_it_must_be(self):
         shades = []
@@ -366,11 +371,14 @@ class Seeing(Case):
 def write_png(path, width, height):
     """A black picture of one bit a pixel."""
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (struct.pack(">I", len(data)) + kind + data +
+                struct.pack(">I", zlib.crc32(kind + data)))
 
     with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) +
-                   chunk(b"IDAT", zlib.compress(bytes((width // 8 + 1) * height))) + chunk(b"IEND", b""))
+        file.write(b"\x89PNG\r\n\x1a\n" +
+                   chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) +
+                   chunk(b"IDAT", zlib.compress(bytes((width // 8 + 1) * height))) +
+                   chunk(b"IEND", b""))
 
 
 if __name__ == "__main__":

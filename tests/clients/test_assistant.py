@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""lfm-assistant as people use it: a real window under Xvfb, a real daemon that the bus starts, and the
-accessibility tree that a screen reader reads.
+"""lfm-assistant as people use it: a real window under Xvfb, a real daemon that the bus starts, and
+the accessibility tree that a screen reader reads.
 
 usage: /usr/bin/python3 test_assistant.py LFM_ASSISTANT DAEMON SOURCE_ROOT LFMCTL [TEST...]
 
@@ -20,7 +20,8 @@ PORTAL = "/usr/libexec/xdg-desktop-portal"
 IMPLEMENTATION = "org.freedesktop.impl.portal.GlobalShortcuts"
 
 if __name__ == "__main__" and sys.argv[5:] == ["desktop"]:
-    # What a desktop puts behind its portal: gives every key that is asked for, and presses it as it is told.
+    # What a desktop puts behind its portal: gives every key that is asked for, and presses it as it
+    # is told.
     import dbus
     import dbus.mainloop.glib
     import dbus.service
@@ -40,7 +41,8 @@ if __name__ == "__main__" and sys.argv[5:] == ["desktop"]:
             Session(bus, session)
             return 0, dbus.Dictionary({}, signature="sv")
 
-        @dbus.service.method(IMPLEMENTATION, in_signature="ooa(sa{sv})sa{sv}", out_signature="ua{sv}")
+        @dbus.service.method(IMPLEMENTATION, in_signature="ooa(sa{sv})sa{sv}",
+                             out_signature="ua{sv}")
         def BindShortcuts(self, handle, session, shortcuts, parent, options):
             for name, properties in shortcuts:
                 print("bind %s: %s" % (name, properties["description"]), flush=True)
@@ -60,7 +62,8 @@ if __name__ == "__main__" and sys.argv[5:] == ["desktop"]:
         if not line:
             loop.quit()
             return False
-        getattr(desktop, line)(desktop.session, "talk", dbus.UInt64(0), dbus.Dictionary({}, signature="sv"))
+        getattr(desktop, line)(desktop.session, "talk", dbus.UInt64(0),
+                               dbus.Dictionary({}, signature="sv"))
         return True
 
     dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
@@ -74,9 +77,10 @@ if __name__ == "__main__" and sys.argv[5:] == ["desktop"]:
     sys.exit(0)
 
 import sound  # noqa: E402
-from desktop import (PROGRAM, ROOT, Atspi, Case, GLib, Window, ask_bus, clipboard, daemon_pid, drop,  # noqa: E402
-                     end_daemon, everything, home, models, paste, pixel, setUpModule, showing, start,
-                     tearDownModule, text_of, wait_for, write, xdotool)
+from desktop import (PROGRAM, ROOT, Atspi, Case, GLib, Window, ask_bus, clipboard,  # noqa: E402
+                     daemon_pid, drop, end_daemon, everything, home, models, paste, pixel,
+                     setUpModule, showing, start, tearDownModule, text_of, wait_for, write,
+                     xdotool)
 
 ENTRY = "Message"
 
@@ -108,7 +112,8 @@ def shot(name):
 class AssistantWindow(Window):
     def __init__(self, *arguments, **environment):
         super().__init__("Assistant", *arguments, **environment)
-        wait_for(lambda: self.entry.get_state_set().contains(Atspi.StateType.FOCUSED), "the focus on the entry")
+        wait_for(lambda: self.entry.get_state_set().contains(Atspi.StateType.FOCUSED),
+                 "the focus on the entry")
 
     @property
     def entry(self):
@@ -124,7 +129,8 @@ class AssistantWindow(Window):
     def control(self, role, pattern):
         """One that is there, by what its name looks like."""
         return wait_for(lambda: next((a for a, its_role in everything(self.frame)
-                                      if its_role == role and re.fullmatch(pattern, a.get_name())), None),
+                                      if its_role == role and re.fullmatch(pattern, a.get_name())),
+                                     None),
                         lambda: "%s %r in\n%s" % (role, pattern, self.tree()))
 
     def dialog(self, name):
@@ -141,12 +147,14 @@ class AssistantWindow(Window):
 
     def tell(self, message):
         xdotool("type", message)
-        wait_for(lambda: text_of(self.entry) == message, lambda: "what was typed, not %r" % text_of(self.entry))
+        wait_for(lambda: text_of(self.entry) == message,
+                 lambda: "what was typed, not %r" % text_of(self.entry))
         xdotool("key", "Return")
 
     def idle(self):
         row = self.entry.get_parent()
-        return "Stop" not in [row.get_child_at_index(i).get_name() for i in range(row.get_child_count())
+        return "Stop" not in [row.get_child_at_index(i).get_name()
+                              for i in range(row.get_child_count())
                               if showing(row.get_child_at_index(i))]
 
     def answer(self, message):
@@ -180,7 +188,8 @@ class Text(Case):
         window.tell("hello")
         first = window.answer("hello")
         self.assertTrue(first)
-        window.control("push button", r"lfmd-core-q8_0 · [\d.]+\sMiB · \d+ tokens/s · \d+ of \d+ tokens used")
+        window.control("push button",
+                       r"lfmd-core-q8_0 · [\d.]+\sMiB · \d+ tokens/s · \d+ of \d+ tokens used")
         window.tell("what is 12 times 12")
         window.says("144")
         self.assertEqual(window.close(), 0)
@@ -193,7 +202,8 @@ class Text(Case):
             name = accessible.get_name()
             focusable = accessible.get_state_set().contains(Atspi.StateType.FOCUSABLE)
             if showing(accessible) and (
-                    role in ("image", "progress bar", "level bar", "push button", "toggle button") or
+                    role in ("image", "progress bar", "level bar", "push button",
+                             "toggle button") or
                     focusable and role not in ("frame", "scroll pane", "panel", "filler")):
                 self.assertRegex(name, r"^(?!Gtk|Adw|_)\S", "%s\n%s" % (role, window.tree()))
         reached = set()
@@ -202,8 +212,8 @@ class Text(Case):
             time.sleep(0.05)
             reached |= {a.get_name() for a, _ in everything(window.frame)
                         if a.get_state_set().contains(Atspi.StateType.FOCUSED)}
-        for name in ("Kept conversations", "New conversation", "Add pictures", ENTRY, "Take out “rgb.png”",
-                     "Talk: hold, or press and press again (Ctrl+T)"):
+        for name in ("Kept conversations", "New conversation", "Add pictures", ENTRY,
+                     "Take out “rgb.png”", "Talk: hold, or press and press again (Ctrl+T)"):
             self.assertIn(name, reached)
 
     def add_picture(self, window, source="tests/data/vision/images/rgb.png"):
@@ -281,16 +291,19 @@ class Text(Case):
         xdotool("key", "F9")
         row = window.find("list item", "good morning")
         wait_for(lambda: row.get_state_set().contains(Atspi.StateType.FOCUSED) or
-                 xdotool("key", "Tab") or row.get_state_set().contains(Atspi.StateType.FOCUSED), "the focus on it")
+                 xdotool("key", "Tab") or row.get_state_set().contains(Atspi.StateType.FOCUSED),
+                 "the focus on it")
         xdotool("key", "Return")
         window.says("good morning\n" + first)
         xdotool("key", "F9")
-        wait_for(lambda: window.entry.get_state_set().contains(Atspi.StateType.FOCUSED), "the focus on the entry")
+        wait_for(lambda: window.entry.get_state_set().contains(Atspi.StateType.FOCUSED),
+                 "the focus on the entry")
         window.tell("hello")
         self.assertTrue(window.answer("hello"))
         xdotool("key", "F9")
         wait_for(lambda: any(a.get_state_set().contains(Atspi.StateType.FOCUSED)
-                             for a, role in everything(window.frame) if role == "list item"), "the focus on the list")
+                             for a, role in everything(window.frame) if role == "list item"),
+                 "the focus on the list")
         window.press("Forget “good morning”")
         dialog = wait_for(lambda: window.dialog("Forget"), "the question")
         dialog.do_action(0)
@@ -313,7 +326,8 @@ class Text(Case):
         window.notice("The assistant ended")
         window.press("Try again")
         self.assertTrue(window.answer("good night"))
-        listed = subprocess.run([LFMCTL, "sessions"], check=True, capture_output=True, text=True).stdout
+        listed = subprocess.run([LFMCTL, "sessions"], check=True, capture_output=True,
+                                text=True).stdout
         self.assertRegex(listed, r"(?m)^[0-9a-f]{32} .* 3  lfmd-core\S* +hello$")
 
     def test_a_missing_model_is_told_and_found_when_it_comes(self):
@@ -350,7 +364,8 @@ class Text(Case):
 
 
 class Voice(Case):
-    """Spoken turns through a real sound server: what is played to "room" is what the microphone hears."""
+    """Spoken turns through a real sound server: what is played to "room" is what the microphone
+    hears."""
     window = AssistantWindow
     question = ROOT + "/models/demo.wav"
 
@@ -384,7 +399,8 @@ class Voice(Case):
         text = window.text().split("\n")
         # What is understood is the model's business, and better on a machine that is not busy.
         self.assertTrue(text[0] and text[0] != "…" and text[1], text)
-        window.control("push button", r"lfmd-talk-q8_0 · [\d.]+\sMiB · spoke after \d+ ms · \d+ of \d+ tokens used")
+        window.control("push button",
+                       r"lfmd-talk-q8_0 · [\d.]+\sMiB · spoke after \d+ ms · \d+ of \d+ tokens used")
         window.tell("hello")
         self.assertTrue(window.answer("hello"))
         window.control("push button", "lfmd-core.*")
@@ -416,7 +432,8 @@ class Voice(Case):
         xdotool("key", "alt+a")
         # How many percent it has understood is the model's business.
         told = r"The volume is (\d+) percent now; it was 100\."
-        wait_for(lambda: re.search(told, window.text()), lambda: "what was done in %r" % window.text())
+        wait_for(lambda: re.search(told, window.text()),
+                 lambda: "what was done in %r" % window.text())
         self.assertEqual(volume(), re.search(told, window.text()).group(1))
         self.light(window, False)
         self.assertRegex(window.text(), r"^.+\n" + told + r"\n.+$")
@@ -462,7 +479,8 @@ class Voice(Case):
 
     def test_a_key_of_the_desktop_toggles_it_and_starts_it(self):
         write(home + "/data/dbus-1/services/org.lfmd.Assistant.service",
-              "[D-BUS Service]\nName=org.lfmd.Assistant\nExec=%s --gapplication-service\n" % PROGRAM)
+              "[D-BUS Service]\nName=org.lfmd.Assistant\nExec=%s --gapplication-service\n" %
+              PROGRAM)
         ask_bus("ReloadConfig")
         window = self.open()
         subprocess.run([LFMCTL, "toggle"], check=True)
@@ -480,15 +498,19 @@ class Voice(Case):
 
 @unittest.skipUnless(os.path.exists(PORTAL), "needs xdg-desktop-portal")
 class Shortcut(Case):
-    """The desktop's portal is the real one; what a desktop puts behind it, a program of the test's own."""
+    """The desktop's portal is the real one; what a desktop puts behind it, a program of the test's
+    own."""
     window = AssistantWindow
 
     def setUp(self):
         super().setUp()
         models(*os.listdir(ROOT + "/models"))
-        write(home + "/portals/test.portal", "[portal]\nDBusName=org.freedesktop.impl.portal.desktop.test\n"
+        write(home + "/portals/test.portal",
+              "[portal]\nDBusName=org.freedesktop.impl.portal.desktop.test\n"
               "Interfaces=%s\nUseIn=test\n" % IMPLEMENTATION)
-        install_portal("/usr/bin/env XDG_CURRENT_DESKTOP=test XDG_DESKTOP_PORTAL_DIR=%s/portals %s" % (home, PORTAL))
+        install_portal(
+            "/usr/bin/env XDG_CURRENT_DESKTOP=test XDG_DESKTOP_PORTAL_DIR=%s/portals %s" %
+            (home, PORTAL))
 
     def tearDown(self):
         super().tearDown()
@@ -497,8 +519,8 @@ class Shortcut(Case):
 
     def test_a_key_of_the_portal_talks_while_it_is_held(self):
         permit("deny")  # what a key does is seen by that
-        desktop = start(sys.executable, os.path.abspath(__file__), *sys.argv[1:5], "desktop", stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE, text=True, bufsize=1)
+        desktop = start(sys.executable, os.path.abspath(__file__), *sys.argv[1:5], "desktop",
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.assertEqual(desktop.stdout.readline(), "ready\n")
         window = self.open()
         wait_for(lambda: ask_bus("NameHasOwner", "org.freedesktop.portal.Desktop")[0], "the portal")

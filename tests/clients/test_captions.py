@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""lfm-captions as people use it: a real window under Xvfb, a real daemon with the models of this repository, a
-real sound server that plays the recordings they are measured with, and the accessibility tree that a screen
-reader reads.
+"""lfm-captions as people use it: a real window under Xvfb, a real daemon with the models of this
+repository, a real sound server that plays the recordings they are measured with, and the
+accessibility tree that a screen reader reads.
 
-usage: /usr/bin/python3 test_captions.py LFM_CAPTIONS DAEMON SOURCE_ROOT [TEST...]   (nothing else is needed)
-"""
+usage: /usr/bin/python3 test_captions.py LFM_CAPTIONS DAEMON SOURCE_ROOT [TEST...]   (nothing else
+is needed) """
 import json
 import os
 import re
@@ -13,8 +13,8 @@ import sys
 import unittest
 
 import desktop
-from desktop import (PROGRAM, ROOT, Atspi, Gio, GLib, NAME, Window, end_daemon, everything, home, models, pixel,
-                     showing, start, text_of, wait_for, xdotool)
+from desktop import (PROGRAM, ROOT, Atspi, Gio, GLib, NAME, Window, end_daemon, everything, home,
+                     models, pixel, showing, start, text_of, wait_for, xdotool)
 from sound import Server
 
 
@@ -128,10 +128,12 @@ class Captions(desktop.Case):
             xdotool("key", "ctrl+plus")
         xdotool("key", "ctrl+t", "ctrl+t")
         wait_for(lambda: pixel(20, 200) == b"\0\0\0", "a black ground")  # blue, green, red
-        wait_for(lambda: any(pixel(x, y) == b"\0\xff\xff" for y in range(60, 140) for x in range(0, 300)),
+        wait_for(lambda: any(pixel(x, y) == b"\0\xff\xff" for y in range(60, 140)
+                             for x in range(0, 300)),
                  "yellow letters")
         window.hear_one()  # and the end of it can be seen
-        wait_for(lambda: any(pixel(x, y) == b"\0\xff\xff" for y in range(140, 220) for x in range(0, 300)),
+        wait_for(lambda: any(pixel(x, y) == b"\0\xff\xff" for y in range(140, 220)
+                             for x in range(0, 300)),
                  "the last line")
         with open(home + "/config/lfmd/captions.ini") as file:
             self.assertIn("size=50\ncontrast=yellow-on-black\n", file.read())
@@ -145,7 +147,8 @@ class Captions(desktop.Case):
         line = window.hear_one()
         xdotool("key", "ctrl+s")
         path = home + "/captions.txt"
-        xdotool("search", "--sync", "--onlyvisible", "--name", "Save captions", "windowfocus", "--sync")
+        xdotool("search", "--sync", "--onlyvisible", "--name", "Save captions", "windowfocus",
+                "--sync")
         xdotool("key", "ctrl+a")
         xdotool("type", path)
         xdotool("key", "Return")
@@ -165,8 +168,10 @@ class Captions(desktop.Case):
             if not showing(accessible):
                 continue
             focusable = accessible.get_state_set().contains(Atspi.StateType.FOCUSABLE)
-            if role == "image" or focusable and role not in ("frame", "scroll pane", "panel", "filler"):
-                self.assertRegex(accessible.get_name(), r"^(?!Gtk|Adw|_)\S", "%s\n%s" % (role, window.tree()))
+            if role == "image" or focusable and role not in (
+                    "frame", "scroll pane", "panel", "filler"):
+                self.assertRegex(accessible.get_name(), r"^(?!Gtk|Adw|_)\S",
+                                 "%s\n%s" % (role, window.tree()))
         captions = window.find("text", "Captions").get_state_set()
         self.assertTrue(captions.contains(Atspi.StateType.FOCUSED))
         self.assertFalse(captions.contains(Atspi.StateType.EDITABLE))
@@ -199,7 +204,8 @@ class Captions(desktop.Case):
 
     def test_without_a_display_or_a_bus_it_says_so_once(self):
         nowhere = dict(os.environ, DBUS_SESSION_BUS_ADDRESS="unix:path=/nowhere")
-        done = subprocess.run([PROGRAM], env=dict(nowhere, DISPLAY="", WAYLAND_DISPLAY=""), capture_output=True, text=True)
+        done = subprocess.run([PROGRAM], env=dict(nowhere, DISPLAY="", WAYLAND_DISPLAY=""),
+                              capture_output=True, text=True)
         self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
         self.assertIn("There is no display here", done.stderr)
         process = subprocess.Popen([PROGRAM], env=nowhere, stderr=subprocess.PIPE, text=True)

@@ -32,14 +32,15 @@ def setUpModule():
     # Any GGUF file serves as one that is published; the one with Q8_0 in its name comes slowly.
     for name in "LFM2-350M-Q4_0", "LFM2-350M-Q8_0":
         shutil.copy("%s/models/%s.gguf" % (ROOT, MODEL), "%s/%s.gguf" % (published, name))
-    server = subprocess.Popen([sys.executable, ROOT + "/tests/fetch/server.py", home + "/requests", published],
+    server = subprocess.Popen([sys.executable, ROOT + "/tests/fetch/server.py", home + "/requests",
+                               published],
                               stdout=subprocess.PIPE)
     port = int(server.stdout.readline())
     with open(home + "/lfmd.conf", "w") as file:
-        file.write("[models]\ndirectories = %s/models\ndefault = lfmd-core\nmirror = http://127.0.0.1:%d\n" %
-                   (ROOT, port))
-    environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data", HOME=home,
-                       TERM="xterm", LFMD_FETCH=FETCH, LFMD_IMAGE=DECODER,
+        file.write("[models]\ndirectories = %s/models\ndefault = lfmd-core\n"
+                   "mirror = http://127.0.0.1:%d\n" % (ROOT, port))
+    environment = dict(os.environ, XDG_STATE_HOME=home + "/state", XDG_DATA_HOME=home + "/data",
+                       HOME=home, TERM="xterm", LFMD_FETCH=FETCH, LFMD_IMAGE=DECODER,
                        PATH=os.path.dirname(LFMCTL) + ":" + os.environ["PATH"])
     environment.pop("NO_COLOR", None)
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -68,8 +69,8 @@ def tearDownModule():
 
 
 def run(*arguments, stdin=""):
-    return subprocess.run([LFMCTL, *arguments], input=stdin, capture_output=True, text=True, env=environment,
-                          timeout=PATIENCE)
+    return subprocess.run([LFMCTL, *arguments], input=stdin, capture_output=True, text=True,
+                          env=environment, timeout=PATIENCE)
 
 
 def json_lines(text):
@@ -100,15 +101,15 @@ class Asking(unittest.TestCase):
 
     def test_an_answer_that_cannot_be_written_is_a_failure(self):
         with open("/dev/full", "w") as full:
-            result = subprocess.run([LFMCTL, "ask", "hello"], stdout=full, stderr=subprocess.PIPE, text=True,
-                                    stdin=subprocess.DEVNULL, env=environment)
+            result = subprocess.run([LFMCTL, "ask", "hello"], stdout=full, stderr=subprocess.PIPE,
+                                    text=True, stdin=subprocess.DEVNULL, env=environment)
         self.assertEqual(result.returncode, 1)
         self.assertIn("could not be written", result.stderr)
         reading, writing = os.pipe()
         os.close(reading)
         with os.fdopen(writing, "w") as broken:
-            result = subprocess.run([LFMCTL, "models"], stdout=broken, stderr=subprocess.PIPE, text=True,
-                                    env=environment)
+            result = subprocess.run([LFMCTL, "models"], stdout=broken, stderr=subprocess.PIPE,
+                                    text=True, env=environment)
         self.assertEqual((result.returncode, result.stderr), (1, ""))
 
     def test_json_is_one_event_a_line_and_ends_with_done(self):
@@ -125,13 +126,15 @@ class Asking(unittest.TestCase):
     def test_the_list_of_models_says_what_they_are_for(self):
         rows = {row.split()[0]: row for row in run("models").stdout.splitlines()}
         for name, uses in (("lfmd-core-q8_0", " chat  "), ("lfmd-see-q8_0", " chat, images  "),
-                           ("lfm2.5-audio-1.5b", " chat, speech  "), ("lfm2-colbert-350m", " retrieval  ")):
+                           ("lfm2.5-audio-1.5b", " chat, speech  "),
+                           ("lfm2-colbert-350m", " retrieval  ")):
             self.assertIn(uses, rows[name])
 
     def test_exit_statuses_are_the_documented_ones(self):
         for status, arguments in [
                 (0, ["models", "unload", MODEL]), (1, ["sessions", "remove", "nosuch"]),
-                (2, ["models", "nosuch", MODEL]), (2, ["pull"]), (4, ["ask", "-m", "nosuch", "hello"]),
+                (2, ["models", "nosuch", MODEL]), (2, ["pull"]),
+                (4, ["ask", "-m", "nosuch", "hello"]),
                 (4, ["ask", "-m", "lfm2-1.2b", "hello"]), (4, ["pull", "nosuch"]),
                 (4, ["models", "verify", "nosuch"]), (5, ["models", "remove", "lfmd-core"]),
                 (0, ["models", "load", "lfmd-core"]), (0, ["ask", "-m", "lfmd-core", "hello"])]:
@@ -159,7 +162,8 @@ class Looking(unittest.TestCase):
     def test_a_question_about_pictures_is_answered(self):
         for arguments, stdin in [(["--image", SINGLE, "what is this?"], ""),
                                  (["-i", SINGLE, "-i", TILED], "which is older?"),
-                                 (["-i", TILED, "--detail", "low", "--max-encode-ms", "5000", "what?"], "")]:
+                                 (["-i", TILED, "--detail", "low", "--max-encode-ms", "5000",
+                                   "what?"], "")]:
             result = run("ask", "--stats", *arguments, stdin=stdin)
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertNotEqual(result.stdout.strip(), "")
@@ -167,7 +171,8 @@ class Looking(unittest.TestCase):
 
     def test_a_picture_may_come_on_standard_input(self):
         with open(SINGLE, "rb") as file:
-            direct = subprocess.run([LFMCTL, "ask", "-i", "-", "what is this?"], stdin=file, capture_output=True,
+            direct = subprocess.run([LFMCTL, "ask", "-i", "-", "what is this?"], stdin=file,
+                                    capture_output=True,
                                     text=True, env=environment, timeout=PATIENCE)
             file.seek(0)
             piped = subprocess.run([LFMCTL, "ask", "-i", "-", "what is this?"], input=file.read(),
@@ -187,7 +192,8 @@ class Looking(unittest.TestCase):
 
     def test_plans_are_a_table_or_json(self):
         rows = run("image", "plan", SINGLE, TILED).stdout.splitlines()
-        self.assertEqual(rows[0].split(), ["SIZE", "VIEW", "TILES", "VIEWS", "TOKENS", "TIME", "FILE"])
+        self.assertEqual(rows[0].split(),
+                         ["SIZE", "VIEW", "TILES", "VIEWS", "TOKENS", "TIME", "FILE"])
         self.assertEqual([row.split()[-1] for row in rows[1:]], [SINGLE, TILED])
         [plan] = json_lines(run("image", "plan", "--json", "--detail", "low", TILED).stdout)
         self.assertEqual((plan["file"], plan["views"], plan["detail"]), (TILED, 1, "low"))
@@ -202,8 +208,8 @@ class Looking(unittest.TestCase):
     def test_a_named_pipe_is_waited_for(self):
         path = home + "/pipe"
         os.mkfifo(path)
-        waiting = subprocess.Popen([LFMCTL, "image", "plan", path], stdout=subprocess.PIPE, text=True,
-                                   env=environment)
+        waiting = subprocess.Popen([LFMCTL, "image", "plan", path], stdout=subprocess.PIPE,
+                                   text=True, env=environment)
         with open(path, "wb") as pipe, open(SINGLE, "rb") as file:
             pipe.write(file.read())
         self.assertIn(path, waiting.communicate(timeout=PATIENCE)[0])
@@ -250,7 +256,8 @@ class Looking(unittest.TestCase):
     def test_pictures_of_a_kept_conversation_are_shown_as_such(self):
         run("ask", "--keep", "-i", SINGLE, "what is this?")
         session = json_lines(run("sessions", "--json").stdout)[0]["id"]
-        self.assertRegex(run("sessions", "show", session).stdout, r"\[picture, \d+x\d+\] what is this\?")
+        self.assertRegex(run("sessions", "show", session).stdout,
+                         r"\[picture, \d+x\d+\] what is this\?")
         self.assertEqual(run("sessions", "remove", session).returncode, 0)
 
 
@@ -414,8 +421,10 @@ class Pulling(unittest.TestCase):
 class Completing(unittest.TestCase):
     def complete(self, *words):
         script = '. "$1"; COMP_LINE=$2 COMP_POINT=${#2}; _lfmctl; printf "%s\\n" "${COMPREPLY[@]}"'
-        result = subprocess.run(["bash", "-c", script, "bash", ROOT + "/data/completions/lfmctl.bash",
-                                 " ".join(["lfmctl", *words])], capture_output=True, text=True, env=environment)
+        result = subprocess.run(["bash", "-c", script, "bash",
+                                 ROOT + "/data/completions/lfmctl.bash",
+                                 " ".join(["lfmctl", *words])], capture_output=True, text=True,
+                                env=environment)
         self.assertEqual(result.stderr, "")
         return result.stdout.split()
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""lfm-describe as people use it: a real window under Xvfb, a real daemon, a real speech-dispatcher with a module
-that writes down what it is to say, and a program with a picture under the focus. The Screenshot portal is
-played, because those that exist need a desktop's compositor.
+"""lfm-describe as people use it: a real window under Xvfb, a real daemon, a real speech-dispatcher
+with a module that writes down what it is to say, and a program with a picture under the focus. The
+Screenshot portal is played, because those that exist need a desktop's compositor.
 
-usage: /usr/bin/python3 test_describe.py LFM_DESCRIBE DAEMON SOURCE_ROOT [TEST...]   (no bus or screen is needed)
-"""
+usage: /usr/bin/python3 test_describe.py LFM_DESCRIBE DAEMON SOURCE_ROOT [TEST...]   (no bus or
+screen is needed) """
 import html
 import json
 import os
@@ -31,8 +31,8 @@ if sys.argv[1] == "picture":
         picture.update_property([Gtk.AccessibleProperty.LABEL], ["holiday"])
         box.append(Gtk.Button(label="something else"))
         box.append(picture)
-        window = Gtk.ApplicationWindow(application=application, title="viewer", child=box, default_width=500,
-                                       default_height=500)
+        window = Gtk.ApplicationWindow(application=application, title="viewer", child=box,
+                                       default_width=500, default_height=500)
         window.present()
         if len(sys.argv) > 3:
             picture.grab_focus()
@@ -56,16 +56,18 @@ if sys.argv[1] == "portal":
             pass
 
     class Portal(dbus.service.Object):
-        @dbus.service.method("org.freedesktop.portal.Screenshot", in_signature="sa{sv}", out_signature="o",
-                             sender_keyword="sender")
+        @dbus.service.method("org.freedesktop.portal.Screenshot", in_signature="sa{sv}",
+                             out_signature="o", sender_keyword="sender")
         def Screenshot(self, window, options, sender):
             print(json.dumps({"window": window, "options": sorted(options)}), flush=True)
-            path = "%s/request/%s/%s" % (self._object_path, sender[1:].replace(".", "_"), options["handle_token"])
+            path = "%s/request/%s/%s" % (self._object_path, sender[1:].replace(".", "_"),
+                                         options["handle_token"])
             request, response = Request(self._connection, path), int(sys.argv[2])
             if response == 0:
                 shutil.copy(sys.argv[3], sys.argv[4])
-            GLib.idle_add(lambda: request.Response(response, {"uri": "file://" + sys.argv[4]} if response == 0 else
-                                                   dbus.Dictionary(signature="sv")))
+            results = ({"uri": "file://" + sys.argv[4]} if response == 0 else
+                       dbus.Dictionary(signature="sv"))
+            GLib.idle_add(lambda: request.Response(response, results))
             return dbus.ObjectPath(path)
 
     dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
@@ -110,8 +112,8 @@ if sys.argv[1] == "module":
     sys.exit(0)
 
 import desktop  # noqa: E402
-from desktop import PATIENCE, PROGRAM, ROOT, Atspi, ask_bus, clipboard, end_daemon, everything, home  # noqa: E402
-from desktop import models, start, text_of, wait_for, write, xdotool  # noqa: E402
+from desktop import (PATIENCE, PROGRAM, ROOT, Atspi, ask_bus, clipboard, end_daemon,  # noqa: E402
+                     everything, home, models, start, text_of, wait_for, write, xdotool)
 
 DEMO = ROOT + "/models/demo.png"
 HEART = ROOT + "/models/eval/pictures/count-0.png"
@@ -127,9 +129,11 @@ def setUpModule():
     ask_bus("ReloadConfig")
     folder = home + "/speech"
     module = folder + "/module"
-    write(module, "#!/bin/sh\nexec /usr/bin/python3 %s module %s\n" % (os.path.abspath(__file__), SAID))
+    write(module,
+          "#!/bin/sh\nexec /usr/bin/python3 %s module %s\n" % (os.path.abspath(__file__), SAID))
     os.chmod(module, 0o755)
-    write(folder + "/speechd.conf", 'DefaultModule file\nAddModule "file" "%s" ""\nDefaultLanguage "de"\nLogLevel 0\n'
+    write(folder + "/speechd.conf",
+          'DefaultModule file\nAddModule "file" "%s" ""\nDefaultLanguage "de"\nLogLevel 0\n'
           % module)
     start("speech-dispatcher", "--run-single", "--timeout", "0", "--log-dir", home,
           "--config-dir", folder, stdout=subprocess.DEVNULL)
@@ -153,7 +157,8 @@ def forget_said():
 
 
 def print_verb(*arguments, status=0, **environment):
-    done = subprocess.run((PROGRAM, "--print") + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    done = subprocess.run((PROGRAM, "--print") + arguments, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True,
                           env=dict(os.environ, **environment), timeout=PATIENCE)
     assert done.returncode == status, done
     return done.stdout + done.stderr
@@ -161,16 +166,18 @@ def print_verb(*arguments, status=0, **environment):
 
 def viewer(picture, focus=True):
     """A window of another program, with the focus."""
-    process = start("/usr/bin/python3", os.path.abspath(__file__), "picture", picture, *(["focus"] if focus else []))
-    xdotool("search", "--sync", "--onlyvisible", "--all", "--pid", str(process.pid), "--name", "viewer", "windowmove",
-            "--sync", "230", "90", "windowfocus", "--sync")
+    process = start("/usr/bin/python3", os.path.abspath(__file__), "picture", picture,
+                    *(["focus"] if focus else []))
+    xdotool("search", "--sync", "--onlyvisible", "--all", "--pid", str(process.pid), "--name",
+            "viewer", "windowmove", "--sync", "230", "90", "windowfocus", "--sync")
 
     def has_focus():
         for i in range(desktop.desktop.get_child_count()):
             program = desktop.desktop.get_child_at_index(i)
             if program and program.get_process_id() == process.pid:
                 program.set_cache_mask(Atspi.Cache.NONE)
-                return any(a.get_state_set().contains(Atspi.StateType.FOCUSED) for a, _ in everything(program))
+                return any(a.get_state_set().contains(Atspi.StateType.FOCUSED)
+                           for a, _ in everything(program))
         return False
 
     wait_for(has_focus, "the viewer's focus")
@@ -180,8 +187,8 @@ def viewer(picture, focus=True):
 class Portal:
     def __init__(self, response, picture=DEMO):
         self.shot = home + "/shot.png"
-        self.process = start("/usr/bin/python3", os.path.abspath(__file__), "portal", str(response), picture, self.shot,
-                             stdout=subprocess.PIPE)
+        self.process = start("/usr/bin/python3", os.path.abspath(__file__), "portal", str(response),
+                             picture, self.shot, stdout=subprocess.PIPE)
         assert self.process.stdout.readline() == b"ready\n"
 
     def asked(self):
@@ -253,7 +260,8 @@ class Terminal(unittest.TestCase):
         portal = Portal(0, HEART)
         try:
             self.assertEqual(print_verb("--silent", "--screen"), print_verb("--silent", HEART))
-            self.assertEqual(portal.asked(), {"window": "", "options": ["handle_token", "interactive"]})
+            self.assertEqual(portal.asked(),
+                             {"window": "", "options": ["handle_token", "interactive"]})
             self.assertFalse(os.path.exists(portal.shot))  # it was for this alone
         finally:
             portal.stop()
@@ -278,7 +286,8 @@ class Terminal(unittest.TestCase):
             portal.stop()
 
     def test_a_screen_that_nobody_may_see_is_told(self):
-        self.assertIn("no program see the screen", print_verb("--silent", "--screen", status=1, WAYLAND_DISPLAY="none"))
+        self.assertIn("no program see the screen",
+                      print_verb("--silent", "--screen", status=1, WAYLAND_DISPLAY="none"))
 
     def test_without_speech_it_is_written_all_the_same(self):
         out = print_verb(DEMO, SPEECHD_ADDRESS="unix_socket:/nowhere", SPEECHD_NO_AUTOSPAWN="1")
@@ -322,7 +331,8 @@ class Shown(desktop.Case):
         self.heard("purple heart")
         window.ask("What is in the top left?")
         window.has("What is in the top left?")
-        wait_for(lambda: "white star" in window.text().split("What is in the top left?")[1], "the answer")
+        wait_for(lambda: "white star" in window.text().split("What is in the top left?")[1],
+                 "the answer")
         wait_for(lambda: said().count("white star") == 2, lambda: said())
         forget_said()
         xdotool("key", "ctrl+r")
@@ -337,7 +347,8 @@ class Shown(desktop.Case):
             focusable = accessible.get_state_set().contains(Atspi.StateType.FOCUSABLE)
             if role in ("image", "progress bar") or \
                     focusable and role not in ("frame", "scroll pane", "panel", "filler"):
-                self.assertRegex(accessible.get_name(), r"^(?!Gtk|Adw|_)\S", "%s\n%s" % (role, window.tree()))
+                self.assertRegex(accessible.get_name(), r"^(?!Gtk|Adw|_)\S",
+                                 "%s\n%s" % (role, window.tree()))
         for name in "More", "Say again", "Stop", "Ask":
             window.find("push button", name)
 

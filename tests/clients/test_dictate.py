@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""lfmctl dictate as people use it: recordings of the repository are played by a real sound server and
-written down by the real daemon, into standard output, the clipboard and windows of a real X server; the
-portal of a Wayland desktop, which cannot be had here, is a program of the test's own.
+"""lfmctl dictate as people use it: recordings of the repository are played by a real sound server
+and written down by the real daemon, into standard output, the clipboard and windows of a real X
+server; the portal of a Wayland desktop, which cannot be had here, is a program of the test's own.
 
-usage: /usr/bin/python3 test_dictate.py LFMCTL DAEMON SOURCE_ROOT [TEST...]   (no bus, screen or sound is needed)
-"""
+usage: /usr/bin/python3 test_dictate.py LFMCTL DAEMON SOURCE_ROOT [TEST...]   (no bus, screen or
+sound is needed) """
 import json
 import os
 import pty
@@ -32,19 +32,24 @@ if __name__ == "__main__" and sys.argv[1:2] == ["portal"]:
             path = "/org/freedesktop/portal/desktop/request/%s/%s" % (
                 sender[1:].replace(".", "_"), options["handle_token"])
             request = Request(bus, path)
-            request.Response(code, dbus.Dictionary(results, signature="sv"))  # before the call is answered
+            # before the call is answered
+            request.Response(code, dbus.Dictionary(results, signature="sv"))
             request.remove_from_connection()
             return path
 
-        @dbus.service.method(REMOTE, in_signature="a{sv}", out_signature="o", sender_keyword="sender")
+        @dbus.service.method(REMOTE, in_signature="a{sv}", out_signature="o",
+                             sender_keyword="sender")
         def CreateSession(self, options, sender):
-            return self.request(sender, options, 0, session_handle="/org/freedesktop/portal/desktop/session/one")
+            return self.request(sender, options, 0,
+                                session_handle="/org/freedesktop/portal/desktop/session/one")
 
-        @dbus.service.method(REMOTE, in_signature="oa{sv}", out_signature="o", sender_keyword="sender")
+        @dbus.service.method(REMOTE, in_signature="oa{sv}", out_signature="o",
+                             sender_keyword="sender")
         def SelectDevices(self, session, options, sender):
             return self.request(sender, options, 0 if options["types"] == 1 else 2)
 
-        @dbus.service.method(REMOTE, in_signature="osa{sv}", out_signature="o", sender_keyword="sender")
+        @dbus.service.method(REMOTE, in_signature="osa{sv}", out_signature="o",
+                             sender_keyword="sender")
         def Start(self, session, parent, options, sender):
             return self.request(sender, options, int(sys.argv[2]))
 
@@ -57,11 +62,13 @@ if __name__ == "__main__" and sys.argv[1:2] == ["portal"]:
     bus = dbus.SessionBus()
     portal = Portal(bus, "/org/freedesktop/portal/desktop")
     # A real one may have been started by a window.
-    name = dbus.service.BusName("org.freedesktop.portal.Desktop", bus, replace_existing=True, do_not_queue=True)
+    name = dbus.service.BusName("org.freedesktop.portal.Desktop", bus, replace_existing=True,
+                                do_not_queue=True)
     print("ready", flush=True)
     GLib.MainLoop().run()
 
-from desktop import (PROGRAM, ROOT, end_daemon, home, models, setUpModule as set_up_desktop, start,  # noqa: E402
+from desktop import (PROGRAM, ROOT, end_daemon, home, models,  # noqa: E402
+                     setUpModule as set_up_desktop, start,
                      tearDownModule as tear_down_desktop, wait_for, xdotool)
 from sound import Server  # noqa: E402
 
@@ -112,8 +119,8 @@ class Dictate(unittest.TestCase):
 
     def dictate(self, *words, stdin=subprocess.DEVNULL, **environment):
         """One that is ready to hear."""
-        process = start(PROGRAM, "dictate", "--json", *words, stdin=stdin, stdout=subprocess.PIPE, text=True,
-                        env=dict(os.environ, G_DEBUG="fatal-criticals", **environment))
+        process = start(PROGRAM, "dictate", "--json", *words, stdin=stdin, stdout=subprocess.PIPE,
+                        text=True, env=dict(os.environ, G_DEBUG="fatal-criticals", **environment))
         process.events = []
         self.read(process, lambda e: e["event"] == "listening" and e["on"])
         return process
@@ -170,8 +177,8 @@ class Dictate(unittest.TestCase):
         process = self.dictate("--silence", "2", "--to", "clipboard")
         self.hear_one(process)
         text = self.end(process)
-        self.assertEqual(subprocess.run(("xclip", "-o", "-selection", "clipboard"), capture_output=True,
-                                        text=True).stdout, text)
+        self.assertEqual(subprocess.run(("xclip", "-o", "-selection", "clipboard"),
+                                        capture_output=True, text=True).stdout, text)
 
     def test_text_is_typed_into_the_window_that_has_the_keyboard(self):
         window = start("/usr/bin/python3", "-c", ENTRY, stdout=subprocess.PIPE, text=True)
@@ -186,7 +193,8 @@ class Dictate(unittest.TestCase):
         window.terminate()
 
     def portal(self, answer):
-        process = start("/usr/bin/python3", __file__, "portal", answer, stdout=subprocess.PIPE, text=True)
+        process = start("/usr/bin/python3", __file__, "portal", answer, stdout=subprocess.PIPE,
+                        text=True)
         self.assertEqual(process.stdout.readline(), "ready\n")
         return process
 
@@ -205,15 +213,15 @@ class Dictate(unittest.TestCase):
                 ({"PATH": "/nowhere"}, "needs xdotool", 1),
                 ({"DISPLAY": ""}, "no windows here", 1)):
             portal = self.portal("1") if status == 5 else None
-            done = subprocess.run((PROGRAM, "dictate", "--to", "window"), capture_output=True, text=True,
-                                  env=dict(os.environ, **environment))
+            done = subprocess.run((PROGRAM, "dictate", "--to", "window"), capture_output=True,
+                                  text=True, env=dict(os.environ, **environment))
             if portal:
                 portal.terminate()
                 portal.wait()
             self.assertEqual(done.returncode, status, done.stderr)
             self.assertIn(words, done.stderr)
-        done = subprocess.run((PROGRAM, "dictate", "--to", "clipboard"), capture_output=True, text=True,
-                              env=dict(os.environ, PATH="/nowhere"))
+        done = subprocess.run((PROGRAM, "dictate", "--to", "clipboard"), capture_output=True,
+                              text=True, env=dict(os.environ, PATH="/nowhere"))
         self.assertIn("xclip on X11", done.stderr)
 
     def test_a_daemon_that_dies_is_told(self):

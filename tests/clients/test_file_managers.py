@@ -20,8 +20,10 @@ import gi
 
 LFM_ASK, DATA, ROOT = sys.argv[1:4]
 IMAGES = ROOT + "/tests/data/vision/images"
-NAMES = ["plain.png", "two  spaces.png", "it's \"quoted\".png", "-dash.png", "--version.png", "$(touch x)`id`;&|.png",
-         "back\\slash.png", "100%F %U %%.png", "Grüße 東京 🙂.png", "tab\tin it.png", "new\nline.png", "~.png", "*.png"]
+NAMES = ["plain.png", "two  spaces.png", "it's \"quoted\".png", "-dash.png", "--version.png",
+         "$(touch x)`id`;&|.png",
+         "back\\slash.png", "100%F %U %%.png", "Grüße 東京 🙂.png", "tab\tin it.png", "new\nline.png",
+         "~.png", "*.png"]
 
 # GLib reads them once: they stand before it is loaded.
 home = tempfile.mkdtemp()
@@ -31,7 +33,8 @@ for folder in "bin", "data/applications", "pictures":
     os.makedirs("%s/%s" % (home, folder))
 shutil.copy(DATA + "/org.lfmd.Ask.desktop", home + "/data/applications")
 with open(home + "/bin/lfm-ask", "w") as program:
-    program.write("#!/bin/sh\nprintf '%%s\\0' \"$@\" >'%s/new' && mv '%s/new' '%s/arguments'\n" % (home, home, home))
+    program.write("#!/bin/sh\nprintf '%%s\\0' \"$@\" >'%s/new' && mv '%s/new' '%s/arguments'\n" %
+                  (home, home, home))
 os.chmod(home + "/bin/lfm-ask", 0o755)
 
 from gi.repository import Gio, GLib, GObject  # noqa: E402
@@ -172,7 +175,8 @@ class Entries(unittest.TestCase):
         paths = glob.glob(IMAGES + "/*")
         self.assertGreater(len(paths), 20)
         for path in paths:
-            kind = Gio.File.new_for_path(path).query_info("standard::content-type", 0).get_content_type()
+            file = Gio.File.new_for_path(path)
+            kind = file.query_info("standard::content-type", 0).get_content_type()
             self.assertIn(kind, types(lists[0]), path)
 
 
@@ -186,7 +190,8 @@ class Thunar(unittest.TestCase):
         shutil.rmtree(home + "/system", ignore_errors=True)
 
     def run_verb(self, verb, status=0):
-        result = subprocess.run([LFM_ASK, "--%s-thunar-action" % verb], capture_output=True, text=True)
+        result = subprocess.run([LFM_ASK, "--%s-thunar-action" % verb], capture_output=True,
+                                text=True)
         self.assertEqual(result.returncode, status, result.stderr)
         return result.stderr
 
@@ -201,7 +206,8 @@ class Thunar(unittest.TestCase):
             return file.read()
 
     def own(self):
-        return [a for a in ET.parse(self.path).getroot() if a.findtext("unique-id") == "org.lfmd.Ask"]
+        return [a for a in ET.parse(self.path).getroot() if a.findtext("unique-id") ==
+                "org.lfmd.Ask"]
 
     def test_the_action_is_for_pictures_and_runs(self):
         self.run_verb("install")
@@ -213,8 +219,9 @@ class Thunar(unittest.TestCase):
         self.assertEqual(got(), paths)
 
     def test_other_actions_stay_as_they_are(self):
-        before = ('<?xml version="1.0" encoding="UTF-8"?>\n<actions>\n<action>\n\t<name>Über &amp; out</name>\n'
-                  '\t<unique-id>123-1</unique-id>\n\t<command>x %f</command>\n</action>\n</actions>\n')
+        before = ('<?xml version="1.0" encoding="UTF-8"?>\n<actions>\n<action>\n'
+                  '\t<name>Über &amp; out</name>\n\t<unique-id>123-1</unique-id>\n'
+                  '\t<command>x %f</command>\n</action>\n</actions>\n')
         self.write(before)
         self.run_verb("install")
         self.run_verb("install")
@@ -227,7 +234,8 @@ class Thunar(unittest.TestCase):
         self.assertEqual(self.read(), before)
 
     def test_the_first_action_of_a_person_keeps_those_of_the_system(self):
-        self.write("<actions>\n<action><name>terminal</name></action>\n</actions>\n", home + "/system/Thunar/uca.xml")
+        self.write("<actions>\n<action><name>terminal</name></action>\n</actions>\n",
+                   home + "/system/Thunar/uca.xml")
         self.run_verb("install")
         self.assertEqual(len(ET.parse(self.path).getroot()), 2)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""lfmctl's speech verbs against the real daemon with a tiny set of models, whose words and sounds mean
-nothing; microphone and loudspeaker are sinks of a PulseAudio of the test's own, and whoever asks the
-user on the screen is a program of the test's own.
+"""lfmctl's speech verbs against the real daemon with a tiny set of models, whose words and sounds
+mean nothing; microphone and loudspeaker are sinks of a PulseAudio of the test's own, and whoever
+asks the user on the screen is a program of the test's own.
 
 usage: dbus-run-session -- /usr/bin/python3 test_speech.py LFMCTL DAEMON DECODER SOURCE_ROOT
 """
@@ -26,7 +26,8 @@ LFMCTL, DAEMON, DECODER, ROOT = sys.argv[1:5]
 PULSE = all(shutil.which(name) for name in ("pulseaudio", "pactl", "paplay", "parec"))
 
 if __name__ == "__main__" and len(sys.argv) > 5 and sys.argv[5] == "notify":
-    # A notification service: answers every question as it is told, and writes down what it was asked.
+    # A notification service: answers every question as it is told, and writes down what it was
+    # asked.
     import dbus
     import dbus.mainloop.glib
     import dbus.service
@@ -39,7 +40,8 @@ if __name__ == "__main__" and len(sys.argv) > 5 and sys.argv[5] == "notify":
 
         @dbus.service.method(NOTIFICATIONS, in_signature="susssasa{sv}i", out_signature="u")
         def Notify(self, app, replaces, icon, summary, body, actions, hints, timeout):
-            print(json.dumps({"asked": str(body), "actions": [str(a) for a in actions]}), flush=True)
+            print(json.dumps({"asked": str(body), "actions": [str(a) for a in actions]}),
+                  flush=True)
             if self.answer in ("allow", "deny"):
                 GLib.idle_add(lambda: self.ActionInvoked(7, self.answer))
             if self.answer == "closed":
@@ -109,8 +111,9 @@ class Loudspeaker:
     """What the loudspeaker plays from now on."""
 
     def __init__(self):
-        self.process = subprocess.Popen(("parec", "-d", "spk.monitor", "--rate=16000", "--channels=1",
-                                         "--format=s16le", "--raw", "--latency-msec=20"),
+        self.process = subprocess.Popen(("parec", "-d", "spk.monitor", "--rate=16000",
+                                         "--channels=1", "--format=s16le", "--raw",
+                                         "--latency-msec=20"),
                                         stdout=subprocess.PIPE)
         self.peaks = []  # of 50 ms each
         self.thread = threading.Thread(target=self.read)
@@ -135,7 +138,8 @@ class Listen:
     """lfmctl listen --json, line by line."""
 
     def __init__(self, *options):
-        self.process = subprocess.Popen((LFMCTL, "listen", "--json") + options, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen((LFMCTL, "listen", "--json") + options,
+                                        stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         self.events, self.ended = [], False
         self.thread = threading.Thread(target=self.read)
@@ -174,7 +178,8 @@ class Notifications:
 
     def __init__(self, answer):
         self.process = subprocess.Popen(
-            (sys.executable, os.path.abspath(__file__), LFMCTL, DAEMON, DECODER, ROOT, "notify", answer),
+            (sys.executable, os.path.abspath(__file__), LFMCTL, DAEMON, DECODER, ROOT, "notify",
+             answer),
             stdout=subprocess.PIPE, text=True)
         self.next()
 
@@ -223,7 +228,8 @@ class Files(Speech):
         two = self.write("two", silence(1) + voice(1) + silence(1.5) + voice(1) + silence(1))
         out = self.run_verb("transcribe", one, two)
         self.assertLess(out.index(one), out.index(two))
-        events = [json.loads(line) for line in self.run_verb("transcribe", "--json", two).splitlines()]
+        events = [json.loads(line)
+                  for line in self.run_verb("transcribe", "--json", two).splitlines()]
         self.assertEqual({e["file"] for e in events}, {two})
         self.assertEqual((events[0]["event"], events[-1]["event"]), ("start", "done"))
         self.assertEqual(len([e for e in events if e["event"] == "progress"]), 2)
@@ -237,11 +243,13 @@ class Files(Speech):
         self.assertEqual(json.loads(out.splitlines()[-1])["event"], "done")
 
     def test_whoever_waits_can_be_interrupted(self):
-        for words, wait in ((("say",), subprocess.PIPE), (("transcribe", "/dev/zero"), subprocess.DEVNULL)):
+        for words, wait in ((("say",), subprocess.PIPE),
+                            (("transcribe", "/dev/zero"), subprocess.DEVNULL)):
             process = subprocess.Popen((LFMCTL,) + words, stdin=wait, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
             with open("/proc/%d/status" % process.pid) as status:
-                while "SigBlk:\t0000000000000000" in status.read():  # it has not taken signals for itself
+                # it has not taken signals for itself
+                while "SigBlk:\t0000000000000000" in status.read():
                     status.seek(0)
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.wait(60), 130, words)
@@ -272,8 +280,10 @@ class Files(Speech):
         self.run_verb("say", "-o", path, input=b"From a pipe.", stdin=None)
         self.run_verb("say", "-o", "/nowhere/said.wav", "hello", status=1)
         self.run_verb("say", "-o", path, " ", status=1)
-        self.assertIn("UTF-8", self.run_verb("say", "-o", path, input=b"\xff", stdin=None, status=1))
-        self.assertIn("limit", self.run_verb("say", "-o", path, input=b"a " * 600000, stdin=None, status=1))
+        self.assertIn("UTF-8",
+                      self.run_verb("say", "-o", path, input=b"\xff", stdin=None, status=1))
+        self.assertIn("limit",
+                      self.run_verb("say", "-o", path, input=b"a " * 600000, stdin=None, status=1))
 
     def test_a_turn_from_a_file_is_answered_into_a_file(self):
         question = self.write("question", silence(0.3) + voice(1.5) + silence(0.3))
@@ -324,7 +334,8 @@ class Tools(Speech):
         settings = unittest.mock.patch.dict(os.environ, own)  # the user may have allowed tools
         settings.start()
         self.addCleanup(settings.stop)
-        self.request = ("--input", ROOT + "/models/eval/speech/1.wav", "-o", self.folder.name + "/answer.wav")
+        self.request = ("--input", ROOT + "/models/eval/speech/1.wav", "-o",
+                        self.folder.name + "/answer.wav")
 
     def listen(self, *options):
         out = self.run_verb("listen", "--json", *options, *self.request)
@@ -332,9 +343,11 @@ class Tools(Speech):
 
     def test_what_is_called_is_done_and_said(self):
         events = self.listen("--dry-run-tools")
-        kinds = [e["event"] for e in events if e["event"] in ("tool_call", "tool_result", "turn_done")]
+        kinds = [e["event"] for e in events
+                 if e["event"] in ("tool_call", "tool_result", "turn_done")]
         self.assertEqual(kinds, ["tool_call", "turn_done", "tool_result", "turn_done"])
-        self.assertEqual([e["reason"] for e in events if e["event"] == "turn_done"], ["tool_calls", "stop"])
+        self.assertEqual([e["reason"] for e in events if e["event"] == "turn_done"],
+                         ["tool_calls", "stop"])
         with wave.open(self.folder.name + "/answer.wav") as file:
             self.assertGreater(file.getnframes(), 24000)
 
@@ -396,13 +409,15 @@ class Permission(Speech):
         for _ in listeners:
             self.assertIn("asked", self.service.next())
         self.run_verb("permissions", "allow", "lfmctl",
-                      env=dict(os.environ, PATH="/nowhere:" + os.path.dirname(os.path.realpath(LFMCTL))))
+                      env=dict(os.environ,
+                               PATH="/nowhere:" + os.path.dirname(os.path.realpath(LFMCTL))))
         wait_until(lambda: all(listen.events for listen in listeners))  # one listens at a time
         self.assertEqual(sorted(bool(listen.all("error")) for listen in listeners), [False, True])
         for listen in listeners:
             listen.stop()
         self.assertEqual(self.decided(), {os.path.realpath(LFMCTL): True})
-        self.assertIn("no program 'lfmctll' here", self.run_verb("permissions", "allow", "lfmctll", status=1))
+        self.assertIn("no program 'lfmctll' here",
+                      self.run_verb("permissions", "allow", "lfmctll", status=1))
 
     def test_closing_the_question_decides_nothing(self):
         listen = self.asked("closed")
@@ -568,8 +583,8 @@ class Aloud(Speech):
 
     def test_its_own_voice_does_not_interrupt(self):
         """The loudspeaker is heard by the microphone, 20 dB below."""
-        module = self.server.control("load-module", "module-loopback", "source=spk.monitor", "sink=room",
-                                     "latency_msec=30").strip()
+        module = self.server.control("load-module", "module-loopback", "source=spk.monitor",
+                                     "sink=room", "latency_msec=30").strip()
         number = self.server.control("list", "short", "sink-inputs").split()[0]
         self.server.control("set-sink-input-volume", number, "46%")
         listen = Listen()

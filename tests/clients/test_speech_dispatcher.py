@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The real speech-dispatcher with sd_lfmd as its only module and a PulseAudio of the test's own, spoken
-to by spd-say and by the client module that Orca uses; the real daemon with the speaking model of this
-repository.
+"""The real speech-dispatcher with sd_lfmd as its only module and a PulseAudio of the test's own,
+spoken to by spd-say and by the client module that Orca uses; the real daemon with the speaking
+model of this repository.
 
 usage: dbus-run-session -- /usr/bin/python3 test_speech_dispatcher.py SD_LFMD DAEMON SOURCE_ROOT
 """
@@ -22,7 +22,8 @@ from test_bus import Daemon, wait_until  # noqa: E402
 
 RATE = 24000
 VOICE = "lfmd-talk-q8_0/US_female"
-SPEECHD = all(shutil.which(name) for name in ("speech-dispatcher", "spd-say", "pulseaudio", "parec"))
+SPEECHD = all(shutil.which(name) for name in ("speech-dispatcher", "spd-say", "pulseaudio",
+                                              "parec"))
 try:
     import speechd
 except ImportError:
@@ -296,8 +297,9 @@ class Protocol(unittest.TestCase):
     def test_a_mark_cannot_speak_for_the_module(self):
         self.module.init()
         _, told = self.module.say('<speak>hello<mark name="a&#10;703 STOP\nb"/> hello</speak>')
-        self.assertEqual([t[:2] for t in told], [("701 BEGIN", ""), ("700 INDEX MARK", "a 703 STOP b"),
-                                                 ("702 END", "")])
+        self.assertEqual([t[:2] for t in told],
+                         [("701 BEGIN", ""), ("700 INDEX MARK", "a 703 STOP b"),
+                          ("702 END", "")])
 
     def test_rate_pitch_and_volume(self):
         m = self.module
@@ -331,7 +333,8 @@ class Protocol(unittest.TestCase):
                          " %s a %s  b" % (named("("), named(")")))
         self.assertEqual(m.written("<s>ab</s>c", **{**quiet, "spelling_mode": "on"}),
                          "<s>%s</s>%s" % (named("ab"), named("c")))
-        self.assertEqual(m.written("An iPad, \u00c9t\u00e9", **{**quiet, "cap_let_recogn": "spell"}),
+        self.assertEqual(m.written("An iPad, \u00c9t\u00e9",
+                                   **{**quiet, "cap_let_recogn": "spell"}),
                          "capital An iPad, capital \u00c9t\u00e9")
         self.assertEqual(m.written("A", "CHAR", **{**quiet, "cap_let_recogn": "spell"}),
                          "capital " + named("A"))
@@ -371,7 +374,8 @@ class Protocol(unittest.TestCase):
         m.send("STOP", "PAUSE")  # while it is silent: no answer
         for command, events in (("STOP", [("703 STOP", "")]),
                                 ("PAUSE", [("700 INDEX MARK", "__spd_-1"), ("704 PAUSE", "")])):
-            self.assertEqual(m.begin("this is a sentence that goes on. " * 500), ["200 OK SPEAKING"])
+            self.assertEqual(m.begin("this is a sentence that goes on. " * 500),
+                             ["200 OK SPEAKING"])
             self.assertEqual(m.event(), ("701 BEGIN", ""))
             self.assertEqual(m.event()[0], "705 AUDIO")
             m.send(command)
@@ -427,7 +431,8 @@ class Protocol(unittest.TestCase):
         self.assertIn("lfmctl pull", answer[0])
 
 
-@unittest.skipUnless(SPEECHD and speechd, "speech-dispatcher, pulseaudio or python3-speechd is absent")
+@unittest.skipUnless(SPEECHD and speechd,
+                     "speech-dispatcher, pulseaudio or python3-speechd is absent")
 class Reader(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -461,7 +466,8 @@ class Reader(unittest.TestCase):
     def test_spd_say_is_heard(self):
         self.assertIn(VOICE, run("spd-say", "-o", "lfmd", "-L"))
         self.assertIn("lfmd", run("spd-say", "-O").split())
-        for options in ((), ("-r", "100", "-p", "50", "-y", VOICE), ("-m", "all"), ("-s",), ("-x",)):
+        for options in ((), ("-r", "100", "-p", "50", "-y", VOICE), ("-m", "all"), ("-s",),
+                        ("-x",)):
             start = len(self.room.sound)
             run("spd-say", "-w", *options, "good morning")
             self.room.wait_loud(start)

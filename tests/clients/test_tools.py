@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What an assistant can do on the desktop, through `lfmctl tools` and conversations: files of the user, MCP
-servers good and bad, PulseAudio, a real player (cmus), a real notification service (dunst), the clipboard of
-a real X server, a terminal at which one is asked.
+"""What an assistant can do on the desktop, through `lfmctl tools` and conversations: files of the
+user, MCP servers good and bad, PulseAudio, a real player (cmus), a real notification service
+(dunst), the clipboard of a real X server, a terminal at which one is asked.
 
 usage: dbus-run-session -- /usr/bin/python3 test_tools.py LFMCTL DAEMON SOURCE_ROOT [TEST...]
 """
@@ -23,10 +23,11 @@ from terminal import Terminal
 
 LFMCTL, DAEMON, ROOT = sys.argv[1:4]
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = int(os.environ.get("PATIENCE", 60))  # seconds; nothing here waits for its end unless it fails
-BUILT_IN = ["set_alarm", "set_timer", "list_timers", "cancel_timer", "set_volume", "get_volume", "open_app", "open_file",
-            "add_note", "list_notes", "read_note", "remove_note", "calculate", "get_time", "media_control", "now_playing",
-            "copy_text", "read_clipboard"]
+# seconds; nothing here waits for its end unless it fails
+PATIENCE = int(os.environ.get("PATIENCE", 60))
+BUILT_IN = ["set_alarm", "set_timer", "list_timers", "cancel_timer", "set_volume", "get_volume",
+            "open_app", "open_file", "add_note", "list_notes", "read_note", "remove_note",
+            "calculate", "get_time", "media_control", "now_playing", "copy_text", "read_clipboard"]
 
 
 def wait_for(condition, what):
@@ -58,7 +59,8 @@ def write(path, text, mode=0o600):
 class Case(unittest.TestCase):
     def setUp(self):
         self.home = tempfile.mkdtemp()
-        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "DISPLAY", "WAYLAND_DISPLAY"):
+        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "DISPLAY",
+                     "WAYLAND_DISPLAY"):
             os.environ.pop(name, None)
         os.makedirs(self.home + "/run", mode=0o700)
         os.environ.update(HOME=self.home, XDG_RUNTIME_DIR=self.home + "/run", LC_ALL="C.UTF-8")
@@ -80,7 +82,8 @@ class Case(unittest.TestCase):
 
     def tools(self, *arguments):
         """Without a terminal: what is not allowed for good is refused."""
-        return subprocess.run([LFMCTL, "tools", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        return subprocess.run([LFMCTL, "tools", *arguments], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True,
                               timeout=PATIENCE, start_new_session=True)
 
     def listed(self):
@@ -116,7 +119,8 @@ class Store(Case):
         self.assertEqual(list(tools), BUILT_IN)
         self.assertEqual(problems, "")
         harmless = {name for name, tool in tools.items() if tool["consent"] == "not asked"}
-        self.assertEqual(harmless, {"list_timers", "get_volume", "calculate", "get_time", "now_playing"})
+        self.assertEqual(harmless,
+                         {"list_timers", "get_volume", "calculate", "get_time", "now_playing"})
         for tool in tools.values():
             self.assertEqual(tool["parameters"]["type"], "object")
         self.assertEqual(self.error("add_note", text="x"), "not allowed")
@@ -143,11 +147,13 @@ class Store(Case):
         self.run_tool("add_note", text="one")
         self.error("remove_note", name="one")
         self.assertEqual([(r["tool"], r["decision"], r["ok"], r["undoable"]) for r in self.log()],
-                         [("add_note", "allowed", True, True), ("remove_note", "refused", False, False)])
+                         [("add_note", "allowed", True, True),
+                          ("remove_note", "refused", False, False)])
         self.assertEqual(self.tools("undo").returncode, 0)
         self.assertEqual(self.result("list_notes"), [])
         self.assertEqual(self.tools("undo").returncode, 1)
-        self.assertIn("(can be undone)", self.tools("run", "add_note", '{"text": "two"}') and self.tools("log").stdout)
+        self.assertIn("(can be undone)",
+                      self.tools("run", "add_note", '{"text": "two"}') and self.tools("log").stdout)
 
     def test_damaged_files_are_survived(self):
         state = self.home + "/.local/state/lfmd/"
@@ -159,14 +165,20 @@ class Store(Case):
             self.assertEqual(self.error("add_note", text="x"), "not allowed")
         self.allow("add_note")
         self.run_tool("add_note", text="x")
-        lines = ["rubbish", "[]", "{}", '{"id": 5, "undo": {}}', '{"id": "11111111", "tool": "add_note", "undo": 7}',
-                 '{"id": "22222222", "tool": "add_note", "undo": {"name": "../../../x"}, "ok": true}',
-                 '{"id": "33333333", "tool": "set_volume", "undo": {"level": 1e99, "sink": []}, "ok": true}',
-                 '{"id": "44444444", "tool": "media_control", "undo": {"player": "x y", "method": "Quit"}, "ok": true}',
-                 '{"id": "55555555", "tool": "none", "undo": {}, "ok": true}', "[" * 10000, "x" * 70000]
+        lines = ["rubbish", "[]", "{}", '{"id": 5, "undo": {}}',
+                 '{"id": "11111111", "tool": "add_note", "undo": 7}',
+                 '{"id": "22222222", "tool": "add_note", "undo": {"name": "../../../x"}, '
+                 '"ok": true}',
+                 '{"id": "33333333", "tool": "set_volume", "undo": {"level": 1e99, "sink": []}, '
+                 '"ok": true}',
+                 '{"id": "44444444", "tool": "media_control", '
+                 '"undo": {"player": "x y", "method": "Quit"}, "ok": true}',
+                 '{"id": "55555555", "tool": "none", "undo": {}, "ok": true}', "[" * 10000,
+                 "x" * 70000]
         with open(state + "tools.log", "a") as file:
             file.write("\n".join(lines) + "\n")
-        self.assertTrue(any(record.get("tool") == "add_note" and record.get("undoable") for record in self.log()))
+        self.assertTrue(any(record.get("tool") == "add_note" and record.get("undoable")
+                            for record in self.log()))
         self.assertEqual(self.tools("log").returncode, 0)
         for number in range(1, 6):
             self.assertEqual(self.tools("undo", str(number) * 8).returncode, 1)
@@ -197,7 +209,8 @@ class UserTools(Case):
 
     def test_arguments_come_as_words_and_as_json(self):
         self.ready("show", ["./show.sh", "--city={city}", "{unit}", "{days}", "{literal}", "end"],
-                   {"city": {"type": "string"}, "unit": {"type": "string"}, "days": {"type": "integer"}},
+                   {"city": {"type": "string"}, "unit": {"type": "string"},
+                    "days": {"type": "integer"}},
                    script='#!/bin/sh\nfor word; do printf "<%s>" "$word"; done; cat\n')
         got = self.result("show", city="$(touch x); `id` 'q' \"", days=-3)
         words, _, rest = got.partition("{\"")
@@ -210,7 +223,8 @@ class UserTools(Case):
         self.assertEqual(self.error("find", what="--version"), "an argument must not begin with -")
         self.ready("find2", ["printf", "--", "<{what}>%s", "{what}"], {"what": {"type": "string"}})
         self.assertEqual(self.result("find2", what="--version"), "<--version>--version")
-        self.ready("find3", ["printf", "%s", "{a}{b}", "{a}-c"], {"a": {"type": "string"}, "b": {"type": "string"}})
+        self.ready("find3", ["printf", "%s", "{a}{b}", "{a}-c"],
+                   {"a": {"type": "string"}, "b": {"type": "string"}})
         for how in ({"a": "", "b": "-v"}, {"b": "-v"}, {"a": "-v", "b": ""}, {"a": "", "b": "x"}):
             self.assertEqual(self.error("find3", **how), "an argument must not begin with -", how)
         self.assertEqual(self.result("find3", a="x", b="-v"), "x-vx-c")
@@ -237,7 +251,8 @@ class UserTools(Case):
         self.assertEqual(self.run_tool("quiet"), {"ok": True})
 
     def test_time_output_and_failure_have_limits(self):
-        self.ready("slow", ["./slow.sh"], script="#!/bin/sh\nsleep 1000 & echo $! >\"$HOME/pid\"; sleep 1000\n",
+        self.ready("slow", ["./slow.sh"],
+                   script="#!/bin/sh\nsleep 1000 & echo $! >\"$HOME/pid\"; sleep 1000\n",
                    timeout_seconds=1)
         self.assertEqual(self.error("slow"), "it took longer than 1 s")
         with open(self.home + "/pid") as file:
@@ -245,7 +260,8 @@ class UserTools(Case):
         wait_for(lambda: has_ended(pid), "its end")
         self.ready("yes", ["yes"])
         self.assertEqual(self.error("yes"), "it prints more than 64 KB")
-        self.ready("fail", ["./fail.sh"], script="#!/bin/sh\necho partly; printf 'no\\033[31m such city' >&2; exit 3\n")
+        self.ready("fail", ["./fail.sh"],
+                   script="#!/bin/sh\necho partly; printf 'no\\033[31m such city' >&2; exit 3\n")
         self.assertEqual(self.error("fail"), "it ended with 3: no?[31m such city")
         self.ready("dead", ["./dead.sh"], script="#!/bin/sh\nkill -9 $$\n")
         self.assertEqual(self.error("dead"), "it ended by signal 9")
@@ -262,10 +278,12 @@ class UserTools(Case):
         self.assertLess(time.monotonic() - before, PATIENCE)
 
     def test_at_a_terminal_one_is_shown_what_would_be_run(self):
-        self.tool("show", ["echo", "--city={city}", "{unit}"], {"city": {"type": "string"}, "unit": {"type": "string"}})
+        self.tool("show", ["echo", "--city={city}", "{unit}"],
+                  {"city": {"type": "string"}, "unit": {"type": "string"}})
         terminal = Terminal(LFMCTL, "tools", "run", "show", json.dumps({"city": "a 'b' \x1b[31m"}),
                             environment=dict(os.environ, TERM="xterm", NO_COLOR="1"))
-        terminal.expect("Run show?", "  echo '--city=a '\\''b'\\'' ?[31m'", "city: a 'b' ?[31m", "tools/show.json)", "[y/n/a] ")
+        terminal.expect("Run show?", "  echo '--city=a '\\''b'\\'' ?[31m'", "city: a 'b' ?[31m",
+                        "tools/show.json)", "[y/n/a] ")
         terminal.send("x")  # is no answer
         terminal.send("y")
         terminal.expect("yes", "show is done.", "--city=a 'b' ?[31m")
@@ -281,19 +299,22 @@ class UserTools(Case):
         folder = self.config + "/tools/"
         good = {"description": "d", "command": ["true"]}
         wrong = {
-            "a": ("", "is no JSON"), "b": ("{", "is no JSON: it ends"), "c": ("[]", "holds no JSON object"),
+            "a": ("", "is no JSON"), "b": ("{", "is no JSON: it ends"),
+            "c": ("[]", "holds no JSON object"),
             "d": (dict(good, comand=[]), "nothing is known of 'comand'"),
             "e": (dict(good, command="rm -rf ~"), "command must be a list of texts"),
             "f": (dict(good, command=[]), "command must be a list"),
             "g": (dict(good, command=["{program}"]), "which program is run cannot be an argument"),
             "h": (dict(good, timeout_seconds=0), "timeout_seconds must be"),
-            "i": (dict(good, env={"A": 1}), "env must be"), "j": (dict(good, name="a b"), "the name must be"),
+            "i": (dict(good, env={"A": 1}), "env must be"),
+            "j": (dict(good, name="a b"), "the name must be"),
             "k": (dict(good, name="set_volume"), "there is a tool set_volume already"),
             "l": (dict(good, parameters={"type": "array"}), "not of type object"),
             "m": (dict(good, description=5), "description must be"),
             "n": ('{"description": "d", "command": ["true"]} more', "is no JSON"),
             "o": ('{"description": "\udcff", "command": ["true"]}', "is no JSON"),
-            "p": ("x" * 70000, "no file of at most 64 KB"), "q": ('{"a": ' * 60 + "1" + "}" * 60, "is no JSON"),
+            "p": ("x" * 70000, "no file of at most 64 KB"),
+            "q": ('{"a": ' * 60 + "1" + "}" * 60, "is no JSON"),
         }
         for name, (text, _) in wrong.items():
             os.makedirs(folder, exist_ok=True)
@@ -325,15 +346,18 @@ class UserTools(Case):
     def test_changed_files_harm_nobody(self):
         chance = random.Random(1)
         text = json.dumps({"name": "x", "description": "d", "timeout_seconds": 5, "env": {"A": "b"},
-                           "command": ["true", "{a}"], "parameters": {"type": "object", "required": ["a"], "properties": {
-                               "a": {"type": "string", "maxLength": 3, "enum": ["x"], "anyOf": [{"$ref": "#/x"}]}}}})
+                           "command": ["true", "{a}"],
+                           "parameters": {"type": "object", "required": ["a"], "properties": {
+                               "a": {"type": "string", "maxLength": 3, "enum": ["x"],
+                                     "anyOf": [{"$ref": "#/x"}]}}}})
         for batch in range(10):
             for number in range(60):
                 data = bytearray(text.encode())
                 for _ in range(chance.randint(1, 4)):
                     at = chance.randrange(len(data))
                     data[at:at + chance.choice((0, 1, 1, 3))] = chance.choice(
-                        (b"", b"{", b"]", b'"', b"\\u0000", b"\xff", b"1e999", b"null", b":", b"9" * 30, b"[" * 40))
+                        (b"", b"{", b"]", b'"', b"\\u0000", b"\xff", b"1e999", b"null", b":",
+                         b"9" * 30, b"[" * 40))
                 os.makedirs(self.config + "/tools", exist_ok=True)
                 with open(self.config + "/tools/m%d.json" % number, "wb") as file:
                     file.write(data)
@@ -346,7 +370,8 @@ class Mcp(Case):
         write(self.config + "/mcp.json", {"mcpServers": servers})
 
     def server(self, how="", **more):
-        return dict({"command": sys.executable, "args": [HERE + "/mcp_server.py"] + ([how] if how else []),
+        return dict({"command": sys.executable,
+                     "args": [HERE + "/mcp_server.py"] + ([how] if how else []),
                      "timeout_seconds": 30}, **more)
 
     def bad(self, how, **more):
@@ -367,7 +392,8 @@ class Mcp(Case):
         self.servers(test=self.server(env={"MINE": "yes"}), off=self.server("dies", disabled=True))
         tools, problems = self.listed()
         self.assertEqual(problems, "")
-        self.assertEqual([name for name in tools if name not in BUILT_IN], ["test_add", "test_who_am_i"])
+        self.assertEqual([name for name in tools if name not in BUILT_IN],
+                         ["test_add", "test_who_am_i"])
         self.assertEqual(tools["test_add"]["origin"], "MCP server test")
         self.assertEqual(self.error("test_add", a=1, b=2), "not allowed")
         self.allow("test_add", "test_who_am_i")
@@ -379,11 +405,15 @@ class Mcp(Case):
         self.assertNotIn("SECRET", environment)
 
     def test_a_server_that_never_comes_up_is_told(self):
-        self.assertIn("The MCP server bad does not answer; it says: ready for you.", self.bad("hangs"))
-        self.assertIn("has ended with 1; it says: ready for you the disk is on fire.", self.bad("dies"))
+        self.assertIn("The MCP server bad does not answer; it says: ready for you.",
+                      self.bad("hangs"))
+        self.assertIn("has ended with 1; it says: ready for you the disk is on fire.",
+                      self.bad("dies"))
         for how in "floods", "sends empty lines":
-            self.assertIn("sends without end what nobody has asked for", self.bad(how, timeout_seconds=60))
-        self.assertIn("sends a line of more than 1 MB", self.bad("never ends a line", timeout_seconds=60))
+            self.assertIn("sends without end what nobody has asked for",
+                          self.bad(how, timeout_seconds=60))
+        self.assertIn("sends a line of more than 1 MB",
+                      self.bad("never ends a line", timeout_seconds=60))
         self.assertIn("speaks MCP '1999-01-01', which is not known here", self.bad("is old"))
         self.assertIn("has no tools", self.bad("has no tools"))
         self.assertIn("gives no list of tools", self.bad("lists nothing"))
@@ -393,7 +423,8 @@ class Mcp(Case):
         self.assertIn("has no command; only servers over stdio", self.listed()[1])
 
     def test_others_are_there_all_the_same(self):
-        self.servers(one=self.server("hangs", timeout_seconds=1), two=self.server(), three=self.server("dies"))
+        self.servers(one=self.server("hangs", timeout_seconds=1), two=self.server(),
+                     three=self.server("dies"))
         tools, problems = self.listed()
         self.assertIn("two_add", tools)
         self.assertEqual(len(problems.splitlines()), 2)
@@ -409,7 +440,8 @@ class Mcp(Case):
     def test_odd_tools_are_left_out(self):
         self.servers(odd=self.server("lists oddly"))
         tools, problems = self.listed()
-        self.assertEqual([name for name in tools if name not in BUILT_IN], ["odd____x", "odd_ok", "odd_self"])
+        self.assertEqual([name for name in tools if name not in BUILT_IN],
+                         ["odd____x", "odd_ok", "odd_self"])
         self.assertEqual(tools["odd_self"]["description"], "?[31m?red")
         self.assertIn("There are two tools odd_ok", problems)
         self.assertIn("tool big: The parameters take", problems)
@@ -418,10 +450,12 @@ class Mcp(Case):
         self.assertEqual(len([name for name in self.listed()[0] if name.startswith("odd_")]), 16)
 
     def test_a_call_that_goes_wrong_says_how(self):
-        self.assertEqual(self.call_error("hangs in a call"), "the MCP server bad does not answer; it says: ready for you")
+        self.assertEqual(self.call_error("hangs in a call"),
+                         "the MCP server bad does not answer; it says: ready for you")
         self.assertEqual(self.call_error("dies in a call"),
                          "the MCP server bad has ended by signal 9; it says: ready for you")
-        self.assertIn("sends a line of more than 1 MB", self.call_error("answers in too long a line"))
+        self.assertIn("sends a line of more than 1 MB",
+                      self.call_error("answers in too long a line"))
         self.assertIn("refuses: not today", self.call_error("refuses"))
         self.assertIn("refuses: no result", self.call_error("answers with text"))
         self.assertEqual(self.call_error("fails"), "no such number")
@@ -449,12 +483,14 @@ class Mcp(Case):
     def test_nothing_of_a_server_is_left(self):
         self.servers(test=self.server(), bad=self.server("hangs", timeout_seconds=1))
         self.listed()
-        found = subprocess.run(["pgrep", "-f", HERE + "/mcp_server.py"], capture_output=True, text=True).stdout.split()
+        found = subprocess.run(["pgrep", "-f", HERE + "/mcp_server.py"], capture_output=True,
+                               text=True).stdout.split()
         wait_for(lambda: all(map(has_ended, found)), "the end of the servers")
 
     def test_changed_answers_harm_nobody(self):
         for batch in range(4):
-            servers = {"s%d" % number: self.server("changes bytes", timeout_seconds=1, env={"SEED": "%d" % (12 * batch + number)})
+            servers = {"s%d" % number: self.server("changes bytes", timeout_seconds=1,
+                                                   env={"SEED": "%d" % (12 * batch + number)})
                        for number in range(12)}
             self.servers(**servers)
             tools, _ = self.listed()
@@ -464,12 +500,17 @@ class Mcp(Case):
                 self.assertTrue({"result", "error", "ok"} & set(self.run_tool(name, a=1, b=2)))
 
     def test_a_wrong_file_is_told(self):
-        for text, expected in (("{", "is no JSON"), ("[]", "holds no JSON object"), ("{}", 'has no object "mcpServers"'),
-                               ({"mcpServers": {"a b": {"command": "x"}}}, "must be made of at most 32 letters"),
+        for text, expected in (("{", "is no JSON"), ("[]", "holds no JSON object"),
+                               ("{}", 'has no object "mcpServers"'),
+                               ({"mcpServers": {"a b": {"command": "x"}}},
+                                "must be made of at most 32 letters"),
                                ({"mcpServers": {"a": 5}}, "has no command"),
-                               ({"mcpServers": {"a": {"command": "x", "args": "y"}}}, "args must be a list of texts"),
-                               ({"mcpServers": {"a": {"command": "x", "timeout_seconds": "soon"}}}, "whole number"),
-                               ({"mcpServers": {"a%d" % i: {"command": "true"} for i in range(17)}}, "more than 16")):
+                               ({"mcpServers": {"a": {"command": "x", "args": "y"}}},
+                                "args must be a list of texts"),
+                               ({"mcpServers": {"a": {"command": "x", "timeout_seconds": "soon"}}},
+                                "whole number"),
+                               ({"mcpServers": {"a%d" % i: {"command": "true"} for i in range(17)}},
+                                "more than 16")):
             write(self.config + "/mcp.json", text)
             self.assertIn(expected, self.listed()[1])
 
@@ -498,7 +539,8 @@ class Sound(Case):
         self.assertEqual(self.level(pactl), [80, 40])
         self.assertIn("yes", pactl("get-sink-mute", "spk"))
         for level in (-1, 101, 10**15):
-            self.assertEqual(self.error("set_volume", level=level), "the volume is between 0 and 100")
+            self.assertEqual(self.error("set_volume", level=level),
+                             "the volume is between 0 and 100")
 
     def test_a_sound_server_that_is_not_there_or_hangs_is_told(self):
         self.assertEqual(self.error("get_volume"), "no sound server")
@@ -519,7 +561,8 @@ class Player(dbus.service.Object):
     @dbus.service.method("org.freedesktop.DBus.Properties", in_signature="s", out_signature="a{sv}")
     def GetAll(self, interface):
         return {"PlaybackStatus": "Playing", "CanPause": 7, "Metadata": dbus.Dictionary({
-            "xesam:title": "\\x1b[31m" + "x" * 100000, "xesam:artist": dbus.Int32(3)}, signature="sv")}
+            "xesam:title": "\\x1b[31m" + "x" * 100000, "xesam:artist": dbus.Int32(3)},
+            signature="sv")}
 bus = dbus.SessionBus()
 name = dbus.service.BusName("org.mpris.MediaPlayer2.bad", bus)
 player = Player(bus, "/org/mpris/MediaPlayer2")
@@ -539,7 +582,8 @@ class Player(Case):
         self.processes += server.processes
         for number, title in (1, "First"), (2, "Second"):
             self.song(self.home + "/%d.wav" % number, title)
-        self.player = self.start("script", "-qfc", "TERM=xterm exec cmus", "/dev/null", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self.player = self.start("script", "-qfc", "TERM=xterm exec cmus", "/dev/null",
+                                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         wait_for(lambda: self.status() is not None, "cmus")
         self.remote("player-play %s/1.wav" % self.home, "add -q %s/2.wav" % self.home)
         wait_for(lambda: self.status() == "playing", "music")
@@ -572,14 +616,16 @@ class Player(Case):
         first = self.result("now_playing")
         self.assertEqual((first["player"], first["state"]), ("cmus", "Playing"))
         self.assertRegex(first["playing"], "^(First|Second)")
-        for action, status in [("pause", "paused"), ("play", "playing"), ("toggle", "paused"), ("toggle", "playing")]:
+        for action, status in [("pause", "paused"), ("play", "playing"), ("toggle", "paused"),
+                               ("toggle", "playing")]:
             self.assertEqual(self.run_tool("media_control", action=action), {"ok": True})
             wait_for(lambda: self.status() == status, status)
         self.assertEqual(self.tools("undo").returncode, 0)
         wait_for(lambda: self.status() == "paused", "undone")
         self.assertEqual(self.error("media_control", action="pause"), "cmus is paused already")
         self.run_tool("media_control", action="next")
-        wait_for(lambda: self.result("now_playing")["playing"] != first["playing"], "the other song")
+        wait_for(lambda: self.result("now_playing")["playing"] != first["playing"],
+                 "the other song")
         self.assertIn("action must be one of", self.error("media_control", action="eject"))
 
     def test_players_that_lie_or_hang_harm_nobody(self):
@@ -599,7 +645,8 @@ class Player(Case):
 class NoPlayer(Case):
     def test_that_there_is_none_is_told(self):
         self.assertEqual(self.error("now_playing"), "no player is running")
-        os.environ["DBUS_SESSION_BUS_ADDRESS"], before = "unix:path=/nowhere", os.environ["DBUS_SESSION_BUS_ADDRESS"]
+        before = os.environ["DBUS_SESSION_BUS_ADDRESS"]
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=/nowhere"
         try:
             self.assertIn("the session bus does not answer", self.error("now_playing"))
         finally:
@@ -611,8 +658,8 @@ class Screen(Case):
 
     def setUp(self):
         super().setUp()
-        display = self.start("Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp",
-                             stdout=subprocess.PIPE)
+        display = self.start("Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten",
+                             "tcp", stdout=subprocess.PIPE)
         os.environ["DISPLAY"] = ":" + display.stdout.readline().decode().strip()
 
     @unittest.skipUnless(shutil.which("dunst"), "dunst is not installed")
@@ -636,10 +683,12 @@ class Screen(Case):
 
     def test_times_that_cannot_be_are_refused(self):
         self.allow("set_timer", "set_alarm", "cancel_timer")
-        for arguments in {}, {"seconds": 0}, {"hours": 200}, {"minutes": 10**18}, {"seconds": -5, "minutes": 1}:
+        for arguments in ({}, {"seconds": 0}, {"hours": 200}, {"minutes": 10**18},
+                          {"seconds": -5, "minutes": 1}):
             self.assertIn("error", self.run_tool("set_timer", **arguments))
         for text in "", "7", "24:00", "12:60", "ab:cd", "07:30pm", "-1:30", "07:30:00":
-            self.assertEqual(self.error("set_alarm", time=text), "the time must be of the form 07:30")
+            self.assertEqual(self.error("set_alarm", time=text),
+                             "the time must be of the form 07:30")
         self.assertEqual(self.error("cancel_timer", id=3), "there is no timer 3")
 
     def test_the_clipboard_is_written_and_read(self):
@@ -647,8 +696,8 @@ class Screen(Case):
         self.assertEqual(self.error("read_clipboard"), "there is no text in the clipboard")
         self.assertEqual(self.run_tool("copy_text", text="Grüße\n-- $(id)"), {"ok": True})
         self.assertEqual(self.result("read_clipboard"), "Grüße\n-- $(id)")
-        subprocess.run(["xclip", "-selection", "clipboard"], input=b"\x1b[31m\xffred" * 10000, check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run(["xclip", "-selection", "clipboard"], input=b"\x1b[31m\xffred" * 10000,
+                       check=True, stdout=subprocess.DEVNULL)
         got = self.result("read_clipboard")
         self.assertLess(len(got), 20000)
         self.assertTrue(got.startswith("?[31m?red"))
@@ -658,7 +707,8 @@ class Screen(Case):
     def test_apps_are_found_by_their_names(self):
         folder = self.home + "/.local/share/applications/"
         program = self.home + "/editor"
-        write(program, '#!/bin/sh\necho "$# $1" > "$HOME/opened"; echo noise; echo noise >&2\n', 0o700)
+        write(program, '#!/bin/sh\necho "$# $1" > "$HOME/opened"; echo noise; echo noise >&2\n',
+              0o700)
         entry = "[Desktop Entry]\nType=Application\nName=%s\nGenericName=%s\nExec=%s %%u\n%s"
         write(folder + "org.example.Quill.desktop", entry % ("Quill", "Feather pen", program, ""))
         write(folder + "hidden.desktop", entry % ("Hidden", "", program, "NoDisplay=true\n"))
@@ -672,15 +722,19 @@ class Screen(Case):
 
     def test_files_are_opened_with_what_opens_such_files(self):
         folder = self.home + "/.local/share/applications/"
-        write(self.home + "/editor", '#!/bin/sh\necho "$1" > "$HOME/opened.new"; mv "$HOME/opened.new" "$HOME/opened"\n',
+        write(self.home + "/editor",
+              '#!/bin/sh\necho "$1" > "$HOME/opened.new"; mv "$HOME/opened.new" "$HOME/opened"\n',
               0o700)
-        write(folder + "quill.desktop", "[Desktop Entry]\nType=Application\nName=Quill\nExec=%s %%f\n"
+        write(folder + "quill.desktop",
+              "[Desktop Entry]\nType=Application\nName=Quill\nExec=%s %%f\n"
               "MimeType=text/plain;inode/directory;\n" % (self.home + "/editor"))
-        write(self.home + "/.config/mimeapps.list", "[Default Applications]\ntext/plain=quill.desktop\n"
+        write(self.home + "/.config/mimeapps.list",
+              "[Default Applications]\ntext/plain=quill.desktop\n"
               "inode/directory=quill.desktop\n")
         write(self.home + "/Letters/to $(id) you.txt", "Dear\n")
         self.allow("open_file")
-        for path in "Letters/to $(id) you.txt", "~/Letters/to $(id) you.txt", self.home + "/Letters/../Letters", ".":
+        for path in ("Letters/to $(id) you.txt", "~/Letters/to $(id) you.txt",
+                     self.home + "/Letters/../Letters", "."):
             self.assertEqual(self.run_tool("open_file", path=path), {"ok": True})
             wait_for(lambda: os.path.exists(self.home + "/opened"), "the program")
             with open(self.home + "/opened") as file:
@@ -689,10 +743,12 @@ class Screen(Case):
             os.unlink(self.home + "/opened")
         shutil.copy("/bin/true", self.home + "/tool")
         os.mkfifo(self.home + "/pipe")
-        for path, why in [("nothing", "there is no such file"), ("https://example.org", "only files can be opened"),
+        for path, why in [("nothing", "there is no such file"),
+                          ("https://example.org", "only files can be opened"),
                           ("tool", "it is a program; programs are opened by their names"),
                           (".local/share/applications/quill.desktop", "it is a program"),
-                          ("pipe", "it is no ordinary file"), ("/dev/null", "it is no ordinary file")]:
+                          ("pipe", "it is no ordinary file"),
+                          ("/dev/null", "it is no ordinary file")]:
             self.assertIn(why, self.error("open_file", path=path))
 
 
@@ -701,9 +757,11 @@ class Conversations(Case):
 
     def setUp(self):
         super().setUp()
-        write(self.home + "/lfmd.conf", "[models]\ndirectories = %s/models\ndefault = lfmd-core\n" % ROOT)
+        write(self.home + "/lfmd.conf",
+              "[models]\ndirectories = %s/models\ndefault = lfmd-core\n" % ROOT)
         self.start(DAEMON, "--config", self.home + "/lfmd.conf")
-        wait_for(lambda: subprocess.run([LFMCTL, "status"], capture_output=True).returncode == 0, "the daemon")
+        wait_for(lambda: subprocess.run([LFMCTL, "status"], capture_output=True).returncode == 0,
+                 "the daemon")
 
     def at_terminal(self, *words):
         return Terminal(LFMCTL, *words, environment=dict(os.environ, TERM="xterm", NO_COLOR="1"))
@@ -733,22 +791,23 @@ class Conversations(Case):
         self.assertEqual(self.notes(), [])
 
     def test_always_is_not_asked_again_also_without_a_terminal(self):
-        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True, text=True,
-                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True,
+                                 text=True, stdin=subprocess.DEVNULL, start_new_session=True)
         self.assertIn("lfmctl tools allow add_note", without.stderr)
         self.assertEqual(self.notes(), [])
         terminal = self.at_terminal("ask", "Write a note: buy milk")
         terminal.expect("[y/n/a] ").send("a")
         self.assertEqual(terminal.expect("always").status(), 0)
-        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True, text=True,
-                                 stdin=subprocess.DEVNULL, start_new_session=True)
+        without = subprocess.run([LFMCTL, "ask", "Write a note: buy milk"], capture_output=True,
+                                 text=True, stdin=subprocess.DEVNULL, start_new_session=True)
         self.assertIn("Noted: buy milk.", without.stdout)
         self.assertEqual(len(self.notes()), 2)
 
     def test_a_timer_runs_while_one_chats_and_tells_its_end_at_the_prompt(self):
         terminal = self.at_terminal("chat")
         terminal.expect("> ").send("set a timer for two seconds\r")
-        terminal.expect("set_timer(seconds=2)", "Start a timer?", "seconds: 2", "[y/n/a] ").send("y")
+        terminal.expect("set_timer(seconds=2)", "Start a timer?", "seconds: 2",
+                        "[y/n/a] ").send("y")
         terminal.expect("I started a timer for 2 seconds.", "> ").send("what")
         terminal.expect("The timer of 2 seconds is over.", "> ", "what")
         terminal.send("\x03")
@@ -762,8 +821,10 @@ class Conversations(Case):
         self.assertEqual(terminal.status(), 130)
 
     def test_no_server_is_started_for_a_model_that_will_not_get_its_tools(self):
-        write(self.config + "/mcp.json", {"mcpServers": {"x": {"command": "touch", "args": [self.home + "/started"]}}})
-        subprocess.run([LFMCTL, "ask", "hello"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        write(self.config + "/mcp.json",
+              {"mcpServers": {"x": {"command": "touch", "args": [self.home + "/started"]}}})
+        subprocess.run([LFMCTL, "ask", "hello"], stdin=subprocess.DEVNULL, capture_output=True,
+                       check=True)
         self.assertFalse(os.path.exists(self.home + "/started"))
 
     def test_sums_need_no_leave(self):

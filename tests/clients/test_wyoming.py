@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""lfm-wyoming with the real daemon and the models of this repository, spoken to byte by byte as the protocol
-has it, and with the Python package "wyoming", which is what Home Assistant uses.
+"""lfm-wyoming with the real daemon and the models of this repository, spoken to byte by byte as the
+protocol has it, and with the Python package "wyoming", which is what Home Assistant uses.
 
 usage: dbus-run-session -- /usr/bin/python3 test_wyoming.py LFM_WYOMING DAEMON DECODER SOURCE_ROOT
-       dbus-run-session -- /usr/bin/python3 test_wyoming.py LFM_WYOMING DAEMON DECODER SOURCE_ROOT package FOLDER
+       dbus-run-session -- /usr/bin/python3 test_wyoming.py LFM_WYOMING DAEMON DECODER SOURCE_ROOT
+       package FOLDER
 
-The second form fetches the package into FOLDER, once; where that cannot be done it says why and ends with
-77, which is a skipped test.
+The second form fetches the package into FOLDER, once; where that cannot be done it says why and
+ends with 77, which is a skipped test.
 """
 import audioop
 import json
@@ -40,8 +41,10 @@ class Bridge:
     def __init__(self, folder, *options):
         self.path = folder + "/socket"
         where = ("--uri", "tcp://127.0.0.1:0", "--uri", "unix://" + self.path)
-        self.process = subprocess.Popen((BRIDGE,) + where + options, stderr=subprocess.PIPE, text=True)
-        self.port = int(re.search(r"tcp://127\.0\.0\.1:(\d+)$", self.process.stderr.readline()).group(1))
+        self.process = subprocess.Popen((BRIDGE,) + where + options, stderr=subprocess.PIPE,
+                                        text=True)
+        self.port = int(re.search(r"tcp://127\.0\.0\.1:(\d+)$",
+                                  self.process.stderr.readline()).group(1))
         assert self.process.stderr.readline() == "Listening on unix://%s\n" % self.path
 
     def stop(self):
@@ -163,7 +166,8 @@ class Served(Case):
         for domain, models in ("asr", "models"), ("tts", "voices"), ("handle", "models"):
             program, = info[domain]
             for artifact in [program] + program[models]:
-                self.assertTrue(artifact["name"] and artifact["description"] and artifact["installed"])
+                self.assertTrue(artifact["name"] and artifact["description"] and
+                                artifact["installed"])
                 self.assertEqual(set(artifact["attribution"]), {"name", "url"})
             self.assertTrue(all(model["languages"] == ["en"] for model in program[models]))
         self.assertEqual(info["asr"][0]["models"][0]["name"], "lfmd-talk-q8_0")
@@ -173,20 +177,24 @@ class Served(Case):
 
     def test_speech_becomes_text_in_every_format(self):
         with self.peer() as peer:
-            for form in {}, {"rate": 48000, "channels": 2}, {"width": 4}, {"rate": 22050, "width": 3}:
+            for form in ({}, {"rate": 48000, "channels": 2}, {"width": 4},
+                         {"rate": 22050, "width": 3}):
                 peer.send("transcribe", {"language": "en", "name": None})
                 say(peer, sound(**form), 4008, **form)
                 events = peer.until("transcript-stop", "error")
                 self.assertEqual([e[0] for e in events],
-                                 ["transcript-start", "transcript-chunk", "transcript", "transcript-stop"], events)
+                                 ["transcript-start", "transcript-chunk", "transcript",
+                                  "transcript-stop"], events)
                 self.assertEqual(events[1][1]["text"], events[2][1]["text"])
                 self.assertEqual(events[2][1]["text"], "who are you")
-            # Eight bits are enough to be taken, not to be understood; nothing comes before the first chunk.
+            # Eight bits are enough to be taken, not to be understood; nothing comes before the
+            # first chunk.
             say(peer, sound(8000, 1), start=False, rate=8000, width=1)
             self.assertEqual(peer.until("transcript-stop", "error")[-1][0], "transcript-stop")
             say(peer, b"")
             self.assertEqual([e[:2] for e in peer.until("transcript-stop", "error")],
-                             [("transcript-start", {}), ("transcript", {"text": ""}), ("transcript-stop", {})])
+                             [("transcript-start", {}), ("transcript", {"text": ""}),
+                              ("transcript-stop", {})])
 
     def heard(self, events):
         """Seconds of sound that are between its start and its stop."""
@@ -220,7 +228,8 @@ class Served(Case):
             events = [peer.read(), peer.read()]  # the first sentence, before the second is whole
             self.assertEqual([e[0] for e in events], ["audio-start", "audio-chunk"])
             peer.send("synthesize-chunk", {"text": ". "})
-            peer.send("synthesize", {"text": "Good morning. The time is ten. "})  # for servers that know no pieces
+            # for servers that know no pieces
+            peer.send("synthesize", {"text": "Good morning. The time is ten. "})
             peer.send("synthesize-stop")
             events += peer.until("audio-stop", "error")
             self.assertGreater(self.heard(events), 0.5)
@@ -237,10 +246,12 @@ class Served(Case):
         self.assertEqual(events[-2][:2], ("handled", {"text": answer, "context": context}))
 
     def test_a_conversation_goes_on_over_connections(self):
-        with subprocess.Popen(("dbus-monitor", "member=CreateSession"), stdout=subprocess.PIPE, text=True) as monitor:
+        with subprocess.Popen(("dbus-monitor", "member=CreateSession"), stdout=subprocess.PIPE,
+                              text=True) as monitor:
             while "NameLost" not in monitor.stdout.readline():
                 pass  # it is a monitor from then on
-            for context in {"conversation_id": "a"}, {"conversation_id": "a"}, {"conversation_id": "b"}, None:
+            for context in ({"conversation_id": "a"}, {"conversation_id": "a"},
+                            {"conversation_id": "b"}, None):
                 with self.peer() as peer:
                     peer.send("transcript", {"text": "hello", "context": context})
                     self.assertEqual(peer.until("handled-stop", "error")[-2][0], "handled")
@@ -253,7 +264,8 @@ class Served(Case):
             self.assertEqual(peer.read()[:2], ("not-handled", {}))
             peer.send("recognize", {"text": "set a timer for ten minutes"})
             self.assertEqual(peer.read()[:2], ("not-recognized", {}))
-            peer.send("transcript", {"text": "set a timer for ten minutes"})  # the model calls a tool that is not there
+            # the model calls a tool that is not there
+            peer.send("transcript", {"text": "set a timer for ten minutes"})
             self.assertEqual(peer.read()[0], "not-handled")
 
 
@@ -266,12 +278,16 @@ class Intents(Case):
             info = peer.read()[1]
             self.assertEqual(info["intent"][0]["models"], info["handle"][0]["models"])
             self.assertFalse(info["handle"][0]["supports_handled_streaming"])
-            peer.send("transcript", {"text": "set a timer for ten minutes", "context": {"conversation_id": "x"}})
-            self.assertEqual(peer.read()[:2], ("intent", {"name": "HassStartTimer", "context": {"conversation_id": "x"},
-                                                          "entities": [{"name": "minutes", "value": 10}]}))
+            peer.send("transcript",
+                      {"text": "set a timer for ten minutes", "context": {"conversation_id": "x"}})
+            self.assertEqual(peer.read()[:2],
+                             ("intent", {"name": "HassStartTimer",
+                                         "context": {"conversation_id": "x"},
+                                         "entities": [{"name": "minutes", "value": 10}]}))
             peer.send("recognize", {"text": "set the volume to 30 percent"})
-            self.assertEqual(peer.read()[:2], ("intent", {"name": "HassSetVolume",
-                                                          "entities": [{"name": "volume_level", "value": 30}]}))
+            self.assertEqual(peer.read()[:2],
+                             ("intent", {"name": "HassSetVolume",
+                                         "entities": [{"name": "volume_level", "value": 30}]}))
             peer.send("recognize", {"text": "who are you"})
             self.assertEqual(peer.read()[0], "not-recognized")
             peer.send("transcript", {"text": "who are you"})
@@ -309,13 +325,16 @@ class Hostile(Case):
             ("InvalidArgument", "'rate'", [("audio-start", {**form, "rate": "16000"})]),
             ("InvalidArgument", "'channels'", [("audio-start", {**form, "channels": 0})]),
             ("InvalidArgument", "'width'", [("audio-start", {**form, "width": 8})]),
-            ("InvalidArgument", "changes", [("audio-start", form), ("audio-chunk", {**form, "rate": 8000}, b"ab")]),
+            ("InvalidArgument", "changes",
+             [("audio-start", form), ("audio-chunk", {**form, "rate": 8000}, b"ab")]),
             ("InvalidArgument", "3 bytes", [("audio-chunk", form, b"abc")]),
             ("ModelNotFound", "nobody",
              [("transcribe", {"name": "nobody"}), ("audio-chunk", form, b"ab"), ("audio-stop",)]),
-            ("ModelNotFound", "nobody", [("synthesize", {"text": "a", "voice": {"name": "nobody"}})]),
+            ("ModelNotFound", "nobody",
+             [("synthesize", {"text": "a", "voice": {"name": "nobody"}})]),
             ("InvalidArgument", "'text'", [("synthesize", {"text": 5})]),
-            ("UnsupportedFormat", "ssml", [("synthesize", {"text": "<speak/>", "text_format": "ssml"})]),
+            ("UnsupportedFormat", "ssml",
+             [("synthesize", {"text": "<speak/>", "text_format": "ssml"})]),
             ("InvalidArgument", "synthesize-start", [("synthesize-chunk", {"text": "a"})]),
             ("InvalidArgument", "synthesize-start", [("synthesize-stop",)]),
             ("InvalidArgument", "'text'", [("transcript",)]),
@@ -340,7 +359,8 @@ class Hostile(Case):
 
     def test_events_come_in_any_pieces(self):
         with self.peer() as peer:
-            for byte in b'{"type": "ping", "data_length": 16}\n{"text": "gr\xc3\xbc"}{"type": "ping"}\n':
+            for byte in (b'{"type": "ping", "data_length": 16}\n'
+                         b'{"text": "gr\xc3\xbc"}{"type": "ping"}\n'):
                 peer.socket.sendall(bytes([byte]))
             self.assertEqual(peer.read()[:2], ("pong", {"text": "grü"}))
             self.assertEqual(peer.read()[:2], ("pong", {"text": None}))
@@ -360,7 +380,8 @@ class Hostile(Case):
                 peer.send("synthesize", {"text": "one sentence after the other. " * 40})
                 peer.read()
             else:
-                peer.send("transcript", {"text": "hello", "context": {"conversation_id": "x%d" % i}})
+                peer.send("transcript",
+                          {"text": "hello", "context": {"conversation_id": "x%d" % i}})
             if i % 3 == 0:  # reset
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
@@ -371,7 +392,8 @@ class Hostile(Case):
 
     def test_one_that_reads_nothing_does_not_fill_the_memory(self):
         with self.peer() as peer:
-            peer.send("synthesize", {"text": "one two three four five six seven eight nine ten. " * 60})
+            peer.send("synthesize",
+                      {"text": "one two three four five six seven eight nine ten. " * 60})
             peer.read()
             self.alive()
             with open("/proc/%d/status" % self.bridge.process.pid) as file:
@@ -409,7 +431,8 @@ class Hostile(Case):
 class Trouble(Case):
     def test_a_daemon_that_is_not_there_is_missed_until_it_comes(self):
         self.daemon.stop()
-        for event in ("describe",), ("transcript", {"text": "hello"}), ("synthesize", {"text": "hello"}):
+        for event in (("describe",), ("transcript", {"text": "hello"}),
+                      ("synthesize", {"text": "hello"})):
             with self.peer() as peer:
                 peer.send(*event)
                 self.refused(peer, "Io", "lfmd cannot be reached")
@@ -437,14 +460,18 @@ class Trouble(Case):
 
 class Start(unittest.TestCase):
     def run_bridge(self, *options):
-        return subprocess.run((BRIDGE,) + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.run((BRIDGE,) + options, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True)
 
     def test_what_it_cannot_start_with_is_said(self):
         for uri, words in {"10300": "tcp://HOST:PORT", "tcp://localhost": "tcp://HOST:PORT",
-                           "tcp://127.0.0.1:": "HOST:PORT", "http://localhost:80": "tcp://HOST:PORT",
+                           "tcp://127.0.0.1:": "HOST:PORT",
+                           "http://localhost:80": "tcp://HOST:PORT",
                            "tcp://127.0.0.1:x": "no address",
-                           "tcp://203.0.113.1:0": "203.0.113.1:0", "unix://relative": "begins with /",
-                           "unix:///nowhere/socket": "/nowhere/socket", "unix:///" + 110 * "a": "107"}.items():
+                           "tcp://203.0.113.1:0": "203.0.113.1:0",
+                           "unix://relative": "begins with /",
+                           "unix:///nowhere/socket": "/nowhere/socket",
+                           "unix:///" + 110 * "a": "107"}.items():
             done = self.run_bridge("--uri", uri)
             self.assertEqual(done.returncode, 1)
             self.assertIn(words, done.stderr)
@@ -468,7 +495,8 @@ class Start(unittest.TestCase):
             self.assertTrue(os.path.exists(bridge.path))
 
     def test_an_address_that_others_reach_is_warned_about(self):
-        process = subprocess.Popen((BRIDGE, "--uri", "tcp://0.0.0.0:0"), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen((BRIDGE, "--uri", "tcp://0.0.0.0:0"), stderr=subprocess.PIPE,
+                                   text=True)
         process.stderr.readline()
         self.assertIn("no password", process.stderr.readline())
         process.terminate()
@@ -529,15 +557,17 @@ class Package(Case):
 
             await peer.write_event(asr.Transcript("set a timer for ten minutes").event())
             got = await read(intent.Intent)
-            self.assertEqual((got.name, got.entities), ("HassStartTimer", [intent.Entity("minutes", 10)]))
+            self.assertEqual((got.name, got.entities),
+                             ("HassStartTimer", [intent.Entity("minutes", 10)]))
             await peer.write_event(asr.Transcript("who are you").event())
             self.assertIn("lfmd", (await read(handle.Handled)).text)
 
 
 def fetch_package():
     if not os.path.isdir(PACKAGE + "/wyoming"):
-        done = subprocess.run((sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "1",
-                               "--timeout", "10", "--target", PACKAGE, "wyoming==" + VERSION),
+        done = subprocess.run((sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+                               "--retries", "1", "--timeout", "10", "--target", PACKAGE,
+                               "wyoming==" + VERSION),
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             print("The package wyoming %s could not be had:\n%s" % (VERSION, done.stdout))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The real daemon with the model of this repository, on a private bus, asked by an independent client.
+"""The real daemon with the model of this repository, on a private bus, asked by an independent
+client.
 
 usage: dbus-run-session -- /usr/bin/python3 test_bus.py DAEMON SOURCE_ROOT
 """
@@ -22,7 +23,8 @@ import dbus
 DAEMON, ROOT = sys.argv[1], sys.argv[2]
 NAME, PATH = "org.lfmd.Assistant1", "/org/lfmd/Assistant1"
 ERROR = NAME + ".Error."
-SANITIZED = b"__asan_init" in open(DAEMON, "rb").read() or b"__tsan_init" in open(DAEMON, "rb").read()
+SANITIZED = (b"__asan_init" in open(DAEMON, "rb").read() or
+             b"__tsan_init" in open(DAEMON, "rb").read())
 
 
 def vardict(**entries):
@@ -380,7 +382,8 @@ class Bus(unittest.TestCase):
                 self.client.session().Close()
 
         def grows():
-            """Where the engine's thread comes late, closed sessions pile up: not with every batch."""
+            """Where the engine's thread comes late, closed sessions pile up: not with every
+            batch."""
             resident = self.daemon.resident_kb()
             cycle(200)
             return self.daemon.resident_kb() - resident > 20
@@ -509,7 +512,8 @@ class Activation(unittest.TestCase):
                            "<allow eavesdrop='true'/><allow own='*'/></policy></busconfig>"
                            % (folder, folder))
             broker = subprocess.Popen(
-                ["dbus-daemon", "--nofork", "--print-address", "--config-file=" + folder + "/bus.conf"],
+                ["dbus-daemon", "--nofork", "--print-address",
+                 "--config-file=" + folder + "/bus.conf"],
                 env=dict(os.environ, XDG_STATE_HOME=folder, XDG_DATA_HOME=folder),
                 stdout=subprocess.PIPE, text=True)
             self.addCleanup(broker.communicate)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What is said, as text while it is said: StartListening with the mode "transcribe", through a client's own
-pipe, with the models of this repository and the recordings that they are measured with.
+"""What is said, as text while it is said: StartListening with the mode "transcribe", through a
+client's own pipe, with the models of this repository and the recordings that they are measured
+with.
 
 usage: dbus-run-session -- /usr/bin/python3 test_captions.py DAEMON SOURCE_ROOT
 """
@@ -17,11 +18,13 @@ import wave
 import dbus
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from test_bus import ERROR, NAME, PATH, ROOT, SANITIZED, Client, Daemon, vardict, wait_until  # noqa: E402
+from test_bus import (ERROR, NAME, PATH, ROOT, SANITIZED, Client, Daemon, vardict,  # noqa: E402
+                      wait_until)
 
 RATE = 16000
 FRAME = 320  # samples of 20 ms
-TOLERANCE = 0.15  # of word errors, over the published ones: what is cut live begins and ends a little elsewhere
+# of word errors, over the published ones: what is cut live begins and ends a little elsewhere
+TOLERANCE = 0.15
 
 
 def silence(seconds):
@@ -109,7 +112,8 @@ class Speech(unittest.TestCase):
         self.assertEqual(transcripts, list(range(1, len(transcripts) + 1)))
         self.assertEqual(ended, transcripts)
         self.assertEqual(captions.events[0]["event"], "start")
-        self.assertEqual((captions.events[-1]["event"], captions.events[-1]["reason"]), ("done", "stop"))
+        self.assertEqual((captions.events[-1]["event"], captions.events[-1]["reason"]),
+                         ("done", "stop"))
 
     def test_recordings_are_written_down_as_their_text_says(self):
         with open(ROOT + "/models/lfmd-talk.json") as file:
@@ -207,7 +211,8 @@ class Speech(unittest.TestCase):
         session = self.client.session()
         self.refused("InvalidArgument", "'source'", session.StartListening,
                      vardict(mode="transcribe", source="radio"))
-        self.refused("InvalidArgument", "'monitor'", session.StartListening, vardict(source="monitor"))
+        self.refused("InvalidArgument", "'monitor'", session.StartListening,
+                     vardict(source="monitor"))
         self.refused("NotAllowed", "may not use the microphone", session.StartListening,
                      vardict(mode="transcribe", source="monitor"))
 

@@ -53,7 +53,8 @@ def numbers(**settings):
 
 
 def parts(*parts_or_text):
-    return dbus.Array([vardict(type="text", text=p) if isinstance(p, str) else p for p in parts_or_text],
+    return dbus.Array([vardict(type="text",
+                               text=p) if isinstance(p, str) else p for p in parts_or_text],
                       signature="a{sv}")
 
 
@@ -128,14 +129,17 @@ class Images(unittest.TestCase):
         reading, writing = os.pipe()
         os.close(writing)
         left, right = socket.socketpair()
-        for fd in (reading, os.open(self.folder.name, os.O_RDONLY), os.open("/dev/null", os.O_RDONLY),
+        for fd in (reading, os.open(self.folder.name, os.O_RDONLY),
+                   os.open("/dev/null", os.O_RDONLY),
                    os.open(SINGLE, os.O_PATH), os.dup(left.fileno()),
                    os.open(self.folder.name + "/new", os.O_WRONLY | os.O_CREAT)):
             events = look(session, image(fd), "what is this?")
-            self.assertEqual((events[-1]["event"], events[-1].get("name")), ("error", "InvalidArgument"), events)
+            self.assertEqual((events[-1]["event"], events[-1].get("name")),
+                             ("error", "InvalidArgument"), events)
         left.close()
         right.close()
-        self.failed("UnsupportedFormat", "", look(session, image(memfd(b"no picture at all")), "what?"))
+        self.failed("UnsupportedFormat", "",
+                    look(session, image(memfd(b"no picture at all")), "what?"))
         self.failed("InvalidArgument", "empty", look(session, image(memfd(b"")), "what?"))
         self.seen(look(session, image(os.open(SINGLE, os.O_RDONLY)), "and this?"), image=1)
 
@@ -182,14 +186,17 @@ class Images(unittest.TestCase):
         self.assertEqual(steps[-1], event["views"])
 
     def test_the_same_picture_again_is_not_encoded_again(self):
-        self.seen(look(self.client.session(), image(os.open(TILED, os.O_RDONLY)), "what?"), cached=False)
-        self.seen(look(self.client.session(), image(memfd(content(TILED))), "what else?"), cached=True)
+        self.seen(look(self.client.session(), image(os.open(TILED, os.O_RDONLY)), "what?"),
+                  cached=False)
+        self.seen(look(self.client.session(), image(memfd(content(TILED))), "what else?"),
+                  cached=True)
 
     def test_a_question_that_follows_reads_nothing_again(self):
         session = self.client.session()
         first = look(session, image(os.open(TILED, os.O_RDONLY)), "what?")
         second = look(session, "and what else?")
-        self.assertGreaterEqual(second[-1]["usage"]["cached_tokens"], first[-1]["usage"]["prompt_tokens"])
+        self.assertGreaterEqual(second[-1]["usage"]["cached_tokens"],
+                                first[-1]["usage"]["prompt_tokens"])
         self.assertTrue(looked(first))
         self.assertFalse(looked(second))
 
@@ -218,7 +225,8 @@ class Images(unittest.TestCase):
 
     def test_a_model_without_an_eye_says_which_one_sees(self):
         session = self.client.session(model="blind")
-        self.refused("InvalidArgument", MODEL, look, session, image(os.open(SINGLE, os.O_RDONLY)), "what?")
+        self.refused("InvalidArgument", MODEL, look, session, image(os.open(SINGLE, os.O_RDONLY)),
+                     "what?")
         self.assertEqual(look(session, "hello")[-1]["event"], "done")
 
     def test_without_a_model_named_one_that_sees_is_taken(self):
@@ -255,7 +263,8 @@ class Images(unittest.TestCase):
             self.refused("InvalidArgument", words, look, session,
                          image(os.open(SINGLE, os.O_RDONLY), **settings), "what?")
             if "foo" not in settings:
-                self.refused("InvalidArgument", words, self.client.session, image=vardict(**settings))
+                self.refused("InvalidArgument", words, self.client.session,
+                             image=vardict(**settings))
         self.refused("InvalidArgument", "'foo'", self.client.session, image=vardict(foo=1))
         self.refused("InvalidArgument", "'fd'", look, session, vardict(type="image"), "what?")
         self.refused("InvalidArgument", "takes no 'text'", look, session,
@@ -271,14 +280,16 @@ class Images(unittest.TestCase):
         event = self.seen(look(self.client.session(image=vardict(detail="low")),
                                image(os.open(TILED, os.O_RDONLY)), "what?"), detail="low", cols=1)
         self.assertLessEqual(event["tokens"], 64)
-        self.seen(look(session, image(os.open(TILED, os.O_RDONLY), detail="high"), "what?"), detail="high")
+        self.seen(look(session, image(os.open(TILED, os.O_RDONLY), detail="high"), "what?"),
+                  detail="high")
 
     # --- plans
 
     def test_a_plan_is_what_is_done(self):
         for settings in {}, {"detail": "low"}, numbers(max_image_tokens=20):
             plan = self.plan(os.open(TILED, os.O_RDONLY), **settings)
-            event = self.seen(look(self.client.session(), image(os.open(TILED, os.O_RDONLY), **settings), "what?"))
+            event = self.seen(look(self.client.session(),
+                                   image(os.open(TILED, os.O_RDONLY), **settings), "what?"))
             self.assertEqual((plan["cols"], plan["rows"], plan["views"], plan["image_tokens"]),
                              (event["cols"], event["rows"], event["views"], event["tokens"]))
             self.assertEqual((plan["width"], plan["height"]), (event["width"], event["height"]))
@@ -290,9 +301,12 @@ class Images(unittest.TestCase):
     def test_plans_of_what_is_no_picture_are_refused(self):
         plan = self.client.manager.PlanImage
         self.refused("UnsupportedFormat", "", plan, dbus.types.UnixFd(memfd(b"no")), vardict())
-        self.refused("InvalidArgument", "'foo'", plan, dbus.types.UnixFd(memfd(b"no")), vardict(foo=1))
-        self.refused("ModelNotFound", "nobody", plan, dbus.types.UnixFd(memfd(b"no")), vardict(model="nobody"))
-        self.refused("InvalidArgument", MODEL, plan, dbus.types.UnixFd(memfd(b"no")), vardict(model="blind"))
+        self.refused("InvalidArgument", "'foo'", plan, dbus.types.UnixFd(memfd(b"no")),
+                     vardict(foo=1))
+        self.refused("ModelNotFound", "nobody", plan, dbus.types.UnixFd(memfd(b"no")),
+                     vardict(model="nobody"))
+        self.refused("InvalidArgument", MODEL, plan, dbus.types.UnixFd(memfd(b"no")),
+                     vardict(model="blind"))
 
     # --- descriptions
 
@@ -317,11 +331,13 @@ class Images(unittest.TestCase):
 
     def test_descriptions_of_what_is_no_picture_end_with_an_error(self):
         self.failed("UnsupportedFormat", "", self.describe(memfd(b"no picture")))
-        self.refused("InvalidArgument", MODEL, self.describe, os.open(SINGLE, os.O_RDONLY), model="blind")
+        self.refused("InvalidArgument", MODEL, self.describe, os.open(SINGLE, os.O_RDONLY),
+                     model="blind")
 
     def test_closing_the_stream_of_a_description_ends_it(self):
         for _ in range(5):
-            stream = self.client.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
+            stream = self.client.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))),
+                                                  vardict())
             os.close(stream.take())
         leaving = Client()
         leaving.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
@@ -335,7 +351,8 @@ class Images(unittest.TestCase):
     def test_eight_pictures_at_once_are_a_program_s_limit(self):
         streams = [self.client.manager.Describe(dbus.types.UnixFd(memfd(content(TILED))), vardict())
                    for _ in range(8)]
-        self.refused("Busy", "8", self.client.manager.Describe, dbus.types.UnixFd(memfd(b"")), vardict())
+        self.refused("Busy", "8", self.client.manager.Describe, dbus.types.UnixFd(memfd(b"")),
+                     vardict())
         for stream in streams:
             os.close(stream.take())
 
@@ -351,7 +368,8 @@ class Images(unittest.TestCase):
 
     def test_what_models_can_is_a_property(self):
         for name, sees, talks in ((MODEL, True, False), ("blind", False, False),
-                                  ("lfm2.5-vl-450m", True, False), ("lfm2.5-audio-1.5b", False, True)):
+                                  ("lfm2.5-vl-450m", True, False),
+                                  ("lfm2.5-audio-1.5b", False, True)):
             path = self.client.manager.FindModel(name)
             for property, has in ("Vision", sees), ("Hears", talks), ("Speaks", talks):
                 self.assertEqual(bool(self.client.get(path, "Model", property)), has, name)

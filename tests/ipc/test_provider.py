@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Spiel's speech provider interface, to a real daemon with the speaking model of this repository, read
-as strictly as Spiel's own client reads: one read() for each part of a packet.
+"""Spiel's speech provider interface, to a real daemon with the speaking model of this repository,
+read as strictly as Spiel's own client reads: one read() for each part of a packet.
 
 usage: dbus-run-session -- /usr/bin/python3 test_provider.py DAEMON SOURCE_ROOT
 """

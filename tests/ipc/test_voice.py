@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Speech on the bus: recordings, texts and a conversation through a client's own pipes, to a real daemon
-with a tiny set of models, whose words and sounds mean nothing.
+"""Speech on the bus: recordings, texts and a conversation through a client's own pipes, to a real
+daemon with a tiny set of models, whose words and sounds mean nothing.
 
 usage: dbus-run-session -- /usr/bin/python3 test_voice.py DAEMON DECODER SOURCE_ROOT
 """
@@ -22,7 +22,8 @@ import dbus
 DAEMON, DECODER, ROOT = sys.argv[1:4]
 sys.argv = [sys.argv[0], DAEMON, ROOT]  # as test_bus.py takes them
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from test_bus import ERROR, NAME, SANITIZED, Client, Daemon, ask, lines, vardict, wait_until  # noqa: E402
+from test_bus import (ERROR, NAME, SANITIZED, Client, Daemon, ask, lines, vardict,  # noqa: E402
+                      wait_until)
 
 os.environ["LFMD_SOUND"] = DECODER
 RATE_IN, RATE_OUT = 16000, 24000
@@ -33,7 +34,8 @@ def tone(seconds, hz=220, level=8000):
     """Something like a voice: harmonics that swell and fade."""
     n = int(seconds * RATE_IN)
     return array.array("h", [int(level * math.sin(math.pi * i / n) *
-                                 sum(math.sin(2 * math.pi * hz * k * i / RATE_IN) / k for k in (1, 2, 3, 5)) / 2)
+                                 sum(math.sin(2 * math.pi * hz * k * i / RATE_IN) / k
+                                     for k in (1, 2, 3, 5)) / 2)
                              for i in range(n)])
 
 
@@ -139,7 +141,8 @@ class Spoken:
 
     def transcribe(self, file, **options):
         with file:
-            return lines(self.client.manager.Transcribe(dbus.types.UnixFd(file), vardict(**options)))
+            return lines(self.client.manager.Transcribe(dbus.types.UnixFd(file),
+                                                        vardict(**options)))
 
     def no_more_than(self, resident_kb):
         if not SANITIZED:  # they keep what was freed
@@ -228,7 +231,8 @@ class Voice(Spoken, unittest.TestCase):
         reading, writing = os.pipe()
         for fd in (reading, os.open("/", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY),
                    os.open(DAEMON, os.O_PATH)):
-            self.refused("InvalidArgument", "recording", transcribe, dbus.types.UnixFd(fd), vardict())
+            self.refused("InvalidArgument", "recording", transcribe, dbus.types.UnixFd(fd),
+                         vardict())
             os.close(fd)
         os.close(writing)
         empty = self.recording(silence(0))
@@ -299,7 +303,8 @@ class Voice(Spoken, unittest.TestCase):
 
     def test_a_pause_is_no_end(self):
         talk = Talk(self.client, hangover_ms=dbus.UInt32(1000))
-        talk.say(speech(silence(0.5), tone(1), silence(0.5), tone(1), silence(0.5), tone(1), silence(2)))
+        talk.say(speech(silence(0.5), tone(1), silence(0.5), tone(1), silence(0.5), tone(1),
+                        silence(2)))
         talk.have("speech_end")
         talk.stop()
         self.assertEqual(len(only(talk.events, "speech_end")), 1, talk.events)
@@ -422,7 +427,8 @@ class Voice(Spoken, unittest.TestCase):
     # --- who may listen
 
     def permissions(self):
-        return {str(p["program"]): bool(p["allowed"]) for p in self.client.manager.ListPermissions()}
+        return {str(p["program"]): bool(p["allowed"])
+                for p in self.client.manager.ListPermissions()}
 
     def test_programs_are_remembered_up_to_a_number(self):
         manager = self.client.manager
@@ -433,7 +439,8 @@ class Voice(Spoken, unittest.TestCase):
         manager.SetPermission("microphone", "/usr/bin/8\n\033", "ask")
         manager.SetPermission("microphone", "another", "deny")
         for name, words in (("", "1 to 511"), ("a" * 512, "1 to 511")):
-            self.refused("InvalidArgument", words, manager.SetPermission, "microphone", name, "allow")
+            self.refused("InvalidArgument", words, manager.SetPermission, "microphone", name,
+                         "allow")
         self.refused("InvalidArgument", "", manager.SetPermission, "camera", "a", "allow")
         self.refused("InvalidArgument", "", manager.SetPermission, "microphone", "a", "maybe")
         found = self.permissions()
@@ -452,7 +459,8 @@ class Voice(Spoken, unittest.TestCase):
             whole = file.read()
         bad = [whole[:n] for n in range(0, len(whole) - 1, 7)]
         bad += [b"[]", b"null", b'{"microphone": 5}', b'{"microphone": ["good"]}', b"[" * 100000,
-                b'{"microphone": {"a": "true", "b": 1, "c": null, "\xff": true, "%s": true}}' % (b"x" * 512),
+                b'{"microphone": {"a": "true", "b": 1, "c": null, "\xff": true, "%s": true}}' %
+                (b"x" * 512),
                 whole + b" " * (1 << 20)]
         for data in bad:
             self.assertEqual(self.daemon.stop(), 0)
@@ -462,7 +470,8 @@ class Voice(Spoken, unittest.TestCase):
             self.assertEqual(self.permissions(), {}, data[:80])
         self.assertEqual(self.daemon.stop(), 0)
         with open(path, "wb") as file:
-            file.write(b'{"microphone": {"a": 1, "good": true, "bad": false}, "camera": {"c": true}}')
+            file.write(
+                b'{"microphone": {"a": 1, "good": true, "bad": false}, "camera": {"c": true}}')
         self.daemon.start()
         self.assertEqual(self.permissions(), {"good": True, "bad": False})
 
@@ -585,7 +594,8 @@ class Tools(unittest.TestCase):
         self.assertEqual(self.talk.have("turn_done", 3)["reason"], "stop")
         answer = "".join(e["text"] for e in only(self.talk.events, "text"))
         self.assertIn("volume", answer)
-        self.assertEqual([m["role"] for m in self.history()], ["user", "assistant"] * 2 + ["tool", "assistant"])
+        self.assertEqual([m["role"] for m in self.history()],
+                         ["user", "assistant"] * 2 + ["tool", "assistant"])
         self.assertEqual(results(self.session, **{call["id"]: "{}"})[-1]["name"], "InvalidArgument")
         self.assertEqual(results(self.session, **{other["id"]: "{}"})[-1]["reason"], "spoken")
         self.talk.have("turn_done", 4)
@@ -598,7 +608,8 @@ class Tools(unittest.TestCase):
         results(self.session, **{call["id"]: '{"ok": true}'})
         speaks.join()
         self.assertNotEqual(self.talk.have("turn_done", 3)["reason"], "interrupted")
-        self.assertEqual([m["role"] for m in self.history()], ["user", "assistant"] * 2 + ["tool", "assistant"])
+        self.assertEqual([m["role"] for m in self.history()],
+                         ["user", "assistant"] * 2 + ["tool", "assistant"])
 
     def test_a_turn_is_done_after_its_words(self):
         self.call(1)
