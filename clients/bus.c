@@ -209,9 +209,10 @@ int bus_call(sd_bus *bus, const char *path, const char *interface, const char *m
 int bus_create_session(sd_bus *bus, const char *model, sd_bus_message **ret_reply,
                        const char **ret_path)
 {
-    int status = model ? bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply, "a{sv}", 1,
-                                  "model", "s", model)
-                       : bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply, "a{sv}", 0);
+    int status = model
+                     ? bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply, "a{sv}", 1,
+                                "model", "s", model)
+                     : bus_call(bus, BUS_ROOT, BUS_MANAGER, "CreateSession", ret_reply, "a{sv}", 0);
 
     if (status == STATUS_OK && sd_bus_message_read(*ret_reply, "o", ret_path) < 0)
         status = bus_failure(NULL, -EBADMSG);

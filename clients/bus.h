@@ -28,7 +28,8 @@
 /* Connect to the session bus. */
 int bus_open(sd_bus **ret);
 
-/* Tell what went wrong with a call, if it was not ended by Ctrl-C; with json as an event on stdout. */
+/* Tell what went wrong with a call, if it was not ended by Ctrl-C; with json as an event on
+ * stdout. */
 int bus_failure(const sd_bus_error *error, int r);
 /* The status that belongs to an error name. */
 int bus_status_of(const sd_bus_error *error);

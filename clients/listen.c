@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* lfmctl listen, toggle, devices and permissions: speech to speech in the terminal or in the window,
- * through what, and who may. */
+/* lfmctl listen, toggle, devices and permissions: speech to speech in the terminal or in the
+ * window, through what, and who may. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -190,7 +190,8 @@ static void on_event(struct ear *ear, const char *line)
         else if (strcmp(type, "loudspeaker") == 0)
             show_loudspeaker(event);
         else if (strcmp(type, "interrupted") == 0)
-            terminal_note("(interrupted after %.1f s)", (double)bus_number(event, "heard_ms") / 1e3);
+            terminal_note("(interrupted after %.1f s)",
+                          (double)bus_number(event, "heard_ms") / 1e3);
         else if (strcmp(type, "start") == 0)
             show_model(ear, bus_text(event, "model"));
         else if (strcmp(type, "transcript") == 0)
@@ -352,7 +353,8 @@ int listen_run(sd_bus *bus, const struct options *options)
         return STATUS_USAGE;
     }
     if (options->n_arguments > 0) {
-        terminal_error("\"lfmctl listen\" takes no argument; --input FILE is one turn of a recording.");
+        terminal_error(
+            "\"lfmctl listen\" takes no argument; --input FILE is one turn of a recording.");
         return STATUS_USAGE;
     }
     ear = calloc(1, sizeof(*ear));
@@ -366,7 +368,8 @@ int listen_run(sd_bus *bus, const struct options *options)
     ear->calls = json_object_new_array();
     status = conversation_open(&ear->conversation, bus, options);
     if (status == STATUS_OK && options->input)
-        status = recorded_open(bus, ear->conversation.path, options->input, options->output, &recorded);
+        status =
+            recorded_open(bus, ear->conversation.path, options->input, options->output, &recorded);
     if (status == STATUS_OK)
         status = start(bus, options, ear->conversation.path, &stream, &ear->fd);
     if (status == STATUS_OK) {
@@ -521,8 +524,10 @@ int permissions_run(sd_bus *bus, const struct options *options)
     }
     program = program_name(words[1]);
     if (!program) {
-        terminal_error("There is no program '%s' here; name it by the path of its file, or by the id "
-                       "of its desktop file.", words[1]);
+        terminal_error(
+            "There is no program '%s' here; name it by the path of its file, or by the id "
+            "of its desktop file.",
+            words[1]);
         return STATUS_ERROR;
     }
     return bus_call(bus, BUS_ROOT, BUS_MANAGER, "SetPermission", NULL, "sss", "microphone", program,

@@ -641,7 +641,8 @@ class Aloud(Speech):
             listen = Listen("--mode", mode)
             listen.have("listening", condition=lambda e: e["on"])
             self.play(self.question)
-            self.assertIn("nowhere", listen.have("loudspeaker", condition=lambda e: not e["on"])["message"])
+            self.assertIn("nowhere",
+                          listen.have("loudspeaker", condition=lambda e: not e["on"])["message"])
             self.play(self.question)  # nobody plays, so the microphone is heard
             listen.have("speech_start", 2)
             listen.have("audio_start", 2)
