@@ -27,9 +27,9 @@
 #include "clients/speech-dispatcher/settings.h"
 
 #define INPUT_MAX   ((size_t)16 << 20) /* bytes of a message */
-#define BLOCK_MAX   ((size_t)4800)     /* samples of a block: 200 ms */
-#define AHEAD_MAX   INT64_C(250000)    /* microseconds that the server has more than was heard, */
-#define AHEAD_MIN   INT64_C(150000)    /* and when it gets more */
+#define BLOCK_MAX   ((size_t)960)      /* samples of a block: 40 ms */
+#define AHEAD_MAX   INT64_C(120000)    /* microseconds that the server has more than was heard, */
+#define AHEAD_MIN   INT64_C(60000)     /* and when it gets more */
 #define SERVER_MARK "__spd_" /* begins the names of the server's own, which are numbered */
 #define NO_MARK     SERVER_MARK "-1" /* from here on a paused message is said as a whole */
 #define ESCAPE      0x7d
