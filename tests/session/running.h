@@ -46,7 +46,7 @@ static inline void make_directories(void)
 
 static inline void link_model(const char *source, const char *name)
 {
-    char path[160];
+    char path[192];
 
     snprintf(path, sizeof(path), "%s/%s.gguf", model_directory, name);
     assert_int_equal(symlink(source, path), 0);
