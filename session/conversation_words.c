@@ -5,6 +5,7 @@
  * the session, and what comes from there: typed turns, and results of calls.
  */
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -486,7 +486,7 @@ struct past_turn {
  */
 char *history_add(struct session *session, const struct past_turn *turn, struct error *err);
 
-/* --- conversation.c, conversation_words.c, for session.c (bus thread), turn.c (engine thread) -- */
+/* --- conversation*.c, for session.c (bus thread), turn.c (engine thread) --------------------- */
 
 struct past *conversation_past_free(struct past *past); /* accepts and returns NULL */
 
