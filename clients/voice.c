@@ -16,7 +16,7 @@
 #include "clients/verbs.h"
 #include "clients/wav.h"
 
-#define TEXT_MAX ((size_t)1 << 20)
+#define TEXT_MAX ((size_t)256 << 10) /* bytes: the limit of the daemon */
 
 /* --- transcribe ----------------------------------------------------------------------------- */
 
