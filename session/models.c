@@ -640,6 +640,14 @@ const struct model *models_named(const struct models *models, const char *name, 
     return e ? &e->model : NULL;
 }
 
+static void say_none(const char *example, struct error *err)
+{
+    error_set(err, ERROR_MODEL_NOT_INSTALLED,
+              "No model is installed. \"lfmctl models\" lists what there is; "
+              "\"lfmctl pull %s\" fetches one.",
+              example);
+}
+
 const struct model *models_find(const struct models *models, const char *name, struct error *err)
 {
     const struct entry *e;
@@ -650,9 +658,7 @@ const struct model *models_find(const struct models *models, const char *name, s
             return &e->model;
         if (models->default_model)
             return models_find(models, models->default_model, err);
-        error_set(err, ERROR_MODEL_NOT_INSTALLED,
-                  "No model is installed. \"lfmctl models\" lists what there is; "
-                  "\"lfmctl pull lfm2.5-1.2b-instruct\" fetches one.");
+        say_none("lfm2.5-1.2b-instruct", err);
         return NULL;
     }
     e = find_named(models, name, err);
@@ -709,6 +715,10 @@ static const struct model *find_able(const struct models *models, const char *na
     for (size_t i = models->n; i-- > 0;)
         if (is_able(models->entries[i], ability))
             able = models->entries[i];
+    if (!name && !able && !models->default_model && !find_default(models)) {
+        say_none(ability->example, err); /* one that would do */
+        return NULL;
+    }
     model = models_find(models, name, name || !able ? err : NULL);
     e = model ? models_entry(models, model->id) : NULL;
     if (!name && able && (!e || !is_able(e, ability)))

@@ -1092,6 +1092,29 @@ static void test_of_several_vision_files_one_that_fits_is_taken(void **state)
     models_free(models);
 }
 
+static void test_where_there_is_no_model_one_that_would_do_is_named(void **state)
+{
+    static const struct {
+        const struct model *(*find)(const struct models *models, const char *name,
+                                    struct error *err);
+        const char *words;
+    } table[] = {{models_find, "lfmctl pull lfm2.5-1.2b-instruct"},
+                 {models_find_seeing, "lfmctl pull lfm2.5-vl-450m"},
+                 {models_find_hearing, "lfmctl pull lfm2.5-audio-1.5b"},
+                 {models_find_speaking, "lfmctl pull lfm2.5-audio-1.5b"}};
+    struct models *models = open_models(NULL);
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct error err = ERROR_INIT;
+
+        assert_null(table[i].find(models, NULL, &err));
+        assert_int_equal(err.code, ERROR_MODEL_NOT_INSTALLED);
+        assert_non_null(strstr(err.text, table[i].words));
+    }
+    models_free(models);
+}
+
 static void test_a_picture_goes_to_a_model_that_sees(void **state)
 {
     struct error err = ERROR_INIT;
@@ -1420,6 +1443,7 @@ int main(void)
                                fresh_folders),
         cmocka_unit_test_setup(test_a_bidirectional_file_is_a_retrieval_model, fresh_folders),
         cmocka_unit_test_setup(test_a_vision_file_belongs_to_the_model_of_its_name, fresh_folders),
+        cmocka_unit_test_setup(test_where_there_is_no_model_one_that_would_do_is_named, fresh_folders),
         cmocka_unit_test_setup(test_a_picture_goes_to_a_model_that_sees, fresh_folders),
         cmocka_unit_test_setup(test_the_four_files_of_a_model_that_talks_are_one_model,
                                fresh_folders),
