@@ -173,6 +173,13 @@ class Listen:
         return self.wait()
 
 
+def catches(process, number):
+    """Whether a signal is not left to the system."""
+    with open("/proc/%d/status" % process.pid) as status:
+        caught = next(line.split()[1] for line in status if line.startswith("SigCgt"))
+    return int(caught, 16) >> (number - 1) & 1
+
+
 class Notifications:
     """A notification service that answers so."""
 
@@ -247,10 +254,7 @@ class Files(Speech):
                             (("transcribe", "/dev/zero"), subprocess.DEVNULL)):
             process = subprocess.Popen((LFMCTL,) + words, stdin=wait, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
-            with open("/proc/%d/status" % process.pid) as status:
-                # it has not taken signals for itself
-                while "SigBlk:\t0000000000000000" in status.read():
-                    status.seek(0)
+            wait_until(lambda: catches(process, signal.SIGINT))
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.wait(60), 130, words)
             if process.stdin:
