@@ -30,7 +30,7 @@
 #define BLOCKS     (TAIL / ECHO_FRAME + 1) /* frames that the filter remembers */
 
 #define LEARNT_RATIO  8.0f /* of microphone to what is left, 9 dB */
-#define LEARNT_FRAMES 100
+#define LEARNT_FRAMES 30
 
 /* Sound that was not taken out, and ends with the loudspeaker's: seen in frames after its last
  * block. */
@@ -48,6 +48,17 @@
 
 /* For each frame, 32 dB a second: a room goes on beyond the filter. */
 #define TAKEN_FALL 0.93f
+
+/* How loud an echo can be, beside what was played a moment ago: as it was at the loudest. Once that
+ * has not risen by 1 dB for a while, what is 6 dB above it is somebody, and raises it slowly. */
+#define COUPLING_PLAYED 0.01f  /* of the loudest, -20 dB: less tells nothing, */
+#define COUPLING_LOUD   0.999f /* which falls by 0.4 dB a second */
+#define COUPLING_RISE   1.26f
+#define COUPLING_STEADY 50     /* frames */
+#define COUPLING_MARGIN 4.0f
+#define COUPLING_SLOWLY 1.005f /* for each frame, 2 dB a second */
+#define COUPLING_FALL   0.998f /* the same, 0.9 dB a second */
+#define COUPLING_USED   0.35f  /* of it is echo for the gate: it was the loudest, not the average */
 
 /* What is taken away is replaced by noise like the room's, or a detector would take the pauses for
  * the floor and every rest of the echo for speech. */
@@ -78,10 +89,14 @@ struct echo {
     float rest; /* the highest mean square after its end */
     unsigned n_good, n_bad, n_without; /* frames in a row */
     bool learnt;
+    bool without; /* that there is no echo */
     struct exchange *log; /* [LOG_FRAMES] */
     /* frames in it; before which the lap is, below 0 at rest; that were in a lap before */
     int n_log, at, n_seen;
     float taken; /* mean square of the echo, falling slowly */
+    float envelope, loudest; /* mean squares of what was played, falling quickly and slowly */
+    float coupling; /* of microphone to envelope, at the loudest */
+    unsigned n_steady; /* frames since it rose */
     float gain;
 
     float noise; /* mean square of the room's noise: the quietest that the microphone heard */
@@ -129,6 +144,8 @@ static void doubt(struct echo *echo)
     echo->learnt = false;
     echo->n_good = echo->n_bad = echo->n_without = 0;
     echo->n_log = echo->at = echo->n_seen = 0;
+    echo->coupling = 0;
+    echo->n_steady = 0;
 }
 
 void echo_restart(struct echo *echo)
@@ -276,11 +293,35 @@ static void learn(struct echo *echo, const struct exchange *now)
         cancel(echo, echo->at < 0 ? &rest : &echo->log[echo->at], echo->at >= echo->n_seen, unused);
     if (echo->at < echo->n_log)
         return;
-    echo->learnt = echo->n_good > LEARNT_FRAMES || echo->n_without > SECOND;
+    echo->without = echo->n_without > SECOND;
+    echo->learnt = echo->n_good > LEARNT_FRAMES || echo->without;
     if (!echo->learnt && echo->n_log - echo->n_seen >= LAP_FRAMES) {
         echo->n_seen = echo->n_log;
         echo->at = -BLOCKS;
     }
+}
+
+static void follow_coupling(struct echo *echo, float played, float heard)
+{
+    float ratio;
+
+    echo->envelope = fmaxf(played, echo->envelope * TAKEN_FALL);
+    echo->loudest = fmaxf(echo->envelope, echo->loudest * COUPLING_LOUD);
+    if (echo->envelope < fmaxf(SILENT, COUPLING_PLAYED * echo->loudest))
+        return;
+    ratio = heard / echo->envelope;
+    if (echo->n_steady > COUPLING_STEADY && ratio > COUPLING_MARGIN * echo->coupling) {
+        echo->coupling *= COUPLING_SLOWLY;
+        return;
+    }
+    echo->n_steady = ratio > COUPLING_RISE * echo->coupling ? 0 : echo->n_steady + 1;
+    echo->coupling = fmaxf(ratio, echo->coupling * COUPLING_FALL);
+}
+
+/* What the rest of the echo is not above, however little of it was taken out. */
+static float loudest_echo(const struct echo *echo)
+{
+    return echo->without ? 0 : COUPLING_USED * echo->coupling * echo->envelope;
 }
 
 /* Whether what was heard last was the loudspeaker, although it was thought to be known. */
@@ -300,10 +341,10 @@ static float noise(struct echo *echo)
     return ((float)(echo->seed >> 8) / 8388608 - 1) * sqrtf(3 * echo->noise);
 }
 
-/* 0 while what is left is the rest of the echo, 1 when it is more. */
-static float open_by(float left, float taken)
+/* 0 while what is left may be the rest of the echo, 1 when it is more. */
+static float open_by(float left, float echo)
 {
-    const float ratio = left / (taken + 1e-12f);
+    const float ratio = left / (echo + 1e-12f);
 
     return fmaxf(0, fminf((ratio - RESIDUAL) / (RESIDUAL_FULL - RESIDUAL), 1));
 }
@@ -329,12 +370,13 @@ void echo_frame(struct echo *echo, float samples[ECHO_FRAME])
         echo->gain = 1;
         return;
     }
+    follow_coupling(echo, mean_square(now.played), mean_square(now.heard));
     if (echo->learnt) {
         cancel(echo, &now, true, out);
         for (unsigned i = 0; i < ECHO_FRAME; i++)
             taken[i] = (spx_int16_t)(MAX(-32768, MIN(now.heard[i] - out[i], 32767)));
         echo->taken = fmaxf(mean_square(taken), echo->taken * TAKEN_FALL);
-        gain = open_by(mean_square(out), echo->taken);
+        gain = open_by(mean_square(out), fmaxf(echo->taken, loudest_echo(echo)));
         look_back(echo, mean_square(now.heard));
     } else {
         learn(echo, &now);

@@ -7,13 +7,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "audio/device/echo.h"
+#include "audio/device/turns.h"
 #include "audio/device/vad.h"
+#include "base/cleanup.h"
 #include "voice.h"
 
 #define SECONDS  30
@@ -25,6 +28,7 @@
 #define TAIL  (ECHO_RATE_HZ * 250 / 1000)
 
 static float *far_end, *near_end, *echoes; /* [N] */
+static float room[TAIL];
 
 static double db(double ratio)
 {
@@ -39,24 +43,10 @@ static void scale(float *samples, size_t n_samples, double level)
         samples[i] = (float)((double)samples[i] * gain);
 }
 
-/* The loudspeaker says it, the room answers, somebody else speaks at the end, a little noise. */
-static int set_up(void **state)
+static void draw_room(void)
 {
-    float *room = calloc(TAIL, sizeof(float));
     double level = 0;
 
-    (void)state;
-    far_end = calloc(N, sizeof(float));
-    near_end = calloc(N, sizeof(float));
-    echoes = calloc(N, sizeof(float));
-    if (!room || !far_end || !near_end || !echoes)
-        return -1;
-    voice_seed = 1;
-    voice_draw(far_end, N, 180, 1);
-    for (size_t i = 0; i < N; i++) /* a voice has noise in it: consonants */
-        far_end[i] += (float)(0.1 * voice_gaussian() *
-                              fmax(0, sin(2 * M_PI * 3 * (double)i / ECHO_RATE_HZ)));
-    voice_draw(near_end + NEAR, N - NEAR, 115, 1);
     for (size_t i = 0; i < TAIL; i++)
         room[i] = (float)(voice_gaussian() * exp(-6.9 * (double)i / TAIL));
     room[0] = 3;
@@ -64,15 +54,39 @@ static int set_up(void **state)
         level += (double)room[i] * (double)room[i];
     for (size_t i = 0; i < TAIL; i++)
         room[i] = (float)((double)room[i] / sqrt(level));
-    scale(far_end, N, 0.05);
-    scale(near_end + NEAR, N - NEAR, 0.05);
-    /* Thinned out, so that drawing it does not take longer than the test. */
+}
+
+/* What the microphone hears of it. Thinned out, so that drawing it does not take longer than the
+ * test. */
+static void answer(const float *played, float *heard)
+{
     for (size_t k = 0; k < TAIL; k += k < 64 ? 1 : 7)
         for (size_t i = DELAY + k; i < N; i++)
-            echoes[i] += far_end[i - DELAY - k] * room[k];
+            heard[i] += played[i - DELAY - k] * room[k];
     for (size_t i = 0; i < N; i++)
-        echoes[i] += (float)(1e-4 * voice_gaussian());
-    free(room);
+        heard[i] += (float)(1e-4 * voice_gaussian());
+}
+
+/* The loudspeaker says it, the room answers, somebody else speaks at the end, a little noise. */
+static int set_up(void **state)
+{
+
+    (void)state;
+    far_end = calloc(N, sizeof(float));
+    near_end = calloc(N, sizeof(float));
+    echoes = calloc(N, sizeof(float));
+    if (!far_end || !near_end || !echoes)
+        return -1;
+    voice_seed = 1;
+    voice_draw(far_end, N, 180, 1);
+    for (size_t i = 0; i < N; i++) /* a voice has noise in it: consonants */
+        far_end[i] += (float)(0.1 * voice_gaussian() *
+                              fmax(0, sin(2 * M_PI * 3 * (double)i / ECHO_RATE_HZ)));
+    voice_draw(near_end + NEAR, N - NEAR, 115, 1);
+    draw_room();
+    scale(far_end, N, 0.05);
+    scale(near_end + NEAR, N - NEAR, 0.05);
+    answer(far_end, echoes);
     return 0;
 }
 
@@ -204,6 +218,67 @@ static void test_another_place_is_noticed_and_learnt(void **state)
     echo_free(echo);
 }
 
+/* The six recordings of models/eval/speech, one after the other, from sample `first` on. */
+static void say_recordings(float *out, size_t n, size_t first)
+{
+    static int16_t samples[16 * ECHO_RATE_HZ];
+    size_t n_samples = 0;
+
+    for (int i = 0; i < 6; i++) {
+        char path[256];
+        FILE *file;
+
+        snprintf(path, sizeof(path), LFMD_SOURCE_ROOT "/models/eval/speech/%d.wav", i);
+        file = fopen(path, "rb");
+        assert_non_null(file);
+        assert_int_equal(fseek(file, 44, SEEK_SET), 0);
+        n_samples += fread(samples + n_samples, sizeof(*samples), ARRAY_LEN(samples) - n_samples,
+                           file);
+        fclose(file);
+    }
+    assert_true(n_samples > 12 * ECHO_RATE_HZ);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)samples[(first + i) % n_samples] / 32768;
+    scale(out, n, 0.1);
+}
+
+/* Other people's voices after the one that it learnt from, in rooms where what was taken out is no
+ * measure for them. */
+static void test_it_does_not_interrupt_itself(void **state)
+{
+    static const unsigned places[] = {1, 13, 16, 49};
+    static const size_t n = 6 * ECHO_RATE_HZ;
+    float *voice = far_end, *microphone = malloc(N * sizeof(float));
+
+    (void)state;
+    far_end = calloc(N, sizeof(float));
+    assert_non_null(far_end);
+    assert_non_null(microphone);
+    for (size_t k = 0; k < ARRAY_LEN(places); k++) {
+        const unsigned place = places[k];
+        struct turns turns;
+        struct vad *vad = vad_new(NULL);
+        struct result result;
+
+        voice_seed = 11 + place;
+        draw_room();
+        say_recordings(far_end, n, place * 17000);
+        memset(microphone, 0, N * sizeof(float));
+        answer(far_end, microphone);
+        result = cancel(microphone, 1);
+        turns_begin(&turns, &turns_default);
+        for (size_t i = 0; i < n; i += ECHO_FRAME)
+            if (turns_frame(&turns, vad_frame(vad, result.out + i), true) & TURNS_BEGIN)
+                fail_msg("place %u: after %.2f s, learnt after %.2f s", place,
+                         (double)i / ECHO_RATE_HZ, 0.01 * (double)result.learnt_frame);
+        vad_free(vad);
+        free(result.out);
+    }
+    free(far_end);
+    far_end = voice;
+    free(microphone);
+}
+
 static void test_headphones_are_found_out(void **state)
 {
     float *microphone = calloc(N, sizeof(float));
@@ -301,6 +376,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_loudspeaker_is_taken_out_and_the_speaker_stays),
         cmocka_unit_test(test_another_place_is_noticed_and_learnt),
+        cmocka_unit_test(test_it_does_not_interrupt_itself),
         cmocka_unit_test(test_headphones_are_found_out),
         cmocka_unit_test(test_no_echo_is_invented),
         cmocka_unit_test(test_a_silent_loudspeaker_changes_no_bit),
