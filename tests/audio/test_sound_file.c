@@ -109,7 +109,7 @@ static struct error refused(int fd, size_t n_max)
     size_t n;
 
     assert_true(audio_file_read(fd, "a file", n_max, &samples, &n, &err) < 0);
-    assert_true(strstr(err.text, "'a file'") != NULL);
+    assert_true(strstr(err.text, "a file") != NULL);
     return err;
 }
 
