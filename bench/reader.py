@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""How soon a screen reader's voice speaks, and is silent: sd_lfmd, the daemon with the models of this repository.
+"""How soon a screen reader's voice speaks, and is silent: sd_lfmd, the daemon with the models of
+this repository.
 
 usage: dbus-run-session -- /usr/bin/python3 bench/reader.py BUILD [N]
 
 Prints medians and the slowest of N (default 20), in milliseconds:
   echo     the server has sent a letter that was said before -> the first sound comes back to it
   word     the same of a word that was not said before; the model is in memory
-  pause    the user's call, through the real speech-dispatcher -> the last sound at the sink of a PulseAudio
-  silence  the same, of stop. The recording of the sink lags by some milliseconds, which are counted as well
+  pause    the user's call, through the real speech-dispatcher -> the last sound at the sink of a
+           PulseAudio
+  silence  the same, of stop. The recording of the sink lags by some milliseconds, which are counted
+           as well
 """
 import os
 import random
@@ -22,13 +25,15 @@ sys.path.insert(0, ROOT + "/tests/clients")
 sys.argv = [sys.argv[0], BUILD + "/clients/speech-dispatcher/sd_lfmd", BUILD + "/daemon/lfmd", ROOT]
 from test_speech_dispatcher import Daemon, Module, Room, Server, speechd  # noqa: E402
 
-WORDS = ("window button menu file edit view tools help print save close open search folder network volume calendar "
-         "contacts letter morning table paper river summer winter garden kitchen bottle yellow orange").split()
+WORDS = ("window button menu file edit view tools help print save close open search folder network "
+         "volume calendar contacts letter morning table paper river summer winter garden kitchen "
+         "bottle yellow orange").split()
 SENTENCE = "this is a sentence that goes on and on. " * 20
 
 
 def show(name, seconds):
-    print("%-8s median %6.1f  slowest %6.1f" % (name, 1e3 * statistics.median(seconds), 1e3 * max(seconds)), flush=True)
+    print("%-8s median %6.1f  slowest %6.1f" % (name, 1e3 * statistics.median(seconds),
+                                                1e3 * max(seconds)), flush=True)
 
 
 def first_sound(module, command, text):

@@ -3,8 +3,8 @@
 
 usage: dbus-run-session -- /usr/bin/python3 bench/windows.py BUILD [N]
 
-On a screen of its own (Xvfb), with the daemon and the models of this repository. Prints of each client, as the median
-of N starts (default 5):
+On a screen of its own (Xvfb), with the daemon and the models of this repository. Prints of each
+client, as the median of N starts (default 5):
   ms   from its start to the first picture of the window on the screen; keys are taken from then on
   MB   5 s later: resident, and of that its own (not shared with other programs)
 """
@@ -35,13 +35,15 @@ class Screen:
     """Xvfb keeps it in a file in xwd's format."""
 
     def __init__(self, folder):
-        self.process = subprocess.Popen(["Xvfb", "-displayfd", "1", "-screen", "0", "1000x800x24", "-fbdir", folder,
-                                         "-nolisten", "tcp"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(["Xvfb", "-displayfd", "1", "-screen", "0", "1000x800x24",
+                                         "-fbdir", folder, "-nolisten", "tcp"],
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         os.environ["DISPLAY"] = ":" + self.process.stdout.readline().decode().strip()
         with open(folder + "/Xvfb_screen0", "rb") as file:
             self.pixels = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         header = struct.unpack(">25I", self.pixels[:100])
-        self.at = header[0] + 12 * header[19] + header[12] * 20 + 4 * 200  # in the bar of a window's title
+        # in the bar of a window's title
+        self.at = header[0] + 12 * header[19] + header[12] * 20 + 4 * 200
 
     def is_dark(self):
         return not any(self.pixels[self.at:self.at + 3])
@@ -81,12 +83,14 @@ def start(screen, words):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(HOME=folder, XDG_CONFIG_HOME=folder, GDK_BACKEND="x11", GSETTINGS_BACKEND="memory",
-                          LC_ALL="C.UTF-8", XDG_RUNTIME_DIR=folder)
+        os.environ.update(HOME=folder, XDG_CONFIG_HOME=folder, GDK_BACKEND="x11",
+                          GSETTINGS_BACKEND="memory", LC_ALL="C.UTF-8", XDG_RUNTIME_DIR=folder)
         screen, daemon = Screen(folder), Daemon(folder)
         for name, words in CLIENTS.items():
-            ms, resident, own = map(statistics.median, zip(*(start(screen, words) for _ in range(N))))
-            print("%-14s %s  %5.1f MB, own %5.1f MB" % (name, "%4.0f ms" % ms if ms > 5 else "       ", resident, own),
+            ms, resident, own = map(statistics.median,
+                                    zip(*(start(screen, words) for _ in range(N))))
+            print("%-14s %s  %5.1f MB, own %5.1f MB" %
+                  (name, "%4.0f ms" % ms if ms > 5 else "       ", resident, own),
                   flush=True)
         daemon.stop()
         screen.process.terminate()

@@ -12,17 +12,17 @@
  * speech to a detector, so a gate follows that opens when more is left than was taken out a moment
  * ago, and more than an echo can be by what was played: what the filter has not met yet is not
  * heard either. Behind the closed gate is noise like the room's. In four drawn rooms (reverberation
- * 0.2 to 0.4 s, delays 40 to 150 ms) the two together take 30 to 38 dB out, audio/device/vad takes 0
- * to 5 % of the rest for speech (without the gate's noise and memory up to 55 %), and it finds 88 to
- * 98 % of what somebody says meanwhile, at 3 to 9 dB above the echo.
+ * 0.2 to 0.4 s, delays 40 to 150 ms) the two together take 30 to 38 dB out, audio/device/vad takes
+ * 0 to 5 % of the rest for speech (without the gate's noise and memory up to 55 %), and it finds 88
+ * to 98 % of what somebody says meanwhile, at 3 to 9 dB above the echo.
  *
- * It learns from what is played, of which it goes through the first seconds again and again. Once it
- * takes 9 dB out of a third of a second of sound that it has not learnt from, that is enough to
+ * It learns from what is played, of which it goes through the first seconds again and again. Once
+ * it takes 9 dB out of a third of a second of sound that it has not learnt from, that is enough to
  * begin with: after 1.8 s (median; 2.7 at the slowest of 96 answers in 16 rooms). Until then the
  * microphone is silent while the loudspeaker is heard: nobody can interrupt, and nothing interrupts
- * itself. With headphones there is no echo to learn, which is found in a second. It learns anew when
- * it finds that it has not taken out what ended with the loudspeaker's sound: another loudspeaker,
- * another place.
+ * itself. With headphones there is no echo to learn, which is found in a second. It learns anew
+ * when it finds that it has not taken out what ended with the loudspeaker's sound: another
+ * loudspeaker, another place.
  *
  * Both streams number their blocks, and the blocks are the clock: which reference belongs to which
  * frame is fixed when they start, and moved when the clocks of two devices drift apart.

@@ -3,10 +3,10 @@
 /*
  * sd_lfmd: the output module of speech-dispatcher that speaks with lfmd's voices. See sd_lfmd(1).
  *
- * The server writes commands to stdin and reads answers, events and sound from stdout: what is to be
- * heard goes through the server ("server audio"). A message becomes SSML (markup.h), lfmd makes it
- * sound (provider.h), which is passed on as it comes, but never much earlier than it is heard: what
- * lies in the server's pipe would have to be read before it sees that a stop was obeyed.
+ * The server writes commands to stdin and reads answers, events and sound from stdout: what is to
+ * be heard goes through the server ("server audio"). A message becomes SSML (markup.h), lfmd makes
+ * it sound (provider.h), which is passed on as it comes, but never much earlier than it is heard:
+ * what lies in the server's pipe would have to be read before it sees that a stop was obeyed.
  */
 
 #include <errno.h>
@@ -568,8 +568,9 @@ int main(int argc, char **argv)
     static struct module module;
 
     if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-        fprintf(stderr, "usage: sd_lfmd [CONFIGURATION]\n\n"
-                        "An output module of speech-dispatcher, which starts it; see sd_lfmd(1).\n");
+        fprintf(stderr,
+                "usage: sd_lfmd [CONFIGURATION]\n\n"
+                "An output module of speech-dispatcher, which starts it; see sd_lfmd(1).\n");
         return 2;
     }
     settings_init(&module.settings);
