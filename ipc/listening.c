@@ -5,6 +5,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -49,6 +50,8 @@ struct listening {
     struct session *session;
     struct wanted wanted;
     char *model;
+
+    struct permissions_user user; /* of the machine's microphone, while the task goes on */
 };
 
 static struct listening *get(struct listening **slot, struct bus *bus, struct error *err)
@@ -69,6 +72,7 @@ void listening_drop(struct listening **slot)
     if (l->pcm)
         pcm_port.free(l->pcm);
     permissions_forget(l->bus->permissions, l);
+    permissions_leave(l->bus->permissions, &l->user);
     sd_bus_message_unref(l->message);
     free(l->model);
     task_abandon(l->task);
@@ -122,6 +126,7 @@ static void stream_closed(void *userdata)
 
     l->stream = stream_free(l->stream);
     l->task = task_abandon(l->task);
+    permissions_leave(l->bus->permissions, &l->user);
     if (l->state.listening) {
         l->state.listening = false;
         l->changed(l->userdata);
@@ -184,6 +189,7 @@ static void task_event(void *userdata, const struct task_event *event)
     if (event->type != TASK_DONE && event->type != TASK_ERROR)
         return;
     l->task = NULL;
+    permissions_leave(l->bus->permissions, &l->user);
     if (l->stream && stream_end(l->stream))
         l->stream = stream_free(l->stream);
     bus_touch(l->bus);
@@ -292,6 +298,36 @@ static struct task *task_of(struct listening *l, const struct voice_port *port, 
     return conversation_new(l->session, options, port, ends, &task_sink, l, err);
 }
 
+/* The user has changed their mind. */
+static void denied(void *userdata)
+{
+    struct listening *l = userdata;
+    struct json_object *line = json_object_new_object();
+    struct timespec now;
+    const char *text;
+    size_t length;
+
+    l->task = task_abandon(l->task);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    json_object_object_add(line, "event", json_object_new_string("error"));
+    json_object_object_add(line, "usec", json_object_new_int64((int64_t)now.tv_sec * 1000000 +
+                                                               now.tv_nsec / 1000));
+    json_object_object_add(line, "name", json_object_new_string("NotAllowed"));
+    json_object_object_add(line, "message",
+                           json_object_new_string("The microphone was denied to this program."));
+    text = json_object_to_json_string_length(line, JSON_C_TO_STRING_PLAIN, &length);
+    if (l->stream && text)
+        stream_line(l->stream, text, length);
+    json_object_put(line);
+    if (l->stream && stream_end(l->stream))
+        l->stream = stream_free(l->stream);
+    if (l->state.listening) {
+        l->state.listening = false;
+        l->changed(l->userdata);
+    }
+    bus_touch(l->bus);
+}
+
 /* Answer StartListening(). */
 static int begin(struct listening *l, struct error *err)
 {
@@ -309,6 +345,11 @@ static int begin(struct listening *l, struct error *err)
     if (!l->task) {
         l->stream = stream_free(l->stream);
         return error_errno(err->code);
+    }
+    if (port != &pcm_port) {
+        l->user.denied = denied;
+        l->user.userdata = l;
+        permissions_use(l->bus->permissions, &l->user);
     }
     bus_touch(l->bus);
     return sd_bus_reply_method_return(l->message, "h", fd);
@@ -347,8 +388,8 @@ static void decided(void *userdata, enum permission permission)
 static int may_listen(struct listening *l, struct error *err)
 {
     struct permissions *permissions = l->bus->permissions;
-    char app[PERMISSIONS_APP_MAX];
-    int r = permissions_app(l->message, app, err);
+    const char *app = l->user.app;
+    int r = permissions_app(l->message, l->user.app, err);
 
     if (r < 0)
         return r;

@@ -40,6 +40,7 @@ struct permissions {
     char *path;                  /* of the file; NULL: nothing is kept */
     struct json_object *decided; /* {app: true or false} */
     struct question *questions;
+    struct permissions_user *users;
     sd_bus_slot *slots[2];
 };
 
@@ -226,6 +227,38 @@ static void end_questions(struct permissions *p, const char *app, enum permissio
     }
 }
 
+void permissions_use(struct permissions *p, struct permissions_user *user)
+{
+    user->next = p->users;
+    p->users = user;
+}
+
+void permissions_leave(struct permissions *p, struct permissions_user *user)
+{
+    struct permissions_user **link = p ? &p->users : NULL;
+
+    while (link && *link && *link != user)
+        link = &(*link)->next;
+    if (link && *link)
+        *link = user->next;
+}
+
+/* It listens no longer. */
+static void end_users(struct permissions *p, const char *app)
+{
+    struct permissions_user *user = p->users;
+
+    while (user) {
+        if (strcmp(user->app, app) != 0) {
+            user = user->next;
+            continue;
+        }
+        permissions_leave(p, user);
+        user->denied(user->userdata);
+        user = p->users; /* what was told may have changed the list */
+    }
+}
+
 int permissions_set(struct permissions *p, sd_bus_message *message, const char *app,
                     enum permission permission, struct error *err)
 {
@@ -244,6 +277,8 @@ int permissions_set(struct permissions *p, sd_bus_message *message, const char *
     r = decide(p, app, permission, err);
     if (r >= 0 && permission != PERMISSION_UNDECIDED)
         end_questions(p, app, permission);
+    if (r >= 0 && permission == PERMISSION_DENIED)
+        end_users(p, app);
     return r;
 }
 

@@ -44,6 +44,16 @@ int permissions_ask(struct permissions *permissions, const char *app,
                     struct error *err);
 void permissions_forget(struct permissions *permissions, void *userdata);
 
+/* Who uses the microphone: `denied` is called when the user decides so, and it is none any more. */
+struct permissions_user {
+    char app[PERMISSIONS_APP_MAX];
+    void (*denied)(void *userdata);
+    void *userdata;
+    struct permissions_user *next; /* permissions.c's */
+};
+void permissions_use(struct permissions *permissions, struct permissions_user *user);
+void permissions_leave(struct permissions *permissions, struct permissions_user *user); /* or none */
+
 /* Decide, for a caller that may. PERMISSION_UNDECIDED forgets. */
 int permissions_set(struct permissions *permissions, sd_bus_message *message, const char *app,
                     enum permission permission, struct error *err);

@@ -639,6 +639,17 @@ class Aloud(Speech):
             file.write(before.split("[audio]")[0] + "[audio]\n" + line + "\n")
         self.daemon.process.send_signal(signal.SIGHUP)
 
+    def test_who_is_denied_meanwhile_listens_no_longer(self):
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        self.run_verb("permissions", "deny", os.path.realpath(LFMCTL))
+        status, words = listen.wait()
+        self.assertEqual((status, listen.events[-1]["name"]), (5, "NotAllowed"))
+        self.run_verb("permissions", "allow", os.path.realpath(LFMCTL))
+        listen = Listen()
+        listen.have("listening", condition=lambda e: e["on"])
+        listen.stop()
+
     def test_who_cannot_be_answered_is_told(self):
         self.configure("loudspeaker = nowhere")
         for mode in ("open", "half-duplex"):
