@@ -597,7 +597,7 @@ static int prepare(struct speaking *speaking, const char *text, const struct mod
         .style = {.rate = options->rate, .pitch = options->pitch, .volume = options->volume},
     };
 
-    speaking->voice = strdup(options->voice ? options->voice : model->voice);
+    speaking->voice = strdup(options->voice && *options->voice ? options->voice : model->voice);
     speaking->model_path = strdup(model->path);
     speaking->describes_voice = model->describes_voice;
     speaking->stretch = stretch_new(SPEAK_RATE_HZ, err);
