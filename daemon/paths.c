@@ -81,6 +81,16 @@ static bool append(char ***paths, size_t *n, const char *prefix, const char *suf
     return true;
 }
 
+/* Whether this program is the one that models were installed for; one that was only built has none. */
+static bool is_installed(void)
+{
+    _cleanup_(freep) char *self = realpath("/proc/self/exe", NULL);
+    _cleanup_(freep) char *folder = realpath(LFMD_LIBEXECDIR, NULL);
+    const size_t n = folder ? strlen(folder) : 0;
+
+    return self && n > 0 && strncmp(self, folder, n) == 0 && self[n] == '/';
+}
+
 char **paths_models(char *const *more)
 {
     _cleanup_(freep) char *home = paths_home("XDG_DATA_HOME", ".local/share");
@@ -96,7 +106,7 @@ char **paths_models(char *const *more)
     for (directory = strtok_r(list, ":", &rest); directory; directory = strtok_r(NULL, ":", &rest))
         if (*directory == '/' && !append(&paths, &n, directory, "/lfmd/models"))
             goto fail;
-    if (!append(&paths, &n, LFMD_DATADIR, "/lfmd/models"))
+    if (is_installed() && !append(&paths, &n, LFMD_DATADIR, "/lfmd/models"))
         goto fail;
     return paths;
 

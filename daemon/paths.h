@@ -24,7 +24,8 @@ char *paths_state(void);
 /*
  * Where models are looked for, NULL-terminated: $XDG_DATA_HOME/lfmd/models, which is the user's
  * own; then `more` (NULL-terminated, or NULL); then lfmd/models below $XDG_DATA_DIRS and below
- * the data directory that lfmd was installed to. Freed with paths_free().
+ * the data directory that lfmd was installed to, where it is that one that runs. Freed with
+ * paths_free().
  */
 char **paths_models(char *const *more);
 char **paths_free(char **paths);
