@@ -81,7 +81,7 @@ static bool append(char ***paths, size_t *n, const char *prefix, const char *suf
     return true;
 }
 
-/* Whether this program is the one that models were installed for; one that was only built has none. */
+/* Whether models were installed with this program; one that was only built has none. */
 static bool is_installed(void)
 {
     _cleanup_(freep) char *self = realpath("/proc/self/exe", NULL);

@@ -43,8 +43,8 @@ def write(path, text):
 
 def install_service():
     write(service,
-          "[D-BUS Service]\nName=%s\nExec=/usr/bin/env XDG_DATA_DIRS=%s/data %s --config %s/lfmd.conf\n" %
-          (NAME, home, DAEMON, home))
+          "[D-BUS Service]\nName=%s\nExec=/usr/bin/env XDG_DATA_DIRS=%s/data %s --config "
+          "%s/lfmd.conf\n" % (NAME, home, DAEMON, home))
 
 
 # A bus and a screen of our own stand before the libraries look for them.
