@@ -176,19 +176,18 @@ static void on_listening(struct voice *v, struct json_object *event)
 
 static void on_speech_start(struct voice *v, unsigned turn)
 {
-    v->turn = turn;
-    calls_clear(&v->calls); /* nobody waits for them any more */
+    v->turn = turn; /* results of earlier calls are given after it */
     enter(v, VOICE_HEARING);
 }
 
 static void on_turn_done(struct voice *v, struct json_object *event, unsigned turn)
 {
+    const bool calls =
+        strcmp(event_text(event, "reason"), "tool_calls") == 0 && calls_n(&v->calls) > 0;
+
     v->answered = turn;
-    if (strcmp(event_text(event, "reason"), "tool_calls") == 0 && calls_n(&v->calls) > 0) {
-        send_results(v);
-        return;
-    }
-    if (turn != v->turn)
+    send_results(v);
+    if (calls || turn != v->turn)
         return;
     enter(v, VOICE_READY);
     end_push(v);

@@ -440,6 +440,24 @@ class Voice(Case):
         window.press("Undo")
         wait_for(lambda: volume() == "100", "the volume as it was")
 
+    def test_the_result_of_a_command_is_spoken_although_more_was_said(self):
+        window = self.open()
+        xdotool("key", "ctrl+shift+m")
+        window.find("push button", "Open the microphone (Ctrl+T)")
+        xdotool("key", "ctrl+t")
+        window.notice("^Speak$")
+        self.server.play(ROOT + "/models/eval/speech/0.wav")
+        window.find("push button", "Allow")
+        n = window.text().rstrip("\n…").count("\n")
+        self.server.play(self.question)
+        wait_for(lambda: window.text().count("\n") >= n + 2 and "…" not in window.text(),
+                 lambda: "another turn in %r" % window.text())
+        xdotool("key", "alt+a")
+        self.addCleanup(self.server.control, "set-sink-volume", "spk", "100%")
+        told = r"The volume is \d+ percent now; it was 100\.\n.+"
+        wait_for(lambda: re.search(told, window.text()),
+                 lambda: "an answer to what was done in %r" % window.text())
+
     def test_an_open_microphone_hears_until_it_is_closed(self):
         window = self.open()
         xdotool("key", "ctrl+shift+m")
