@@ -52,7 +52,8 @@ struct permissions_user {
     struct permissions_user *next; /* permissions.c's */
 };
 void permissions_use(struct permissions *permissions, struct permissions_user *user);
-void permissions_leave(struct permissions *permissions, struct permissions_user *user); /* or none */
+/* Accepts one that has left, and no permissions. */
+void permissions_leave(struct permissions *permissions, struct permissions_user *user);
 
 /* Decide, for a caller that may. PERMISSION_UNDECIDED forgets. */
 int permissions_set(struct permissions *permissions, sd_bus_message *message, const char *app,

@@ -400,7 +400,8 @@ class Voice(Case):
         # What is understood is the model's business, and better on a machine that is not busy.
         self.assertTrue(text[0] and text[0] != "…" and text[1], text)
         window.control("push button",
-                       r"lfmd-talk-q8_0 · [\d.]+\sMiB · spoke after \d+ ms · \d+ of \d+ tokens used")
+                       r"lfmd-talk-q8_0 · [\d.]+\sMiB · spoke after \d+ ms · "
+                       r"\d+ of \d+ tokens used")
         window.tell("hello")
         self.assertTrue(window.answer("hello"))
         window.control("push button", "lfmd-core.*")
