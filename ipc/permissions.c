@@ -197,6 +197,10 @@ static void question_free(struct question *question)
     if (question->id)
         sd_bus_call_method_async(p->bus->connection, NULL, NOTIFICATIONS, NOTIFICATIONS_PATH,
                                  NOTIFICATIONS, "CloseNotification", NULL, NULL, "u", question->id);
+    if (question->call) { /* on_shown() will know its number */
+        sd_bus_slot_set_userdata(question->call, NULL);
+        sd_bus_slot_set_floating(question->call, 1);
+    }
     sd_bus_slot_unref(question->call);
     sd_event_source_disable_unref(question->timer);
     free(question->server);
@@ -312,8 +316,17 @@ static void answer(struct question *question, enum permission permission)
 static int on_shown(sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
     struct question *question = userdata;
+    uint32_t id;
 
     (void)ret_error;
+    if (!question) { /* nobody waits for an answer any more */
+        if (!sd_bus_message_is_method_error(message, NULL) &&
+            sd_bus_message_read_basic(message, 'u', &id) >= 0)
+            sd_bus_call_method_async(sd_bus_message_get_bus(message), NULL, NOTIFICATIONS,
+                                     NOTIFICATIONS_PATH, NOTIFICATIONS, "CloseNotification", NULL,
+                                     NULL, "u", id);
+        return 0;
+    }
     question->call = sd_bus_slot_unref(question->call);
     if (sd_bus_message_is_method_error(message, NULL) ||
         sd_bus_message_read_basic(message, 'u', &question->id) < 0 ||

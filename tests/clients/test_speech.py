@@ -38,15 +38,19 @@ if __name__ == "__main__" and len(sys.argv) > 5 and sys.argv[5] == "notify":
     class Service(dbus.service.Object):
         answer = sys.argv[6]
 
-        @dbus.service.method(NOTIFICATIONS, in_signature="susssasa{sv}i", out_signature="u")
-        def Notify(self, app, replaces, icon, summary, body, actions, hints, timeout):
+        @dbus.service.method(NOTIFICATIONS, in_signature="susssasa{sv}i", out_signature="u",
+                             async_callbacks=("done", "failed"))
+        def Notify(self, app, replaces, icon, summary, body, actions, hints, timeout, done, failed):
             print(json.dumps({"asked": str(body), "actions": [str(a) for a in actions]}),
                   flush=True)
             if self.answer in ("allow", "deny"):
                 GLib.idle_add(lambda: self.ActionInvoked(7, self.answer))
             if self.answer == "closed":
                 GLib.idle_add(lambda: self.NotificationClosed(7, 2))
-            return 7
+            if self.answer == "late":
+                GLib.timeout_add(300, lambda: done(7))
+            else:
+                done(7)
 
         @dbus.service.method(NOTIFICATIONS, in_signature="u")
         def CloseNotification(self, number):
@@ -438,11 +442,13 @@ class Permission(Speech):
         self.assertEqual(self.decided(), {})
 
     def test_who_is_interrupted_takes_the_question_along(self):
-        listen = self.asked("none")
-        self.service.next()
-        self.assertEqual(listen.stop()[0], 130)
-        self.assertEqual(self.service.next(), {"closed": 7})
-        self.assertEqual(self.decided(), {})
+        for answer in ("none", "late"):  # the second is not on the screen yet
+            listen = self.asked(answer)
+            self.service.next()
+            self.assertEqual(listen.stop()[0], 130)
+            self.assertEqual(self.service.next(), {"closed": 7})
+            self.assertEqual(self.decided(), {})
+            self.service.stop()
 
     def test_nobody_but_the_screen_can_answer(self):
         listen = self.asked("none")
