@@ -547,6 +547,8 @@ int task_go_on(struct task *task, int64_t usec,
 /* Engine thread. A line (taken), or sound, for the client. */
 struct json_object *task_line(const char *event);
 void task_send_line(struct task *task, struct json_object *line, bool complete);
+/* The event "start", with the model. */
+void task_announce(struct task *task);
 void task_send_sound(struct task *task, const int16_t *samples, size_t n);
 void task_send_mark(struct task *task, const char *name, size_t length);
 /* The end. Return true, for work_kind.run(). text: of the done line, or NULL. */

@@ -445,7 +445,6 @@ static int make_item(struct speaking *speaking, struct error *err)
 static int begin(struct speaking *speaking, struct error *err)
 {
     struct task *task = &speaking->task;
-    struct json_object *line;
     int r = 1;
 
     if (speaking->all_known)
@@ -454,10 +453,7 @@ static int begin(struct speaking *speaking, struct error *err)
         r = task_load(task, false, true, CONTEXT, err);
     if (r <= 0)
         return r;
-    line = task_line("start");
-    task_send_line(task, line,
-                   json_set(line, "model", json_object_new_string(task->work.model_id)));
-    task->announced = true;
+    task_announce(task);
     return 0;
 }
 

@@ -227,6 +227,15 @@ void task_send_line(struct task *task, struct json_object *line, bool complete)
     send_event(task, make_event(task, TASK_LINE, line, complete));
 }
 
+void task_announce(struct task *task)
+{
+    struct json_object *line = task_line("start");
+
+    task_send_line(task, line,
+                   json_set(line, "model", json_object_new_string(task->work.model_id)));
+    task->announced = true;
+}
+
 static void send_copy(struct task *task, enum task_event_type type, const void *bytes, size_t n)
 {
     struct event *event = event_new(EVENT_TASK, n);

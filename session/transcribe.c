@@ -169,7 +169,6 @@ static int take_buffers(struct transcription *t, struct error *err)
 static int begin(struct transcription *t, struct error *err)
 {
     struct task *task = &t->task;
-    struct json_object *line;
     int r = task_load(task, true, false, RECOGNITION_CONTEXT, err);
 
     if (r <= 0)
@@ -179,10 +178,7 @@ static int begin(struct transcription *t, struct error *err)
         r = error_errno(err->code);
     if (r < 0)
         return r;
-    line = task_line("start");
-    task_send_line(task, line,
-                   json_set(line, "model", json_object_new_string(task->work.model_id)));
-    task->announced = true;
+    task_announce(task);
     return 0;
 }
 
